@@ -1,0 +1,57 @@
+# Each target makes .venv by itself. `make help` lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PATHS := client server tests benchmarks examples proto
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench generate lock clean
+
+help: ## Lists the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+demo: $(READY) ## Trains a network, serves it, and looks inside it: two minutes, start to end
+	@$(BIN)/python examples/digits/demo.py
+
+test: check ## Checks everything, then runs all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY) ## Format, lint, types, import floors, the contract, generated code
+	$(BIN)/ruff format --check $(PATHS)
+	$(BIN)/ruff check $(PATHS)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	cd proto && ../$(BIN)/buf format --diff --exit-code && ../$(BIN)/buf lint
+	@sh proto/breaking.sh
+	$(BIN)/python proto/generate.py --check
+
+format: $(READY) ## Formats the code and the contract
+	$(BIN)/ruff format $(PATHS)
+	$(BIN)/ruff check --fix $(PATHS)
+	cd proto && ../$(BIN)/buf format --write
+
+bench: $(READY) ## Measures this server beside bare ones, and prints the ratios (ARGS=--write updates docs/benchmarks.md)
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+generate: $(READY) ## Generates client/fluoroscope/v1 from proto/
+	$(BIN)/python proto/generate.py
+
+lock: $(READY) ## Writes requirements.lock anew, with the newest versions that pyproject.toml allows
+	$(BIN)/uv pip compile --universal --python-version 3.11 --extra server --group dev --upgrade \
+	  --generate-hashes --no-header --no-emit-index-url --no-emit-find-links pyproject.toml --output-file requirements.lock
+
+clean: ## Removes .venv and everything that was generated outside git
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "fluoroscope needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is another: try make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || echo "making $(VENV) (about two minutes, once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,1 @@
+"""Generated from proto/fluoroscope/v1 by `make generate`. Never edited."""
