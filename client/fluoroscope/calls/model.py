@@ -1,0 +1,173 @@
+"""The models of a server, and the operations that describe them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from fluoroscope.calls.exchange import Exchange
+from fluoroscope.v1 import model_pb2
+from fluoroscope.wire import dtype_from_wire
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fluoroscope.calls.exchange import Steps
+    from fluoroscope.v1 import tensor_pb2
+
+BATCH = -1
+"""The size that marks the batch axis in a shape."""
+
+
+class ModelState(StrEnum):
+    """How far a model has come."""
+
+    LOADING = "LOADING"
+    """The checkpoint is being read, or programs are being compiled."""
+
+    READY = "READY"
+    """Requests are answered."""
+
+    FAILED = "FAILED"
+    """It could not be loaded; `Model.state_reason` says why."""
+
+    UNKNOWN = "UNKNOWN"
+    """A state that the server knows and this version of the client does not."""
+
+
+_STATES = {
+    model_pb2.MODEL_STATE_LOADING: ModelState.LOADING,
+    model_pb2.MODEL_STATE_READY: ModelState.READY,
+    model_pb2.MODEL_STATE_FAILED: ModelState.FAILED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """What an input must be, or what an output will be."""
+
+    name: str
+    """The key of the input or output."""
+
+    dtype: np.dtype
+    """The type of each element."""
+
+    shape: tuple[int, ...]
+    """The size of each axis, outermost first. -1 marks the batch axis."""
+
+    @classmethod
+    def from_wire(cls, message: tensor_pb2.TensorSpec) -> TensorSpec:
+        """Returns the spec of a message."""
+        return cls(name=message.name, dtype=dtype_from_wire(message.data_type), shape=tuple(message.shape))
+
+    def __str__(self) -> str:
+        """Returns the spec for people: `image: float32[batch, 28, 28, 1]`."""
+        sizes = ", ".join("batch" if size == BATCH else str(size) for size in self.shape)
+        return f"{self.name}: {self.dtype}[{sizes}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """One version of one network, as the server has it."""
+
+    name: str
+    """The name that calls use."""
+
+    version: int
+    """The checkpoint step. 0 if the checkpoint is not one of a series."""
+
+    state: ModelState
+    """Whether it can answer."""
+
+    state_reason: str
+    """Why it cannot. Empty when it can."""
+
+    family: str
+    """The recipe that made the network: `base_network`, `my_pkg.nets:build`."""
+
+    inputs: tuple[TensorSpec, ...]
+    """The inputs that each call must give."""
+
+    outputs: tuple[TensorSpec, ...]
+    """The outputs that a call may ask for."""
+
+    buckets: tuple[int, ...]
+    """The batch sizes that programs are compiled for, ascending. The last is the most rows of a call."""
+
+    parameter_count: int
+    """How many numbers the weights are."""
+
+    parameter_bytes: int
+    """How many bytes the weights take on the device."""
+
+    device: str
+    """The device that runs it: `cpu`, `NVIDIA H100 80GB HBM3`."""
+
+    site_count: int
+    """How many sites can be captured."""
+
+    load_seconds: float
+    """How long it took to load, compile and warm up."""
+
+    @classmethod
+    def from_wire(cls, message: model_pb2.Model) -> Model:
+        """Returns the model of a message."""
+        return cls(
+            name=message.name,
+            version=message.version,
+            state=_STATES.get(message.state, ModelState.UNKNOWN),
+            state_reason=message.state_reason,
+            family=message.family,
+            inputs=tuple(map(TensorSpec.from_wire, message.inputs)),
+            outputs=tuple(map(TensorSpec.from_wire, message.outputs)),
+            buckets=tuple(message.buckets),
+            parameter_count=message.parameter_count,
+            parameter_bytes=message.parameter_bytes,
+            device=message.device,
+            site_count=message.site_count,
+            load_seconds=message.load_seconds,
+        )
+
+
+def get_model(name: str, *, version: int | None = None, timeout: float | None = None) -> Steps[Model]:
+    """Describes one model: its inputs, outputs, weights and state.
+
+    Args:
+        name: The name of the model.
+        version: The checkpoint step to describe. None means the one that serves now.
+        timeout: How many seconds the call may take. None means what the client was made with.
+
+    Raises:
+        NotFoundError: No such model or version; the message lists those there are.
+    """
+    request = model_pb2.GetModelRequest(model=name)
+    if version is not None:
+        request.version = version
+    answer = yield Exchange(
+        method="/fluoroscope.v1.ModelService/GetModel",
+        request=request.SerializeToString(),
+        timeout=timeout,
+    )
+    return Model.from_wire(model_pb2.GetModelResponse.FromString(answer).model)
+
+
+def list_models(*, timeout: float | None = None) -> Steps[list[Model]]:
+    """Lists the models of the server, by name.
+
+    Args:
+        timeout: How many seconds each page may take. None means what the client was made with.
+    """
+    request = model_pb2.ListModelsRequest()
+    found: list[Model] = []
+    while True:
+        answer = yield Exchange(
+            method="/fluoroscope.v1.ModelService/ListModels",
+            request=request.SerializeToString(),
+            timeout=timeout,
+        )
+        page = model_pb2.ListModelsResponse.FromString(answer)
+        found += map(Model.from_wire, page.models)
+        if not page.next_page_token:
+            return found
+        request.page_token = page.next_page_token

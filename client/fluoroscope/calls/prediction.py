@@ -1,0 +1,59 @@
+"""The operation that runs a network as it was trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fluoroscope.calls.exchange import Exchange
+from fluoroscope.calls.inputs import as_arrays, fill_inputs
+from fluoroscope.v1 import inference_pb2
+from fluoroscope.wire import decode_tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from fluoroscope.calls.exchange import Steps
+    from fluoroscope.calls.inputs import Inputs
+
+
+def predict(
+    model: str,
+    inputs: Inputs,
+    *,
+    outputs: Sequence[str] = (),
+    version: int | None = None,
+    timeout: float | None = None,
+) -> Steps[dict[str, np.ndarray]]:
+    """Computes the outputs of a model for one batch of inputs.
+
+    Args:
+        model: The name of the model.
+        inputs: An array for each input of the model, `(batch, ...)`, in the input's dtype. Python lists
+            and numbers are given that dtype; arrays are never converted.
+        outputs: The outputs to answer with. Empty means all of them.
+        version: The checkpoint step to ask. None means the one that serves now.
+        timeout: How many seconds the call may take. None means what the client was made with.
+
+    Returns:
+        The outputs by name, `(batch, ...)` each.
+
+    Raises:
+        NotFoundError: No such model or version.
+        InvalidRequestError: An input or output name, a dtype or a shape does not fit the model.
+        LimitExceededError: A limit of the server was reached.
+        ServerUnavailableError: The server drains, or nobody answers.
+    """
+    arrays = yield from as_arrays(inputs, model=model, version=version, timeout=timeout)
+    request = inference_pb2.PredictRequest(model=model, outputs=outputs)
+    if version is not None:
+        request.version = version
+    fill_inputs(request.inputs, arrays)
+    answer = yield Exchange(
+        method="/fluoroscope.v1.InferenceService/Predict",
+        request=request.SerializeToString(),
+        timeout=timeout,
+    )
+    response = inference_pb2.PredictResponse.FromString(answer)
+    return {name: decode_tensor(tensor).copy() for name, tensor in response.outputs.items()}

@@ -1,0 +1,110 @@
+"""gRPC's statuses as errors: the one place where the one becomes the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status  # type: ignore[import-untyped]  # ships no types
+
+from fluoroscope.calls.errors import (
+    CallCancelledError,
+    ConnectionFailedError,
+    DeadlineExceededError,
+    InvalidRequestError,
+    LimitExceededError,
+    NotCapturableError,
+    NotFoundError,
+    PermissionDeniedError,
+    ServerError,
+    ServerUnavailableError,
+    UnauthenticatedError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fluoroscope.calls.errors import FluoroscopeError
+
+ERRORS: Final[Mapping[grpc.StatusCode, type[FluoroscopeError]]] = {
+    grpc.StatusCode.CANCELLED: CallCancelledError,
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequestError,
+    grpc.StatusCode.OUT_OF_RANGE: InvalidRequestError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
+    grpc.StatusCode.NOT_FOUND: NotFoundError,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
+    grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: LimitExceededError,
+    grpc.StatusCode.FAILED_PRECONDITION: NotCapturableError,
+    grpc.StatusCode.UNAVAILABLE: ServerUnavailableError,
+}
+"""The error for each status; `ServerError` for any other."""
+
+_START: Final = (
+    "Start a server with `fluoroscope-server serve --model NAME=PATH`, or say where one is: "
+    'fluoroscope.Client("HOST:PORT"), or `fluoroscope --server HOST:PORT`.'
+)
+_NEXT: Final[Mapping[grpc.StatusCode, str]] = {
+    grpc.StatusCode.DEADLINE_EXCEEDED: "Give a longer timeout= (--timeout), or ask for less.",
+    grpc.StatusCode.UNAUTHENTICATED: "Give token= (--token, or FLUOROSCOPE_TOKEN).",
+    grpc.StatusCode.PERMISSION_DENIED: "Ask the server's operator for a token with the scope that this needs.",
+    grpc.StatusCode.UNIMPLEMENTED: "It is an older fluoroscope server, or another kind of server.",
+}
+"""What to do next, where the server's own words cannot say it."""
+
+
+def error_of(error: grpc.RpcError, *, target: str, progress: str | None = None) -> FluoroscopeError:
+    """Returns the error for a call that ended with another status than OK.
+
+    Args:
+        error: What grpc or grpc.aio raised.
+        target: The address that was called.
+        progress: What had come of a stream before it ended.
+    """
+    code = error.code()
+    details = _Details(error)
+    kind = ERRORS.get(code, ServerError)
+    text = error.details() or f"the server at {target} answered {code.name}"
+    if code is grpc.StatusCode.UNAVAILABLE and details.reason is None:
+        # Every fluoroscope server gives a reason: this status comes from the transport itself.
+        kind = ConnectionFailedError
+        text = f"no connection to a fluoroscope server at {target}: {text}. {_START}"
+    if kind is ServerError:
+        text = f"the server at {target} failed ({code.name}): {text}"
+    if details.error_id is not None and details.error_id not in text:
+        text = f"{text} (error id {details.error_id}; the server's log has the cause)"
+    if progress is not None:
+        text = f"{text} (When the stream ended, {progress}.)"
+    if code in _NEXT:
+        text = f"{text.rstrip('.')}. {_NEXT[code]}"
+    return kind(text, reason=details.reason or code.name, field=details.field, retry_after=details.retry_after)
+
+
+class _Details:
+    """The details of google.rpc.Status that a fluoroscope server gives, as far as they came."""
+
+    __slots__ = ("error_id", "field", "reason", "retry_after")
+
+    def __init__(self, error: grpc.RpcError) -> None:
+        self.reason: str | None = None
+        self.error_id: str | None = None
+        self.field: str | None = None
+        self.retry_after: float | None = None
+        try:
+            status = rpc_status.from_call(error)
+        except ValueError:
+            return  # a proxy changed the status: its details describe another one
+        for detail in status.details if status is not None else ():
+            self._read(detail)
+
+    def _read(self, detail: error_details_pb2.Any) -> None:
+        info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(info):
+            self.reason = info.reason or None
+            self.error_id = info.metadata.get("error_id")
+        elif detail.Unpack(bad) and bad.field_violations:
+            self.field = bad.field_violations[0].field
+        elif detail.Unpack(retry):
+            self.retry_after = retry.retry_delay.ToTimedelta().total_seconds()

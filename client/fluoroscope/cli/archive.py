@@ -1,0 +1,89 @@
+"""Arrays in files: `.npy` and `.npz`, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Final
+
+import ml_dtypes
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DTYPES_KEY: Final = "__dtypes__"
+"""The entry of an archive that says, as JSON, what the dtypes of arrays are that NumPy's files cannot hold."""
+
+
+class ArchiveWriter:
+    """Writes arrays into an `.npz` one by one, so that no more than one is held.
+
+    NumPy's files know no bfloat16, float8 or int4: such an array is stored as unsigned integers of the
+    same bits, and the entry `__dtypes__` says what it is. In Python:
+
+        stored = np.load("acts.npz")
+        dtypes = json.loads(stored["__dtypes__"].item())
+        stored["Dense_0"].view(getattr(ml_dtypes, dtypes["Dense_0"]))
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._zip = zipfile.ZipFile(file, "w", zipfile.ZIP_STORED)
+        self.dtypes: dict[str, str] = {}
+        """The dtype of each array that is stored as integers, by its key."""
+
+    def add(self, key: str, array: np.ndarray) -> None:
+        """Writes one array."""
+        if array.dtype.kind == "V" or array.dtype.name.startswith("float8"):
+            self.dtypes[key] = array.dtype.name
+            array = array.view(np.dtype(f"u{array.dtype.itemsize}"))
+        self._write(key, array)
+
+    def close(self) -> None:
+        """Completes the archive."""
+        if self.dtypes:
+            self._write(DTYPES_KEY, np.array(json.dumps(self.dtypes)))
+        self._zip.close()
+
+    def _write(self, key: str, array: np.ndarray) -> None:
+        with self._zip.open(f"{key}.npy", "w", force_zip64=True) as entry:
+            np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
+
+
+def read_archive(file: IO[bytes]) -> dict[str, np.ndarray]:
+    """Returns the arrays of an `.npz` by key, in the dtypes that `__dtypes__` gives them.
+
+    Raises:
+        ValueError: It is no such archive, or holds Python objects.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(str(error)) from None
+    said = arrays.pop(DTYPES_KEY, None)
+    dtypes = {} if said is None else json.loads(said.item())
+    for key, name in dtypes.items():
+        arrays[key] = arrays[key].view(np.dtype(getattr(ml_dtypes, name)))
+    return arrays
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a file that takes the place of `path` when all went well; else nothing has happened to it.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

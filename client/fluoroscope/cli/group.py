@@ -1,0 +1,64 @@
+"""The command `fluoroscope`: its help, its options, and how it ends when something went wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from fluoroscope.calls import FluoroscopeError
+from fluoroscope.cli.ending import INTERRUPTED, epilog, exit_code
+from fluoroscope.cli.inspect import inspect
+from fluoroscope.cli.models import models
+from fluoroscope.cli.predict import predict
+from fluoroscope.cli.session import session_options
+from fluoroscope.cli.sites import sites
+
+_EXAMPLES = """Examples:
+  fluoroscope models                                 what does the server have?
+  fluoroscope models digits                          what does this model want and give?
+  fluoroscope sites digits                           which places inside it can be looked at?
+  fluoroscope predict digits image=@seven.png
+  fluoroscope inspect digits image=@x.npy 'Dense_*'
+  fluoroscope inspect digits image=@x.npy --reduce statistics --json"""
+
+
+class _Group(click.Group):
+    """A group of commands in which expected errors are words and an exit code, never a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # click's own signature
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except FluoroscopeError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(exit_code(error))
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(INTERRUPTED)
+        except BrokenPipeError:
+            # Whoever read the output has enough, as `head` has: nothing is wrong, nothing is left to say.
+            # The interpreter flushes once more at its end, so it must not find the closed pipe.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+        return result
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=epilog(_EXAMPLES),
+)
+@session_options(outermost=True)
+@click.version_option(package_name="fluoroscope", prog_name="fluoroscope")
+def main() -> None:
+    """Asks a fluoroscope server for predictions, and looks inside its networks while they run.
+
+    Every command takes the options below, too, behind its name.
+    """
+
+
+for _command in (predict, inspect, sites, models):
+    main.add_command(_command)

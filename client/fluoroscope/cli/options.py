@@ -1,0 +1,37 @@
+"""The options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+def within_64_bits(_: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
+    """Refuses a number that the contract has no room for; a callback of options."""
+    if value is not None and not 0 <= value < 1 << 63:
+        raise click.BadParameter(f"{value} is not from 0 to 2**63 - 1.", param=parameter)
+    return value
+
+
+KIND = click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(("module", "named", "equation"), case_sensitive=False),
+    help="Keep only sites of this kind; repeatable.",
+)
+
+VERSION = click.option(
+    "--version", type=int, callback=within_64_bits, help="The checkpoint step.  [default: the one that serves]"
+)
+
+CAST = click.option("--cast", is_flag=True, help="Convert arrays of another dtype than the model's.")
+
+OUTPUT = click.option(
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the arrays to FILE.npz by name, or a single one to FILE.npy. FILE appears when it is whole.",
+)

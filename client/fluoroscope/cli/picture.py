@@ -1,0 +1,57 @@
+"""Pictures as inputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+import numpy as np
+from PIL import Image, ImageOps
+
+from fluoroscope.calls.model import BATCH
+
+if TYPE_CHECKING:
+    from fluoroscope.calls import TensorSpec
+
+_MODES: Final = {1: "L", 3: "RGB", 4: "RGBA"}
+_COLOURS: Final = {"L": "grey", "RGB": "RGB", "RGBA": "RGB with alpha"}
+
+
+def as_pixels(image: Image.Image, spec: TensorSpec) -> np.ndarray:
+    """Returns a picture in the size, channels and dtype of an input; says what was done to it.
+
+    Floats are scaled to 0..1; integers are the pixels' own 0..255. Shape: that of the input without its
+    batch axis, `(height, width, channels)` or `(height, width)`.
+
+    Raises:
+        click.UsageError: The input is not of such a shape.
+    """
+    shape = tuple(size for size in spec.shape if size != BATCH)
+    mode = _mode(shape)
+    if mode is None:
+        raise click.UsageError(
+            f"an image cannot be the input {spec}: expected (height, width, channels) with "
+            "1, 3 or 4 channels, or (height, width). Give an array: .npy or JSON."
+        )
+    done = [f"{image.width}x{image.height} {image.mode} image"]
+    upright = ImageOps.exif_transpose(image).convert(mode)
+    if mode != image.mode:
+        done.append(f"converted to {_COLOURS[mode]}")
+    height, width = shape[:2]
+    if upright.size != (width, height):
+        done.append(f"resized to {width}x{height}")
+        upright = upright.resize((width, height), Image.Resampling.BICUBIC)
+    pixels = np.asarray(upright, np.uint8).reshape(shape)
+    if spec.dtype.kind in "iu":
+        array = pixels.astype(spec.dtype)
+    else:
+        done.append("scaled to 0..1")
+        array = (pixels.astype(np.float32) / 255).astype(spec.dtype)
+    click.echo(f"{spec.name}: {', '.join(done)}", err=True)
+    return array
+
+
+def _mode(shape: tuple[int, ...]) -> str | None:
+    if len(shape) == 2:
+        return "L"
+    return _MODES.get(shape[2]) if len(shape) == 3 else None

@@ -1,0 +1,46 @@
+"""`fluoroscope sites`."""
+
+from __future__ import annotations
+
+import click
+
+from fluoroscope.cli.ending import epilog
+from fluoroscope.cli.form import print_json
+from fluoroscope.cli.options import KIND, VERSION
+from fluoroscope.cli.session import Session, session_options
+from fluoroscope.cli.table import bytes_cell, print_table, shape_cell
+
+_EXAMPLES = """Examples:
+  fluoroscope sites digits
+  fluoroscope sites digits 'layers_*/attn/**' --kind equation
+  fluoroscope sites digits --json | jq '.[].path'"""
+
+
+@click.command(epilog=epilog(_EXAMPLES))
+@click.argument("model")
+@click.argument("globs", nargs=-1, metavar="[GLOB]...")
+@KIND
+@VERSION
+@session_options()
+def sites(model: str, globs: tuple[str, ...], *, kinds: tuple[str, ...], version: int | None) -> None:
+    """Lists the places inside MODEL whose values can be captured, in execution order. It runs nothing.
+
+    GLOB keeps the sites that it matches: "*" matches within a path segment, "**" across segments, "?"
+    one character.
+    """
+    session = Session.current()
+    with session.client() as client:
+        found = client.sites(model, *globs, kinds=kinds, version=version)
+    if session.json:
+        print_json(found)
+        return
+    named = {
+        "site": [site.path for site in found],
+        "kind": [site.kind.lower() for site in found],
+        "dtype": [str(site.dtype) for site in found],
+        "shape": [shape_cell(site.shape) for site in found],
+        "bytes per example": [bytes_cell(site.bytes_per_example) for site in found],
+    }
+    if not all(site.capturable for site in found):
+        named["not capturable because"] = [site.not_capturable_reason for site in found]
+    print_table(tuple(named), zip(*named.values(), strict=True), numbers=("bytes per example",))

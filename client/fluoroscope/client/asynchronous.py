@@ -1,0 +1,160 @@
+"""The client for programs that run on asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from contextlib import aclosing
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeAlias, TypeVar, final
+
+import grpc
+import grpc.aio
+
+from fluoroscope import calls
+from fluoroscope.client.face import Face
+from fluoroscope.client.method import dress
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+    from types import TracebackType
+
+    from fluoroscope.calls import Exchange, Steps, StreamCall
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Item = TypeVar("Item")
+Whole = TypeVar("Whole")
+Awaited: TypeAlias = Coroutine[Any, Any, T]
+
+
+def _unary(operation: Callable[P, Steps[T]]) -> Callable[Concatenate[AsyncClient, P], Awaited[T]]:
+    """Makes a method that returns the result of an operation."""
+
+    async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._run(operation(*args, **kwargs))
+
+    dress(method, operation)
+    return method
+
+
+def _collected(
+    operation: Callable[P, Steps[StreamCall[Item, Whole]]], *, returns: str
+) -> Callable[Concatenate[AsyncClient, P], Awaited[Whole]]:
+    """Makes a method that returns all that a stream brought."""
+
+    async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> Whole:
+        call = await self._run(operation(*args, **kwargs))
+        return call.reader.collect([item async for item in self._items(call)])
+
+    dress(method, operation, returns=returns)
+    return method
+
+
+def _streamed(
+    operation: Callable[P, Steps[StreamCall[Item, Whole]]], *, returns: str, words: str
+) -> Callable[Concatenate[AsyncClient, P], AsyncGenerator[Item, None]]:
+    """Makes a method that yields what a stream brings, as it comes."""
+
+    async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Item, None]:
+        call = await self._run(operation(*args, **kwargs))
+        async with aclosing(self._items(call)) as items:
+            async for item in items:
+                yield item
+
+    dress(method, operation, returns=returns, words=words)
+    return method
+
+
+def _awaited(
+    operation: Callable[P, Steps[StreamCall[Item, Whole]]],
+) -> Callable[Concatenate[AsyncClient, P], Awaited[None]]:
+    """Makes a method that returns as soon as a stream brings something."""
+
+    async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        call = await self._run(operation(*args, **kwargs))
+        async with aclosing(self._items(call)) as items:
+            await anext(items)
+
+    dress(method, operation, returns="None")
+    return method
+
+
+@final
+class AsyncClient(Face):
+    """A connection to a fluoroscope server, for one event loop: `Client`, with `await`.
+
+    async with fluoroscope.AsyncClient("localhost:8500") as client:
+        (await client.predict("digits", {"image": x}))["logits"]
+        async for activation in client.stream("digits", {"image": x}, sites="**"): ...
+    """
+
+    predict = _unary(calls.predict)
+    sites = _unary(calls.list_sites)
+    models = _unary(calls.list_models)
+    model = _unary(calls.get_model)
+    inspect = _collected(calls.inspect_activations, returns="Inspection")
+    stream = _streamed(
+        calls.inspect_activations,
+        returns="AsyncGenerator[Activation, None]",
+        words="""Runs a network on one batch of inputs, and yields each value as soon as it is whole.
+
+        Takes what `inspect` takes, raises what it raises, and holds one value at a time. Several reductions
+        of a site come one by one. The checksums come last: values are confirmed when the iterator ends
+        without an error. To close the iterator early cancels the call, and the server stops computing:
+        leave the loop within `async with contextlib.aclosing(client.stream(...))`.
+        """,
+    )
+    wait_ready = _awaited(calls.wait_ready)
+
+    async def close(self) -> None:
+        """Closes the connection; calls that are under way are cancelled."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @cached_property
+    def _channel(self) -> grpc.aio.Channel:
+        # Made at the first call: a channel belongs to the event loop that runs when it is made.
+        to = self._destination
+        if to.credentials is None:
+            return grpc.aio.insecure_channel(to.target, options=to.options)
+        return grpc.aio.secure_channel(to.target, to.credentials, options=to.options)
+
+    async def _run(self, steps: Steps[T]) -> T:
+        """Makes the calls that an operation asks for, and returns its result."""
+        try:
+            exchange = next(steps)
+            while True:
+                exchange = steps.send(await self._answer(exchange))
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    async def _answer(self, exchange: Exchange) -> bytes:
+        send: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(exchange.method)
+        try:
+            return await send(exchange.request, **self._destination.terms(exchange))
+        except grpc.RpcError as error:
+            raise calls.error_of(error, target=self._destination.target) from error
+
+    async def _items(self, call: StreamCall[Item, Whole]) -> AsyncGenerator[Item, None]:
+        """Yields the items of a stream; to close the generator cancels the call."""
+        exchange, reader = call.exchange, call.reader
+        open_stream: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(exchange.method)
+        stream = open_stream(exchange.request, **self._destination.terms(exchange))
+        try:
+            async for message in stream:
+                item = reader.feed(message)
+                if item is not None:
+                    yield item
+            reader.finish()
+        except grpc.RpcError as error:
+            raise calls.error_of(error, target=self._destination.target, progress=reader.progress()) from error
+        finally:
+            stream.cancel()

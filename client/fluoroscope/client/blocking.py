@@ -1,0 +1,153 @@
+"""The client for programs that wait for their answers."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar, final
+
+import grpc
+
+from fluoroscope import calls
+from fluoroscope.client.face import Face
+from fluoroscope.client.method import dress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from types import TracebackType
+
+    from fluoroscope.calls import Exchange, Steps, StreamCall
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Item = TypeVar("Item")
+Whole = TypeVar("Whole")
+
+
+def _unary(operation: Callable[P, Steps[T]]) -> Callable[Concatenate[Client, P], T]:
+    """Makes a method that returns the result of an operation."""
+
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._run(operation(*args, **kwargs))
+
+    dress(method, operation)
+    return method
+
+
+def _collected(
+    operation: Callable[P, Steps[StreamCall[Item, Whole]]], *, returns: str
+) -> Callable[Concatenate[Client, P], Whole]:
+    """Makes a method that returns all that a stream brought."""
+
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Whole:
+        call = self._run(operation(*args, **kwargs))
+        return call.reader.collect(list(self._items(call)))
+
+    dress(method, operation, returns=returns)
+    return method
+
+
+def _streamed(
+    operation: Callable[P, Steps[StreamCall[Item, Whole]]], *, returns: str, words: str
+) -> Callable[Concatenate[Client, P], Generator[Item, None, None]]:
+    """Makes a method that yields what a stream brings, as it comes."""
+
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Generator[Item, None, None]:
+        yield from self._items(self._run(operation(*args, **kwargs)))
+
+    dress(method, operation, returns=returns, words=words)
+    return method
+
+
+def _awaited(
+    operation: Callable[P, Steps[StreamCall[Item, Whole]]],
+) -> Callable[Concatenate[Client, P], None]:
+    """Makes a method that returns as soon as a stream brings something."""
+
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        items = self._items(self._run(operation(*args, **kwargs)))
+        next(items)
+        items.close()
+
+    dress(method, operation, returns="None")
+    return method
+
+
+@final
+class Client(Face):
+    """A connection to a fluoroscope server. Any number of threads may share one.
+
+    It connects at the first call, and again by itself when the connection is lost. A call to a server
+    that is not there fails at once with `ConnectionFailedError`; `wait_ready` waits for one.
+
+        with fluoroscope.Client("localhost:8500") as client:
+            client.predict("digits", {"image": x})["logits"]
+    """
+
+    predict = _unary(calls.predict)
+    sites = _unary(calls.list_sites)
+    models = _unary(calls.list_models)
+    model = _unary(calls.get_model)
+    inspect = _collected(calls.inspect_activations, returns="Inspection")
+    stream = _streamed(
+        calls.inspect_activations,
+        returns="Generator[Activation, None, None]",
+        words="""Runs a network on one batch of inputs, and yields each value as soon as it is whole.
+
+        Takes what `inspect` takes, raises what it raises, and holds one value at a time. Several reductions
+        of a site come one by one. The checksums come last: values are confirmed when the iterator ends
+        without an error. To leave the loop early cancels the call, and the server stops computing.
+        """,
+    )
+    wait_ready = _awaited(calls.wait_ready)
+
+    def close(self) -> None:
+        """Closes the connection; calls that are under way are cancelled."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @cached_property
+    def _channel(self) -> grpc.Channel:
+        to = self._destination
+        if to.credentials is None:
+            return grpc.insecure_channel(to.target, options=to.options)
+        return grpc.secure_channel(to.target, to.credentials, options=to.options)
+
+    def _run(self, steps: Steps[T]) -> T:
+        """Makes the calls that an operation asks for, and returns its result."""
+        try:
+            exchange = next(steps)
+            while True:
+                exchange = steps.send(self._answer(exchange))
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    def _answer(self, exchange: Exchange) -> bytes:
+        send: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(exchange.method)
+        try:
+            return send(exchange.request, **self._destination.terms(exchange))
+        except grpc.RpcError as error:
+            raise calls.error_of(error, target=self._destination.target) from error
+
+    def _items(self, call: StreamCall[Item, Whole]) -> Generator[Item, None, None]:
+        """Yields the items of a stream; to close the generator cancels the call."""
+        exchange, reader = call.exchange, call.reader
+        open_stream: grpc.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(exchange.method)
+        stream = open_stream(exchange.request, **self._destination.terms(exchange))
+        try:
+            for message in stream:
+                item = reader.feed(message)
+                if item is not None:
+                    yield item
+            reader.finish()
+        except grpc.RpcError as error:
+            raise calls.error_of(error, target=self._destination.target, progress=reader.progress()) from error
+        finally:
+            stream.cancel()

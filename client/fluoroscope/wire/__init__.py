@@ -1,0 +1,34 @@
+"""What goes over the wire: arrays as messages, and tensors as streams of chunks.
+
+Both ends import it. It needs NumPy and protobuf, and knows neither gRPC nor JAX.
+"""
+
+from fluoroscope.wire.checksum import Checksum, checksum_of
+from fluoroscope.wire.dtype import dtype_from_wire, dtype_to_wire
+from fluoroscope.wire.errors import CorruptError, IncompleteError, WireError
+from fluoroscope.wire.frame import chunk_frame, chunk_frames, read_chunk
+from fluoroscope.wire.joiner import StreamJoiner
+from fluoroscope.wire.result import StreamResult
+from fluoroscope.wire.splitter import StreamSplitter
+from fluoroscope.wire.tensor import byte_size, decode_tensor, encode_tensor, fill_tensor, tensor_bytes
+
+__all__ = [
+    "Checksum",
+    "CorruptError",
+    "IncompleteError",
+    "StreamJoiner",
+    "StreamResult",
+    "StreamSplitter",
+    "WireError",
+    "byte_size",
+    "checksum_of",
+    "chunk_frame",
+    "chunk_frames",
+    "decode_tensor",
+    "dtype_from_wire",
+    "dtype_to_wire",
+    "encode_tensor",
+    "fill_tensor",
+    "read_chunk",
+    "tensor_bytes",
+]

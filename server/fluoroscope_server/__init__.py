@@ -1,0 +1,1 @@
+"""A gRPC server for Flax networks that lets remote clients look inside them."""

@@ -1,0 +1,123 @@
+"""The application: the one place where objects meet. Starts, serves, drains, stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from fluoroscope_server.allocator import keep_large_buffers
+from fluoroscope_server.http import HttpServer
+from fluoroscope_server.metrics import Metrics
+from fluoroscope_server.rpc import RpcServer
+from fluoroscope_server.serving import DeviceQueue, Repository, load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fluoroscope_server.serving import Servable
+    from fluoroscope_server.settings import ModelSource, Settings
+
+
+class App:
+    """A server with its models. Made and used on one event loop.
+
+    `rpc_address` and `http_address` are there once `start` has returned.
+    """
+
+    rpc_address: str
+    http_address: str
+
+    def __init__(self, settings: Settings, announce: Callable[[str], None] = lambda _: None) -> None:
+        """Takes the settings, and whom to tell, in a line of text, how far it has come."""
+        self._settings = settings
+        self._announce = announce
+        self._metrics = Metrics()
+        self._repository = Repository(source.name for source in settings.models)
+        self._device = DeviceQueue("device")
+        self._ready = False
+
+    async def start(self) -> None:
+        """Listens, then loads all models; answers with UNAVAILABLE until then.
+
+        Raises:
+            SettingsError: an address is wrong or taken.
+            ModelError: a model cannot be served. What was begun is stopped again.
+        """
+        keep_large_buffers()
+        async with contextlib.AsyncExitStack() as undo:
+            undo.callback(self._device.close)
+            self._http = HttpServer(self._settings.http_listen, self._metrics, lambda: self._ready)
+            undo.callback(self._http.close)
+            self._rpc = RpcServer(self._repository, self._metrics, self._settings)
+            undo.push_async_callback(self._rpc.drain, 0)
+            self.rpc_address = await self._rpc.start(self._settings.listen)
+            self.http_address = self._http.address
+            self._announce(f"gRPC on {self.rpc_address}")
+            self._announce(f"metrics on http://{self.http_address}/metrics")
+            await self._load_models()
+            undo.pop_all()
+        self._ready = True
+        await self._rpc.set_health("", serving=True)
+
+    async def serve(self) -> None:
+        """Serves until SIGTERM or SIGINT, then drains and stops. A second signal ends the drain at once."""
+        stop = [asyncio.Event(), asyncio.Event()]
+
+        def on_signal() -> None:
+            stop[1 if stop[0].is_set() else 0].set()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal)
+        await stop[0].wait()
+        self._announce(f"draining: calls under way have {self._settings.grace_seconds:g} s; signal again to end now")
+        draining = asyncio.ensure_future(self.stop())
+        ending = asyncio.ensure_future(stop[1].wait())
+        await asyncio.wait((draining, ending), return_when=asyncio.FIRST_COMPLETED)
+        if not draining.done():
+            await self._rpc.drain(0)
+        ending.cancel()
+        await draining
+        self._announce("stopped")
+
+    async def stop(self) -> None:
+        """Refuses new calls, waits for those under way up to the grace, and stops; the metrics go last."""
+        self._ready = False
+        await self._rpc.drain(self._settings.grace_seconds)
+        self._repository.close()
+        await asyncio.to_thread(self._device.close)
+        await asyncio.to_thread(self._http.close)
+
+    async def _load_models(self) -> None:
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="load") as loader:
+            for source in self._settings.models:
+                self._announce(f"loading {source.name} from {source.path}")
+                servable = await loop.run_in_executor(loader, self._load, source)
+                await self._add(servable)
+
+    def _load(self, source: ModelSource) -> Servable:
+        return load(
+            source, self._device, capacity=self._settings.max_programs, on_compile=self._metrics.observe_compile
+        )
+
+    async def _add(self, servable: Servable) -> None:
+        self._repository.add(servable)
+        engine = servable.engine
+        self._metrics.model_loaded(
+            name=servable.name,
+            version=servable.version,
+            family=servable.family,
+            device=engine.device,
+            seconds=servable.load_seconds,
+            parameter_bytes=engine.parameter_bytes,
+        )
+        await self._rpc.set_health(servable.name, serving=True)
+        self._announce(
+            f"loaded {servable.name}: version {servable.version}, {engine.parameter_count:,} parameters, "
+            f"{len(engine.sites):,} sites, batches to {engine.buckets[-1]}, on {engine.device}, "
+            f"in {servable.load_seconds:.1f} s"
+        )

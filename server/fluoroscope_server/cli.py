@@ -1,0 +1,136 @@
+"""The command line of the server."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from fluoroscope_server.errors import FluoroscopeError
+from fluoroscope_server.settings import MIB, ModelSource, Settings
+
+DEFAULTS = Settings(models=())
+
+EPILOG = """\b
+Examples:
+  fluoroscope-server serve --model digits=checkpoints/digits
+  fluoroscope-server serve --model net=ckpt,family=my_pkg.nets:build --listen 127.0.0.1:0
+
+\b
+Then, from anywhere:
+  fluoroscope models
+  fluoroscope sites digits
+"""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="fluoroscope")
+def main() -> None:
+    """Serves Flax networks from Orbax checkpoints over gRPC, and lets clients look inside them."""
+
+
+@main.command(epilog=EPILOG)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    required=True,
+    metavar="NAME=PATH[,family=FAMILY]",
+    help="A model to serve: its name, and the folder of its Orbax checkpoint, or of a series of them, of which "
+    "the newest is taken. What the network is, its JSON item 'config' says, or a model.toml in that folder. "
+    "FAMILY overrides: a builtin, or PACKAGE.MODULE:CALLABLE. May be given several times.",
+)
+@click.option(
+    "--listen",
+    default=DEFAULTS.listen,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where gRPC listens; unix:PATH too. Port 0 picks a free one.",
+)
+@click.option(
+    "--http-listen",
+    default=DEFAULTS.http_listen,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where /metrics, /healthz and /readyz are.",
+)
+@click.option(
+    "--max-request-mib",
+    default=DEFAULTS.max_request_bytes // MIB,
+    show_default=True,
+    type=click.IntRange(1, 2047),
+    help="The largest request, in MiB.",
+)
+@click.option(
+    "--max-inspection-mib",
+    default=DEFAULTS.max_inspection_bytes // MIB,
+    show_default=True,
+    type=click.IntRange(1),
+    help="The most that one inspection may send, in MiB.",
+)
+@click.option(
+    "--max-programs",
+    default=DEFAULTS.max_programs,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How many compiled inspections each model holds.",
+)
+@click.option(
+    "--grace",
+    "grace_seconds",
+    default=DEFAULTS.grace_seconds,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="How long calls under way may go on after SIGTERM, in seconds.",
+)
+def serve(
+    *,
+    models: tuple[str, ...],
+    listen: str,
+    http_listen: str,
+    max_request_mib: int,
+    max_inspection_mib: int,
+    max_programs: int,
+    grace_seconds: float,
+) -> None:
+    """Loads models and serves them until SIGTERM or Ctrl-C."""
+    try:
+        settings = Settings(
+            models=tuple(ModelSource.parse(text) for text in models),
+            listen=listen,
+            http_listen=http_listen,
+            max_request_bytes=max_request_mib * MIB,
+            max_inspection_bytes=max_inspection_mib * MIB,
+            max_programs=max_programs,
+            grace_seconds=grace_seconds,
+        )
+        _run(settings)
+    except FluoroscopeError as error:
+        raise click.ClickException(error.message) from error
+
+
+def _run(settings: Settings) -> None:
+    # Imported here, so that --help answers at once: JAX takes seconds to import.
+    from fluoroscope_server.app import App  # noqa: PLC0415
+
+    async def run() -> None:
+        app = App(settings, announce=_announce)
+        await app.start()
+        _announce("ready")
+        await app.serve()
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(run())
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 (not there on every platform)
+    except ImportError:
+        return None
+    loop: type[asyncio.AbstractEventLoop] = uvloop.Loop
+    return loop
+
+
+def _announce(line: str) -> None:
+    click.echo(f"fluoroscope-server: {line}", err=True)

@@ -1,0 +1,32 @@
+"""The engine: from a network to compiled programs that answer questions about it."""
+
+from fluoroscope_server.engine.capture import Capture, Slice
+from fluoroscope_server.engine.engine import Engine
+from fluoroscope_server.engine.inspection import Inspection, ResultSpec, check_outputs
+from fluoroscope_server.engine.program import Program, Results
+from fluoroscope_server.engine.reductions import Full, Reduction, SiteStatistics, Statistics
+from fluoroscope_server.engine.result import Result, read, read_rows, wait
+from fluoroscope_server.engine.site import Site, SiteKind
+from fluoroscope_server.engine.site_table import SiteTable
+
+__all__ = [
+    "Capture",
+    "Engine",
+    "Full",
+    "Inspection",
+    "Program",
+    "Reduction",
+    "Result",
+    "ResultSpec",
+    "Results",
+    "Site",
+    "SiteKind",
+    "SiteStatistics",
+    "SiteTable",
+    "Slice",
+    "Statistics",
+    "check_outputs",
+    "read",
+    "read_rows",
+    "wait",
+]

@@ -1,0 +1,136 @@
+"""The engine: one network with its weights on a device, and the programs that run it."""
+
+from __future__ import annotations
+
+import bisect
+import time
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from fluoroscope_server.engine.inspection import Inspection, resolve
+from fluoroscope_server.engine.plan import Plan
+from fluoroscope_server.engine.program import compile_program
+from fluoroscope_server.engine.program_cache import ProgramCache
+from fluoroscope_server.engine.result import wait
+from fluoroscope_server.engine.traced import trace
+from fluoroscope_server.errors import LimitExceededError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
+
+    from fluoroscope_server.engine.capture import Capture
+    from fluoroscope_server.engine.program import Program, Results
+    from fluoroscope_server.engine.site_table import SiteTable
+    from fluoroscope_server.families import Network, Variables
+    from fluoroscope_server.signature import Signature
+
+
+WARM_UP_RUNS = 3
+"""How often each bucket is run before it serves."""
+
+
+class Engine:
+    """Answers questions about one network. Its methods that touch the device are meant for one thread."""
+
+    def __init__(
+        self,
+        network: Network,
+        variables: Variables,
+        *,
+        buckets: Sequence[int],
+        capacity: int = 256,
+        on_compile: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        """Traces the network and compiles `Predict` for each bucket.
+
+        Args:
+            network: the network.
+            variables: its variables, arrays on the device, in the structure of `network.variables`.
+            buckets: the batch sizes to compile for, ascending.
+            capacity: how many compiled inspections to hold.
+            on_compile: told of each compilation, with its seconds.
+
+        Raises:
+            ConfigError: the network cannot be traced.
+        """
+        self.signature: Signature = network.signature
+        self.buckets = tuple(buckets)
+        self._leaves: tuple[jax.Array, ...] = tuple(jax.tree.leaves(variables))
+        self._traced = trace(network, buckets)
+        self._programs = ProgramCache(self._compile, capacity=capacity, on_compile=on_compile)
+        self.seconds: dict[int, float] = dict.fromkeys(self.buckets, float("inf"))
+        self._predictions = {bucket: self._compile_prediction(bucket) for bucket in self.buckets}
+
+    @property
+    def sites(self) -> SiteTable:
+        """The sites of the network, in execution order."""
+        return self._traced.sites
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers the variables are."""
+        return sum(leaf.size for leaf in self._leaves)
+
+    @property
+    def parameter_bytes(self) -> int:
+        """How many bytes the variables take on the device."""
+        return sum(leaf.nbytes for leaf in self._leaves)
+
+    @property
+    def device(self) -> str:
+        """What the device calls itself."""
+        return str(jax.devices()[0].device_kind)
+
+    def bucket_for(self, rows: int) -> int:
+        """Returns the smallest bucket that holds so many rows; raises LimitExceededError if none does."""
+        index = bisect.bisect_left(self.buckets, rows)
+        if index == len(self.buckets):
+            raise LimitExceededError(
+                f"the inputs have {rows} rows, and the largest bucket of this model has {self.buckets[-1]}: "
+                "send fewer rows in each request, or let the operator add a larger bucket to the model's config",
+                field="inputs",
+                reason="TOO_MANY_ROWS",
+            )
+        return self.buckets[index]
+
+    def warm_up(self) -> None:
+        """Runs each bucket a few times: the first run pays for what later ones do not. Sets `seconds`, by bucket."""
+        for bucket, (program, inspection) in self._predictions.items():
+            inputs = [np.zeros(spec.with_rows(bucket), spec.dtype) for spec in self.signature.inputs]
+            for _ in range(WARM_UP_RUNS):
+                start = time.perf_counter()
+                wait(self.run(program, inputs, inspection))
+                self.seconds[bucket] = min(self.seconds[bucket], time.perf_counter() - start)
+
+    def prediction(self, bucket: int) -> tuple[Program, Inspection]:
+        """Returns the program that computes all outputs, and the inspection to run it with."""
+        return self._predictions[bucket]
+
+    def inspect(self, captures: Sequence[Capture], outputs: Sequence[str], *, rows: int) -> Inspection:
+        """Resolves a question against this network; raises as `resolve` and `bucket_for` do."""
+        bucket = self.bucket_for(rows)
+        return resolve(captures, outputs, rows=rows, bucket=bucket, sites=self.sites, signature=self.signature)
+
+    def program(self, plan: Plan) -> Future[Program]:
+        """Returns the program of a plan, compiled off the thread that asks."""
+        return self._programs.request(plan)
+
+    def run(self, program: Program, inputs: Sequence[np.ndarray], inspection: Inspection) -> Results:
+        """Starts a program on the device. Inputs are padded to its bucket, in the order of the signature."""
+        return program.run(self._leaves, inputs, inspection)
+
+    def close(self) -> None:
+        """Compiles nothing more."""
+        self._programs.close()
+
+    def _compile(self, plan: Plan) -> Program:
+        shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for leaf in self._leaves]
+        return compile_program(plan, self._traced, self.signature, shapes)
+
+    def _compile_prediction(self, bucket: int) -> tuple[Program, Inspection]:
+        plan = Plan(bucket=bucket, outputs=self.signature.output_names)
+        program = self._programs.pin(plan)
+        return program, Inspection(plan=plan, starts=(), rows=bucket, results=())

@@ -1,0 +1,55 @@
+"""Globs over site paths, matched in time linear in the path: a glob comes from a stranger."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_STARS = re.compile(r"\*+")
+_ANY_SEGMENTS = "(?:[^/]*/)*"
+
+
+def is_glob(text: str) -> bool:
+    """Returns whether a text has a wildcard: `*` or `?`. Brackets are part of a path, and literal."""
+    return "*" in text or "?" in text
+
+
+@functools.lru_cache(maxsize=1024)
+def compile_glob(glob: str) -> Callable[[str], object]:
+    """Returns a test of paths.
+
+    `*` matches within a path segment, `?` one character of it, and `**` as a whole segment matches any
+    number of segments (behind the last slash: at least one).
+
+    Each part between two wildcards is tried at its first possible place only. That loses no match, as a part
+    has a fixed length (or number of segments), and it keeps a hostile glob from backtracking without end.
+    """
+    groups = [list(group) for deep, group in itertools.groupby(glob.split("/"), "**".__eq__) if not deep]
+    starts_deep, ends_deep = glob.split("/", maxsplit=1)[0] == "**", glob.rsplit("/", maxsplit=1)[-1] == "**"
+    pattern = ""
+    for index, group in enumerate(groups):
+        first, last = index == 0 and not starts_deep, index == len(groups) - 1 and not ends_deep
+        body = _segments(group) + ("" if last else "/")
+        pattern += body if first else _ANY_SEGMENTS + body if last else f"(?>{_ANY_SEGMENTS}?{body})"
+    return re.compile(pattern + (".+" if ends_deep else ""), re.DOTALL).fullmatch
+
+
+def _segments(segments: Sequence[str]) -> str:
+    return "/".join(_segment(segment) for segment in segments)
+
+
+def _segment(segment: str) -> str:
+    first, *parts = [_literal(part) for part in _STARS.split(segment)]
+    if not parts:
+        return first
+    middle = "".join(f"(?>[^/]*?{part})" for part in parts[:-1])
+    return f"{first}{middle}[^/]*{parts[-1]}"
+
+
+def _literal(text: str) -> str:
+    return "[^/]".join(re.escape(part) for part in text.split("?"))

@@ -1,0 +1,169 @@
+"""An inspection: a plan, the arguments to run it with, and the results that it will bring."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fluoroscope_server.engine.plan import CapturedValue, Cut, Plan
+from fluoroscope_server.engine.reductions import Full
+from fluoroscope_server.errors import InvalidRequestError
+from fluoroscope_server.signature import BATCH
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from fluoroscope_server.engine.capture import Capture, Slice
+    from fluoroscope_server.engine.reductions import Reduction
+    from fluoroscope_server.engine.site import Site
+    from fluoroscope_server.engine.site_table import SiteTable
+    from fluoroscope_server.signature import Signature
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultSpec:
+    """What one result will be."""
+
+    name: str
+    """The path of a site, or the name of an output."""
+
+    site: Site | None
+    """The site; None for an output of the network."""
+
+    reduction: Reduction
+    """What is computed of the value."""
+
+    dtype: np.dtype
+    """The type of each element of the value."""
+
+    shape: tuple[int, ...]
+    """The shape of the value after slicing, without rows that only fill a bucket."""
+
+    padded_axis: int | None
+    """The axis of the program's result from which such rows must be cut; None if there is none."""
+
+    @property
+    def byte_size(self) -> int:
+        """Returns how many bytes the result has when sent in chunks; 0 for a summary."""
+        return math.prod(self.shape) * self.dtype.itemsize if self.reduction.gives_tensor else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """A question to a network, resolved."""
+
+    plan: Plan
+    """What shapes the program."""
+
+    starts: tuple[tuple[int, ...], ...]
+    """For each captured value of the plan, where each of its cuts starts."""
+
+    rows: int
+    """How many examples the inputs hold."""
+
+    results: tuple[ResultSpec, ...]
+    """The results: the captured values, then the outputs, as in the plan."""
+
+    @property
+    def byte_size(self) -> int:
+        """Returns how many bytes all results have together when sent in chunks."""
+        return sum(result.byte_size for result in self.results)
+
+
+def resolve(
+    captures: Sequence[Capture],
+    outputs: Sequence[str],
+    *,
+    rows: int,
+    bucket: int,
+    sites: SiteTable,
+    signature: Signature,
+) -> Inspection:
+    """Resolves the globs, slices and names of a question against a network.
+
+    What is asked twice is answered once. Results come in the order in which the network computes them.
+
+    Raises:
+        NotFoundError: a name is no site.
+        NotCapturableError: a site's value cannot be captured.
+        InvalidRequestError: nothing is asked, a glob matches nothing, a slice lies outside, or an output is unknown.
+    """
+    if not captures:
+        raise InvalidRequestError("captures is empty; to run the network alone, call Predict", field="captures")
+    found: dict[tuple[CapturedValue, tuple[int, ...]], ResultSpec] = {}
+    for index, capture in enumerate(captures):
+        field = f"captures[{index}]"
+        for site in sites.select(capture.sites, capture.kinds, field=field):
+            cuts, starts, shape = _cut(site, capture.slices, rows, field)
+            padded = None if site.batch_axis in {cut.axis for cut in cuts} else site.batch_axis
+            for reduction in capture.reductions:
+                reduction.check(site.dtype, site.path)
+                value = CapturedValue(site=site.path, cuts=cuts, reduction=reduction)
+                found[value, starts] = ResultSpec(
+                    name=site.path, site=site, reduction=reduction, dtype=site.dtype, shape=shape, padded_axis=padded
+                )
+    ordered = sorted(found.items(), key=lambda entry: _place(entry[1], entry[0]))
+    plan = Plan(bucket=bucket, captured=tuple(key[0] for key, _ in ordered), outputs=check_outputs(outputs, signature))
+    return Inspection(
+        plan=plan,
+        starts=tuple(key[1] for key, _ in ordered),
+        rows=rows,
+        results=(*(spec for _, spec in ordered), *_output_results(plan.outputs, signature, rows)),
+    )
+
+
+def check_outputs(names: Sequence[str], signature: Signature) -> tuple[str, ...]:
+    """Returns the named outputs in the order of the signature, each once; raises InvalidRequestError."""
+    for index, name in enumerate(names):
+        if name not in signature.output_names:
+            raise InvalidRequestError(
+                f"there is no output {name!r}; the outputs are {', '.join(signature.output_names)}",
+                field=f"outputs[{index}]",
+                reason="OUTPUT_NOT_FOUND",
+            )
+    return tuple(name for name in signature.output_names if name in names)
+
+
+def _place(spec: ResultSpec, key: tuple[CapturedValue, tuple[int, ...]]) -> tuple[int, str, str]:
+    value, starts = key
+    return (spec.site.order if spec.site else 0, repr(value.reduction), repr((value.cuts, starts)))
+
+
+def _cut(
+    site: Site, slices: Sequence[Slice], rows: int, field: str
+) -> tuple[tuple[Cut, ...], tuple[int, ...], tuple[int, ...]]:
+    """Returns the cuts by axis, where each starts, and the shape that is left."""
+    shape = [rows if size == BATCH else size for size in site.shape]
+    cuts: dict[int, tuple[Cut, int]] = {}
+    for index, each in enumerate(slices):
+        place = f"{field}.slices[{index}]"
+        axis = _axis(each.axis, site, place)
+        if axis in cuts:
+            raise InvalidRequestError(f"axis {axis} of site {site.path!r} is sliced twice", field=place)
+        taken = each.range_of(shape[axis], axis=axis, site=site.path, field=place)
+        shape[axis] = len(taken)
+        cuts[axis] = (Cut(axis=axis, extent=taken[-1] - taken[0] + 1, step=taken.step), taken.start)
+    ordered = [cuts[axis] for axis in sorted(cuts)]
+    return tuple(cut for cut, _ in ordered), tuple(start for _, start in ordered), tuple(shape)
+
+
+def _axis(axis: int, site: Site, field: str) -> int:
+    count = len(site.shape)
+    if not -count <= axis < count:
+        raise InvalidRequestError(
+            f"site {site.path!r} has no axis {axis}: it has {count} axes", field=field, reason="SLICE_OUT_OF_RANGE"
+        )
+    return axis % count
+
+
+def _output_results(names: Sequence[str], signature: Signature, rows: int) -> list[ResultSpec]:
+    return [
+        ResultSpec(
+            name=spec.name, site=None, reduction=Full(), dtype=spec.dtype, shape=spec.with_rows(rows), padded_axis=0
+        )
+        for spec in signature.outputs
+        if spec.name in names
+    ]

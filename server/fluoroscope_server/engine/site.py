@@ -1,0 +1,59 @@
+"""Sites: the places in a network whose values can be captured."""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fluoroscope_server.signature import BATCH
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class SiteKind(enum.Enum):
+    """What kind of place a site is."""
+
+    MODULE = "module"
+    """The output of a module."""
+
+    NAMED = "named"
+    """A value that the network's author named with `checkpoint_name`."""
+
+    EQUATION = "equation"
+    """The result of an equation of the jaxpr, or of a function called in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A named place in a network."""
+
+    path: str
+    """The name, unique in the network."""
+
+    kind: SiteKind
+    """What kind of place it is."""
+
+    dtype: np.dtype
+    """The type of each element of the value."""
+
+    shape: tuple[int, ...]
+    """The size of each axis, outermost first; `BATCH` marks the batch axis."""
+
+    order: int
+    """Its place in execution order, among all sites of the network."""
+
+    reason: str = ""
+    """Why the value cannot be captured; empty if it can."""
+
+    @property
+    def batch_axis(self) -> int | None:
+        """Returns which axis is the batch; None if the value is the same for any batch."""
+        return self.shape.index(BATCH) if BATCH in self.shape else None
+
+    @property
+    def bytes_per_example(self) -> int:
+        """Returns the bytes that one example adds to the value; all of them if there is no batch axis."""
+        return math.prod(size for size in self.shape if size != BATCH) * self.dtype.itemsize

@@ -1,0 +1,102 @@
+"""The table of a network's sites, and the selection of some by globs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fluoroscope_server.engine.glob import compile_glob, is_glob
+from fluoroscope_server.errors import InvalidRequestError, NotCapturableError, NotFoundError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from fluoroscope_server.engine.site import Site, SiteKind
+
+
+class SiteTable:
+    """All sites of a network, in execution order."""
+
+    def __init__(self, sites: Sequence[Site]) -> None:
+        """Takes the sites, their paths all different."""
+        self._sites = tuple(sites)
+        self._by_path = {site.path: site for site in self._sites}
+
+    def __len__(self) -> int:
+        return len(self._sites)
+
+    def __iter__(self) -> Iterator[Site]:
+        return iter(self._sites)
+
+    def __getitem__(self, path: str) -> Site:
+        return self._by_path[path]
+
+    def matching(self, globs: Collection[str], kinds: Collection[SiteKind]) -> list[Site]:
+        """Returns the sites that any glob matches and that are of any of the kinds; empty means all."""
+        patterns = [compile_glob(glob) for glob in globs]
+        return [
+            site
+            for site in self._sites
+            if (not kinds or site.kind in kinds)
+            and (not globs or site.path in globs or any(pattern(site.path) for pattern in patterns))
+        ]
+
+    def select(self, globs: Sequence[str], kinds: Collection[SiteKind], *, field: str) -> list[Site]:
+        """Returns the capturable sites that a capture means, in execution order.
+
+        Args:
+            globs: names and globs of sites.
+            kinds: the kinds to keep; empty means all.
+            field: the request field to blame.
+
+        Raises:
+            NotFoundError: a name without wildcards is no site.
+            InvalidRequestError: a glob matches nothing, or there is none.
+            NotCapturableError: a site asked for by name cannot be captured, nor can any that a glob matches.
+        """
+        if not globs:
+            raise InvalidRequestError(f"{field}.sites is empty; name a site, or use the glob '**' for all", field=field)
+        chosen: dict[str, Site] = {}
+        for index, glob in enumerate(globs):
+            place = f"{field}.sites[{index}]"
+            named = self._by_path.get(glob)
+            found = self._expand(glob, kinds, place) if named is None else [_checked(named, kinds, place)]
+            chosen.update((site.path, site) for site in found)
+        return sorted(chosen.values(), key=lambda site: site.order)
+
+    def _expand(self, glob: str, kinds: Collection[SiteKind], field: str) -> list[Site]:
+        if not is_glob(glob):
+            raise NotFoundError(
+                f"there is no site {glob!r}; nearest: {nearest(glob, self._by_path)}",
+                field=field,
+                reason="SITE_NOT_FOUND",
+            )
+        matches = compile_glob(glob)
+        every = [site for site in self._sites if matches(site.path)]
+        found = [site for site in every if not kinds or site.kind in kinds]
+        if not found:
+            asked = f", and {len(every)} of other kinds than asked for" if every else ""
+            raise InvalidRequestError(
+                f"the glob {glob!r} matches none of the {len(self)} sites{asked}; "
+                f"nearest: {nearest(glob, self._by_path)}",
+                field=field,
+                reason="GLOB_MATCHES_NOTHING",
+            )
+        capturable = [site for site in found if not site.reason]
+        if not capturable:
+            raise _not_capturable(found[0], field)
+        return capturable
+
+
+def _checked(site: Site, kinds: Collection[SiteKind], field: str) -> Site:
+    if kinds and site.kind not in kinds:
+        asked = " or ".join(sorted(kind.name for kind in kinds))
+        raise InvalidRequestError(
+            f"site {site.path!r} is of kind {site.kind.name}, and kinds asks for {asked}", field=field
+        )
+    if site.reason:
+        raise _not_capturable(site, field)
+    return site
+
+
+def _not_capturable(site: Site, field: str) -> NotCapturableError:
+    return NotCapturableError(f"site {site.path!r} cannot be captured: {site.reason}", field=field)

@@ -1,0 +1,111 @@
+"""What can go wrong, in the words of the domain; one table in `rpc.status` turns it into status codes.
+
+FluoroscopeError
+├── InvalidRequestError          the request cannot be right, now or later
+├── NotFoundError                the request names something that is not there
+├── NotCapturableError           the site exists, but its value cannot be captured this way
+├── LimitExceededError           a limit of this server was reached
+├── UnavailableError             not now: starting, draining, or the model is not ready
+├── DeadlineExpiredError         the caller's time was up before the work began
+├── ModelError                   a model cannot be served as the operator described it
+│   ├── ConfigError              its config or its family
+│   └── CheckpointError          its checkpoint
+└── SettingsError                the server cannot start as the operator described it
+
+Every message says what came, what was expected and, where it helps, what to do next. It may reach a
+remote client, so it names no path of this machine; an operator's message, of `ModelError` and
+`SettingsError`, may.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class FluoroscopeError(Exception):
+    """The root of all errors that this package raises on purpose."""
+
+    reason = "UNKNOWN"
+    """A constant in capitals that programs can branch on; sent as ErrorInfo.reason."""
+
+    def __init__(self, message: str, *, field: str | None = None, reason: str | None = None) -> None:
+        """Takes the message, the request field that is at fault, and a finer reason than the class's."""
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        if reason is not None:
+            self.reason = reason
+
+
+class InvalidRequestError(FluoroscopeError):
+    """The request cannot be right, whatever the state of the server."""
+
+    reason = "INVALID_REQUEST"
+
+
+class NotFoundError(FluoroscopeError):
+    """The request names something that is not there."""
+
+    reason = "NOT_FOUND"
+
+
+class NotCapturableError(FluoroscopeError):
+    """The site exists, but its value cannot be captured as asked."""
+
+    reason = "NOT_CAPTURABLE"
+
+
+class LimitExceededError(FluoroscopeError):
+    """A limit of this server was reached; the message names the limit and its value."""
+
+    reason = "LIMIT_EXCEEDED"
+
+
+class UnavailableError(FluoroscopeError):
+    """The server cannot answer now, but may later."""
+
+    reason = "UNAVAILABLE"
+
+
+class DeadlineExpiredError(FluoroscopeError):
+    """The caller's deadline passed before the work began."""
+
+    reason = "DEADLINE_EXPIRED"
+
+
+class ModelError(FluoroscopeError):
+    """A model cannot be served as the operator described it."""
+
+    reason = "MODEL"
+
+
+class ConfigError(ModelError):
+    """The model's config or family is wrong."""
+
+    reason = "CONFIG"
+
+
+class CheckpointError(ModelError):
+    """The model's checkpoint cannot be read, or does not fit the network."""
+
+    reason = "CHECKPOINT"
+
+
+class SettingsError(FluoroscopeError):
+    """The server cannot start with these settings."""
+
+    reason = "SETTINGS"
+
+
+def nearest(name: str, known: Iterable[str], *, most: int = 5) -> str:
+    """Returns the known names closest to `name`, for the end of a message: `a`, `b` and 3 more."""
+    names = list(known)
+    if not names:
+        return "there are none"
+    close = difflib.get_close_matches(name, names, n=most, cutoff=0.4) or names[:most]
+    rest = len(names) - len(close)
+    return ", ".join(repr(each) for each in close) + (f" and {rest} more" if rest else "")

@@ -1,0 +1,109 @@
+"""Flax Linen modules as networks."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import flax.linen as nn
+import jax
+
+from fluoroscope_server.errors import ConfigError
+from fluoroscope_server.families.mark import mark_module_output
+from fluoroscope_server.families.network import (
+    PROBE_ROWS,
+    abstract_inputs,
+    make_network,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fluoroscope_server.families.network import (
+        Network,
+        Variables,
+    )
+    from fluoroscope_server.model_config import ModelConfig
+
+ROOT_OUTPUT = "__call__"
+"""The path of the root module's own output, as `capture_intermediates` names it."""
+
+_TRANSIENT = ("intermediates", "perturbations")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linen:
+    """A Linen module and how to call it, for families whose module needs more than its inputs."""
+
+    module: nn.Module
+    """The module, unbound."""
+
+    method: str = "__call__"
+    """The method that predicts."""
+
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Further keyword arguments of the method, static: `{"train": False}`."""
+
+
+def linen_network(linen: Linen, config: ModelConfig) -> Network:
+    """Makes a network of a Linen module, with every module's output marked.
+
+    Inputs are passed by name if all their names are parameters of the method, else by position.
+
+    Raises:
+        ConfigError: the module does not run on the inputs of the config.
+    """
+    call = _caller(linen, config)
+
+    def apply(variables: Variables, inputs: Mapping[str, jax.Array]) -> Any:
+        args, kwargs = call(inputs)
+        with nn.intercept_methods(_mark_output):
+            return linen.module.apply(variables, *args, method=linen.method, **kwargs)
+
+    return make_network(apply, _abstract_variables(linen, config, call), config, root=type(linen.module).__name__)
+
+
+def _mark_output(
+    next_function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    context: nn.module.InterceptorContext,
+) -> Any:
+    output = next_function(*args, **kwargs)
+    if context.method_name == "setup":
+        return output
+    names = [] if context.method_name == "__call__" else [context.method_name]
+    return mark_module_output(output, "/".join([*context.module.path, *names]) or ROOT_OUTPUT)
+
+
+def _caller(linen: Linen, config: ModelConfig) -> Callable[[Mapping[str, Any]], tuple[list[Any], dict[str, Any]]]:
+    method = getattr(type(linen.module), linen.method, None)
+    if method is None:
+        raise ConfigError(f"{type(linen.module).__name__} has no method {linen.method!r}")
+    names = [spec.name for spec in config.inputs]
+    by_name = set(names) <= set(inspect.signature(method).parameters)
+
+    def call(inputs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        if by_name:
+            return [], {**inputs, **linen.arguments}
+        return [inputs[name] for name in names], dict(linen.arguments)
+
+    return call
+
+
+def _abstract_variables(
+    linen: Linen, config: ModelConfig, call: Callable[[Mapping[str, Any]], tuple[list[Any], dict[str, Any]]]
+) -> Variables:
+    def init(key: jax.Array, inputs: tuple[jax.Array, ...]) -> Variables:
+        args, kwargs = call(dict(zip((spec.name for spec in config.inputs), inputs, strict=True)))
+        rngs = {"params": key, "dropout": key}
+        return linen.module.init(rngs, *args, method=linen.method, **kwargs)
+
+    try:
+        variables = jax.eval_shape(init, jax.random.key(0), abstract_inputs(config.inputs, PROBE_ROWS))
+    except Exception as error:  # the module is the operator's code: whatever it raises, they are told
+        specs = ", ".join(str(spec) for spec in config.inputs)
+        raise ConfigError(f"{type(linen.module).__name__} does not run on inputs {specs}: {error}") from error
+    kept = {name: tree for name, tree in variables.items() if name not in _TRANSIENT}
+    return nn.meta.unbox(kept)

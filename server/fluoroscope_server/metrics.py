@@ -1,0 +1,198 @@
+"""The metrics: one value built on a registry that its owner makes, with every series there from the start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+CODES = (
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+)
+"""The names of gRPC's status codes."""
+
+STAGES: Mapping[str, tuple[str, ...]] = {
+    "Predict": ("decode", "queue", "pad", "compute", "device_to_host", "encode"),
+    "InspectActivations": ("decode", "compile", "queue", "pad", "compute", "device_to_host", "send"),
+}
+"""The stages of each method, in the order in which a request goes through them."""
+
+_FAST = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+_SLOW = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodMetrics:
+    """The series of one gRPC method, found once so that a request does not look for them."""
+
+    started: Counter
+    """Calls begun."""
+
+    handled: Mapping[str, Counter]
+    """Calls ended, by the name of the status code."""
+
+    seconds: Histogram
+    """How long calls took."""
+
+    in_flight: Gauge
+    """Calls under way."""
+
+    received: Counter
+    """Messages that came in."""
+
+    sent: Counter
+    """Messages that went out."""
+
+
+class Metrics:
+    """All metrics of a server."""
+
+    def __init__(self) -> None:
+        """Makes every metric on a registry of its own."""
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # its authors left it untyped
+        self.registry = CollectorRegistry(auto_describe=True)
+        prometheus_client.ProcessCollector(registry=self.registry)
+        prometheus_client.PlatformCollector(registry=self.registry)
+        prometheus_client.GCCollector(registry=self.registry)
+        self._make_grpc_metrics()
+        self._make_stream_metrics()
+        self._make_model_metrics()
+
+    def _make_grpc_metrics(self) -> None:
+        method = ("grpc_type", "grpc_service", "grpc_method")
+        self._started = Counter(
+            "grpc_server_started_total", "RPCs started on the server.", method, registry=self.registry
+        )
+        self._handled = Counter(
+            "grpc_server_handled_total",
+            "RPCs completed on the server, whatever their status.",
+            (*method, "grpc_code"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "grpc_server_handling_seconds",
+            "Time the server took for an RPC.",
+            method,
+            buckets=_FAST,
+            registry=self.registry,
+        )
+        self._in_flight = Gauge("grpc_server_in_flight", "RPCs that are under way.", method, registry=self.registry)
+        self._received = Counter(
+            "grpc_server_msg_received_total", "Messages received from clients.", method, registry=self.registry
+        )
+        self._sent = Counter("grpc_server_msg_sent_total", "Messages sent to clients.", method, registry=self.registry)
+
+    def _make_stream_metrics(self) -> None:
+        stage = Histogram(
+            "fluoroscope_stage_seconds",
+            "Time that one stage of a request took.",
+            ("method", "stage"),
+            buckets=_FAST,
+            registry=self.registry,
+        )
+        self._stages = {
+            method: {name: stage.labels(method, name) for name in stages} for method, stages in STAGES.items()
+        }
+        self.stream_bytes = Counter(
+            "fluoroscope_stream_bytes_total", "Bytes of tensors streamed to clients.", registry=self.registry
+        )
+        self.stream_chunks = Counter(
+            "fluoroscope_stream_chunks_total", "Chunks streamed to clients.", registry=self.registry
+        )
+        self.first_result_seconds = Histogram(
+            "fluoroscope_first_result_seconds",
+            "Time from the arrival of an inspection to its first tensor or summary on the wire.",
+            buckets=_FAST,
+            registry=self.registry,
+        )
+
+    def _make_model_metrics(self) -> None:
+        self._compile_seconds = Histogram(
+            "fluoroscope_compile_seconds", "Time to compile one program.", buckets=_SLOW, registry=self.registry
+        )
+        programs = Counter(
+            "fluoroscope_program_requests_total",
+            "Inspections, by whether their program was held already.",
+            ("result",),
+            registry=self.registry,
+        )
+        self._program_requests = {held: programs.labels("held" if held else "compiled") for held in (True, False)}
+        self._model_info = Gauge(
+            "fluoroscope_model_info",
+            "1 for each model that is served.",
+            ("model", "version", "family", "device"),
+            registry=self.registry,
+        )
+        self._load_seconds = Gauge(
+            "fluoroscope_model_load_seconds",
+            "Time it took to load, compile and warm up a model.",
+            ("model",),
+            registry=self.registry,
+        )
+        self._parameter_bytes = Gauge(
+            "fluoroscope_model_parameter_bytes",
+            "Bytes of a model's weights on the device.",
+            ("model",),
+            registry=self.registry,
+        )
+
+    def method(self, grpc_type: str, service: str, name: str) -> MethodMetrics:
+        """Returns the series of one method; from now on they are exported, at 0."""
+        labels = (grpc_type, service, name)
+        return MethodMetrics(
+            started=self._started.labels(*labels),
+            handled={code: self._handled.labels(*labels, code) for code in CODES},
+            seconds=self._seconds.labels(*labels),
+            in_flight=self._in_flight.labels(*labels),
+            received=self._received.labels(*labels),
+            sent=self._sent.labels(*labels),
+        )
+
+    def observe_stages(self, method: str, times: Iterable[tuple[str, float]]) -> None:
+        """Counts how long the stages of one request took, in seconds."""
+        stages = self._stages[method]
+        for stage, seconds in times:
+            stages[stage].observe(seconds)
+
+    def observe_compile(self, seconds: float) -> None:
+        """Counts one compilation."""
+        self._compile_seconds.observe(seconds)
+
+    def count_program(self, *, held: bool) -> None:
+        """Counts one inspection by whether its program was held already."""
+        self._program_requests[held].inc()
+
+    def model_loaded(
+        self, *, name: str, version: int, family: str, device: str, seconds: float, parameter_bytes: int
+    ) -> None:
+        """Exports a model that is now served."""
+        self._model_info.labels(name, str(version), family, device).set(1)
+        self._load_seconds.labels(name).set(seconds)
+        self._parameter_bytes.labels(name).set(parameter_bytes)
+
+    def render(self, accept: str) -> tuple[str, bytes]:
+        """Returns the content type and the body that a scraper with this Accept header wants."""
+        encode, content_type = choose_encoder(accept)
+        return content_type, encode(self.registry)

@@ -1,0 +1,135 @@
+"""What an operator says about a model: the JSON `config` item of its checkpoint, or its model.toml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+
+from fluoroscope_server.errors import ConfigError, nearest
+from fluoroscope_server.signature import BATCH, TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+DEFAULT_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+"""The batch sizes to compile for when the config names none."""
+
+EXAMPLE = '{"family": "base_network", "config": {...}, "inputs": {"image": {"dtype": "float32", "shape": [28, 28]}}}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """A network as a family and its config, the inputs it takes, and how to serve it."""
+
+    family: str
+    """A builtin family, or `package.module:callable`."""
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """What the family is called with."""
+
+    inputs: tuple[TensorSpec, ...]
+    """The inputs, in the order in which the network takes them; their first axis is the batch."""
+
+    outputs: tuple[str, ...] = ()
+    """Names for the outputs, in the network's order. Empty means `output`, or `output_0`, `output_1`, ..."""
+
+    buckets: tuple[int, ...] = DEFAULT_BUCKETS
+    """The batch sizes to compile for, ascending."""
+
+    item: str | None = None
+    """The checkpoint item that holds the weights. None means: find out."""
+
+    prefix: str | None = None
+    """The path of the weights within that item, with slashes. None means: find out."""
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any], *, family: str | None = None) -> ModelConfig:
+        """Checks a config as it was read from JSON or TOML; `family` overrides the one it names.
+
+        Raises:
+            ConfigError: a key is missing, unknown, or has a value of the wrong form.
+        """
+        raw = _mapping(raw, "the model config")
+        _known_keys(raw, "the model config", cls.__dataclass_fields__)
+        family = family or raw.get("family")
+        if not isinstance(family, str) or not family:
+            raise ConfigError(f"the model config names no `family`; a config looks like {EXAMPLE}")
+        return cls(
+            family=family,
+            config=_mapping(raw.get("config", {}), "`config`"),
+            inputs=_inputs(raw.get("inputs")),
+            outputs=_names(raw.get("outputs", ())),
+            buckets=_buckets(raw.get("buckets", DEFAULT_BUCKETS)),
+            item=_text(raw.get("item"), "`item`"),
+            prefix=_text(raw.get("prefix"), "`prefix`"),
+        )
+
+
+def parse_dtype(name: object) -> np.dtype:
+    """Returns the dtype of that name, NumPy's or ml_dtypes'; raises ConfigError."""
+    try:
+        if isinstance(name, str):
+            return np.dtype(getattr(ml_dtypes, name, name))
+    except TypeError:
+        pass
+    raise ConfigError(f"{name!r} is no dtype; dtypes are named like 'float32', 'int32', 'bfloat16'")
+
+
+def _inputs(raw: object) -> tuple[TensorSpec, ...]:
+    if not raw:
+        raise ConfigError(
+            "the model config has no `inputs`: name each with dtype and shape (without the batch axis), "
+            f"as in {EXAMPLE}"
+        )
+    return tuple(_input(name, spec) for name, spec in _mapping(raw, "`inputs`").items())
+
+
+def _input(name: str, raw: object) -> TensorSpec:
+    spec = _mapping(raw, f"input {name!r}")
+    _known_keys(spec, f"input {name!r}", ("dtype", "shape"))
+    shape = spec.get("shape", ())
+    if not isinstance(shape, list | tuple) or not all(_is_count(size) for size in shape):
+        raise ConfigError(f"the shape of input {name!r} must be a list of positive sizes, not {shape!r}")
+    return TensorSpec(name=name, dtype=parse_dtype(spec.get("dtype", "float32")), shape=(BATCH, *shape))
+
+
+def _names(raw: object) -> tuple[str, ...]:
+    if not isinstance(raw, list | tuple) or not all(isinstance(name, str) and name for name in raw):
+        raise ConfigError(f"`outputs` must be a list of names, not {raw!r}")
+    if len(set(raw)) != len(raw):
+        raise ConfigError(f"`outputs` names something twice: {raw!r}")
+    return tuple(raw)
+
+
+def _buckets(raw: object) -> tuple[int, ...]:
+    if not isinstance(raw, list | tuple) or not raw or not all(_is_count(size) for size in raw):
+        raise ConfigError(f"`buckets` must be a list of positive batch sizes, not {raw!r}")
+    return tuple(sorted(set(raw)))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _text(raw: object, what: str) -> str | None:
+    if raw is not None and not isinstance(raw, str):
+        raise ConfigError(f"{what} must be text, not {raw!r}")
+    return raw
+
+
+def _mapping(raw: object, what: str) -> dict[str, Any]:
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{what} must be an object with named values, not {raw!r}")
+    return raw
+
+
+def _known_keys(raw: Mapping[str, object], what: str, known: Iterable[str]) -> None:
+    names = list(known)
+    for key in raw:
+        if key not in names:
+            raise ConfigError(
+                f"{what} has an unknown key {key!r}; nearest: {nearest(key, names)}; known: {', '.join(names)}"
+            )

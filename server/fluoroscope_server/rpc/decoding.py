@@ -1,0 +1,98 @@
+"""From messages to values of the domain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from fluoroscope.v1 import inspection_pb2 as inspection
+from fluoroscope.wire import WireError, decode_tensor
+from google.protobuf.message import DecodeError, Message
+
+from fluoroscope_server.engine import Capture, Full, SiteKind, Slice, Statistics
+from fluoroscope_server.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy as np
+    from fluoroscope.v1.tensor_pb2 import Tensor
+
+    from fluoroscope_server.engine import Reduction
+
+M = TypeVar("M", bound=Message)
+
+KINDS: dict[int, SiteKind] = {
+    inspection.SITE_KIND_MODULE: SiteKind.MODULE,
+    inspection.SITE_KIND_NAMED: SiteKind.NAMED,
+    inspection.SITE_KIND_EQUATION: SiteKind.EQUATION,
+}
+"""The kinds of site, by their number on the wire."""
+
+REDUCTIONS: dict[str, Reduction] = {"full": Full(), "statistics": Statistics()}
+"""The reductions, by the name of the field of `Reduction` that asks for them."""
+
+
+def parse(message: type[M], data: bytes) -> M:
+    """Returns a message; raises InvalidRequestError if the bytes are none."""
+    try:
+        return message.FromString(data)
+    except DecodeError as error:
+        raise InvalidRequestError(f"the request is no {message.DESCRIPTOR.full_name}: {error}") from error
+
+
+def decode_inputs(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Returns the inputs as arrays; raises InvalidRequestError naming the tensor that is broken."""
+    arrays = {}
+    for name, tensor in tensors.items():
+        try:
+            arrays[name] = decode_tensor(tensor)
+        except WireError as error:
+            raise InvalidRequestError(
+                f"input {name!r}: {error}", field=f"inputs[{name}]", reason="BROKEN_TENSOR"
+            ) from error
+    return arrays
+
+
+def decode_version(request: Message) -> int | None:
+    """Returns the version that a request names; None if it names none."""
+    return request.version if request.HasField("version") else None  # type: ignore[attr-defined]  # every request with a version_selector comes here
+
+
+def decode_kinds(kinds: Iterable[int], *, field: str) -> tuple[SiteKind, ...]:
+    """Returns kinds of site; SITE_KIND_UNSPECIFIED is every kind, and so no filter."""
+    numbers = set(kinds)
+    for number in numbers - KINDS.keys() - {inspection.SITE_KIND_UNSPECIFIED}:
+        known = ", ".join(inspection.SiteKind.Name(each) for each in KINDS)  # type: ignore[arg-type]  # its keys are such
+        raise InvalidRequestError(f"{number} is no kind of site; the kinds are {known}", field=field)
+    if inspection.SITE_KIND_UNSPECIFIED in numbers:
+        return ()
+    return tuple(kind for number, kind in KINDS.items() if number in numbers)
+
+
+def decode_capture(capture: inspection.Capture, *, field: str) -> Capture:
+    """Returns a capture; raises InvalidRequestError if a reduction or a kind is unknown."""
+    reductions = tuple(
+        _reduction(each, field=f"{field}.reductions[{index}]") for index, each in enumerate(capture.reductions)
+    )
+    return Capture(
+        sites=tuple(capture.sites),
+        kinds=decode_kinds(capture.kinds, field=f"{field}.kinds"),
+        slices=tuple(_slice(each) for each in capture.slices),
+        reductions=reductions or (Full(),),
+    )
+
+
+def _reduction(reduction: inspection.Reduction, *, field: str) -> Reduction:
+    name = reduction.WhichOneof("reduction")
+    if name is None:
+        raise InvalidRequestError(f"no known reduction is set; the known are {', '.join(REDUCTIONS)}", field=field)
+    return REDUCTIONS[name]
+
+
+def _slice(message: inspection.Slice) -> Slice:
+    return Slice(
+        axis=message.axis,
+        start=message.start if message.HasField("start") else None,
+        stop=message.stop if message.HasField("stop") else None,
+        step=message.step if message.HasField("step") else 1,
+    )

@@ -1,0 +1,100 @@
+"""From values of the domain to messages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fluoroscope.v1 import inspection_pb2 as inspection
+from fluoroscope.v1 import model_pb2 as model
+from fluoroscope.v1.tensor_pb2 import TensorSpec as TensorSpecMessage
+from fluoroscope.wire import dtype_to_wire
+
+from fluoroscope_server.rpc.decoding import KINDS, REDUCTIONS
+
+if TYPE_CHECKING:
+    from fluoroscope_server.engine import ResultSpec, Site, SiteStatistics
+    from fluoroscope_server.serving import Answer, Servable
+    from fluoroscope_server.signature import TensorSpec
+
+KIND_NUMBERS = {kind: number for number, kind in KINDS.items()}
+REDUCTION_NAMES = {reduction: name for name, reduction in REDUCTIONS.items()}
+
+
+def encode_spec(spec: TensorSpec) -> TensorSpecMessage:
+    """Returns an input or output of a signature as a message."""
+    return TensorSpecMessage(name=spec.name, data_type=dtype_to_wire(spec.dtype), shape=spec.shape)
+
+
+def encode_site(site: Site) -> inspection.Site:
+    """Returns a site as a message."""
+    return inspection.Site(
+        path=site.path,
+        kind=KIND_NUMBERS[site.kind],  # type: ignore[arg-type]  # its values are such numbers
+        data_type=dtype_to_wire(site.dtype),
+        shape=site.shape,
+        bytes_per_example=site.bytes_per_example,
+        not_capturable_reason=site.reason,
+    )
+
+
+def encode_model(servable: Servable) -> model.Model:
+    """Returns a servable as a message."""
+    engine = servable.engine
+    return model.Model(
+        name=servable.name,
+        version=servable.version,
+        state=model.MODEL_STATE_READY,
+        family=servable.family,
+        inputs=[encode_spec(spec) for spec in engine.signature.inputs],
+        outputs=[encode_spec(spec) for spec in engine.signature.outputs],
+        buckets=engine.buckets,
+        parameter_count=engine.parameter_count,
+        parameter_bytes=engine.parameter_bytes,
+        device=engine.device,
+        site_count=sum(1 for site in engine.sites if not site.reason),
+        load_seconds=servable.load_seconds,
+    )
+
+
+def encode_header(servable: Servable, answer: Answer) -> inspection.StreamHeader:
+    """Returns the first frame of a stream."""
+    return inspection.StreamHeader(
+        model=servable.name,
+        version=servable.version,
+        rows=answer.inspection.rows,
+        results=[_result(spec) for spec in answer.inspection.results],
+        program=inspection.ProgramInfo(
+            compiled=not answer.held,
+            compile_seconds=answer.program.compile_seconds,
+            bucket=answer.program.plan.bucket,
+        ),
+    )
+
+
+def encode_statistics(statistics: SiteStatistics) -> inspection.Statistics:
+    """Returns statistics as a message."""
+    return inspection.Statistics(
+        count=statistics.count,
+        mean=statistics.mean,
+        std=statistics.std,
+        min=statistics.min,
+        max=statistics.max,
+        abs_max=statistics.abs_max,
+        l2_norm=statistics.l2_norm,
+        zero_count=statistics.zero_count,
+        nan_count=statistics.nan_count,
+        inf_count=statistics.inf_count,
+    )
+
+
+def _result(spec: ResultSpec) -> inspection.ResultHeader:
+    header = inspection.ResultHeader(shape=spec.shape, byte_size=spec.byte_size)
+    getattr(header.reduction, REDUCTION_NAMES[spec.reduction]).SetInParent()
+    if spec.reduction.gives_tensor:
+        header.data_type = dtype_to_wire(spec.dtype)
+    if spec.site is None:
+        header.output = spec.name
+    else:
+        header.site = spec.name
+        header.kind = KIND_NUMBERS[spec.site.kind]  # type: ignore[assignment]  # its values are such numbers
+    return header

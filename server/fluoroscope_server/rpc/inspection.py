@@ -1,0 +1,100 @@
+"""InspectionService: looks inside the network while it runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from fluoroscope.v1 import inspection_pb2 as inspection
+from fluoroscope.wire import StreamSplitter, tensor_bytes
+
+from fluoroscope_server.errors import InvalidRequestError
+from fluoroscope_server.rpc.decoding import decode_capture, decode_inputs, decode_kinds, decode_version, parse
+from fluoroscope_server.rpc.encoding import encode_header, encode_site, encode_statistics
+from fluoroscope_server.rpc.paging import page_of
+from fluoroscope_server.serving import StageClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from fluoroscope_server.engine import Result
+    from fluoroscope_server.metrics import Metrics
+    from fluoroscope_server.rpc.context import Context
+    from fluoroscope_server.serving import Answer, Repository, Servable
+
+CHUNK_BYTES = 1 << 20
+"""How many bytes of a tensor one message carries: larger messages cost page faults, smaller ones calls."""
+
+
+class InspectionService:
+    """Lists sites, and streams what is at them."""
+
+    def __init__(self, repository: Repository, metrics: Metrics, *, max_bytes: int) -> None:
+        """Takes the models, where to count, and the most bytes that one inspection may send."""
+        self._repository = repository
+        self._metrics = metrics
+        self._max_bytes = max_bytes
+
+    async def list_sites(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
+        """Answers one `ListSites`."""
+        request = parse(inspection.ListSitesRequest, data)
+        servable = self._repository.get(request.model, decode_version(request))
+        sites = servable.engine.sites.matching(request.globs, decode_kinds(request.kinds, field="kinds"))
+        page, token = page_of(sites, request.page_size, request.page_token, default=1000, most=5000)
+        return inspection.ListSitesResponse(
+            sites=[encode_site(site) for site in page],
+            next_page_token=token,
+            total_size=len(sites),
+            version=servable.version,
+        ).SerializeToString()
+
+    async def inspect_activations(self, data: bytes, context: Context) -> AsyncIterator[bytes]:  # noqa: ARG002 (gRPC passes it)
+        """Answers one `InspectActivations`, frame by frame."""
+        clock = StageClock()
+        request = parse(inspection.InspectActivationsRequest, data)
+        servable = self._repository.get(request.model, decode_version(request))
+        answer = await self._ask(request, servable, clock)
+        splitter = StreamSplitter(chunk_bytes=CHUNK_BYTES)
+        yield splitter.header(encode_header(servable, answer))
+        first = True
+        async for group in answer.results():
+            if first:
+                clock.lap("device_to_host")
+            for frame in self._frames(group, splitter):
+                yield frame
+                if first:
+                    self._metrics.first_result_seconds.observe(clock.elapsed())
+                    first = False
+        clock.lap("send")
+        yield splitter.trailer(inspection.StageTime(stage=stage, seconds=seconds) for stage, seconds in clock.times)
+        self._metrics.observe_stages("InspectActivations", clock.times)
+
+    async def _ask(
+        self, request: inspection.InspectActivationsRequest, servable: Servable, clock: StageClock
+    ) -> Answer:
+        if not request.captures:
+            raise InvalidRequestError("captures is empty; to run the network alone, call Predict", field="captures")
+        captures = [decode_capture(each, field=f"captures[{index}]") for index, each in enumerate(request.captures)]
+        answer = await servable.inspect(
+            decode_inputs(request.inputs),
+            captures,
+            request.outputs,
+            max_bytes=min(request.max_bytes or self._max_bytes, self._max_bytes),
+            clock=clock,
+        )
+        self._metrics.count_program(held=answer.held)
+        return answer
+
+    def _frames(self, group: list[Result], splitter: StreamSplitter) -> Iterator[bytes]:
+        """Yields the frames of some results, and lets each result go when it is sent."""
+        group.reverse()
+        while group:
+            result = group.pop()
+            if not isinstance(result, np.ndarray):
+                yield splitter.statistics(encode_statistics(result))
+                continue
+            data = tensor_bytes(result)
+            self._metrics.stream_bytes.inc(len(data))
+            for frame in splitter.tensor(data):
+                self._metrics.stream_chunks.inc()
+                yield frame

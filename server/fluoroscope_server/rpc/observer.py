@@ -1,0 +1,167 @@
+"""The observer: counts every call, and turns every exception into a status."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+
+from fluoroscope_server.errors import FluoroscopeError
+from fluoroscope_server.rpc.status import DETAILS_KEY, code_of, details_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from fluoroscope_server.metrics import MethodMetrics, Metrics
+    from fluoroscope_server.rpc.context import Context
+
+log = logging.getLogger(__name__)
+
+Handler = Any
+"""A grpc.RpcMethodHandler; gRPC's types are generic in their stubs only."""
+
+
+class Observer:
+    """Wraps methods when they are registered, so that a call passes no interceptor on its way."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        """Takes where to count."""
+        self._metrics = metrics
+
+    def observe(self, method: str, handler: Handler) -> Handler:
+        """Returns a method's handler that counts and translates; its series are exported from now on."""
+        _, service, name = method.split("/")
+        streams_in, streams_out = handler.request_streaming, handler.response_streaming
+        kind = {
+            (False, False): "unary_unary",
+            (False, True): "unary_stream",
+            (True, False): "stream_unary",
+            (True, True): "stream_stream",
+        }[streams_in, streams_out]
+        series = self._metrics.method(kind.replace("unary_unary", "unary"), service, name)
+        observed = _Observed(behaviour=getattr(handler, kind), series=series, counts_requests=streams_in)
+        behaviour = observed.call if not streams_out else observed.stream if observed.generates else observed.write
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        return make(behaviour, handler.request_deserializer, handler.response_serializer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Observed:
+    """A method, in the three forms that grpc.aio knows: answers once, yields its answers, or writes them."""
+
+    behaviour: Callable[..., Any]
+    series: MethodMetrics
+    counts_requests: bool
+
+    @property
+    def generates(self) -> bool:
+        return inspect.isasyncgenfunction(self.behaviour)
+
+    async def call(self, request: Any, context: Context) -> Any:
+        start = self._begin()
+        try:
+            response = await self.behaviour(self._requests(request), context)
+        except BaseException as error:
+            await self._fail(error, context, start)
+            raise
+        self.series.sent.inc()
+        self._end(start, "OK")
+        return response
+
+    async def stream(self, request: Any, context: Context) -> AsyncIterator[Any]:
+        start = self._begin()
+        try:
+            async for response in self.behaviour(self._requests(request), context):
+                yield response
+                self.series.sent.inc()
+        except BaseException as error:
+            await self._fail(error, context, start)
+            raise
+        self._end(start, "OK")
+
+    async def write(self, request: Any, context: Context) -> None:
+        start = self._begin()
+        try:
+            await self.behaviour(self._requests(request), _CountingContext(context, self.series))
+        except BaseException as error:
+            await self._fail(error, context, start)
+            raise
+        self._end(start, "OK")
+
+    def _requests(self, request: Any) -> Any:
+        if self.counts_requests:
+            return _counted(request, self.series)
+        self.series.received.inc()
+        return request
+
+    def _begin(self) -> float:
+        self.series.started.inc()
+        self.series.in_flight.inc()
+        return time.perf_counter()
+
+    def _end(self, start: float, code: str) -> None:
+        self.series.in_flight.dec()
+        self.series.seconds.observe(time.perf_counter() - start)
+        self.series.handled[code].inc()
+
+    async def _fail(self, error: BaseException, context: Context, start: float) -> None:
+        """Counts a call that failed, and ends it with the status that the error means."""
+        if isinstance(error, FluoroscopeError):
+            code, message, details = code_of(error), error.message, details_of(error)
+        elif isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
+            failure = InternalError.of(error)
+            code, message, details = grpc.StatusCode.INTERNAL, failure.message, details_of(failure)
+        else:
+            self._end(start, _code_name(error, context))
+            return
+        self._end(start, code.name)
+        await context.abort(code, message, ((DETAILS_KEY, details),))
+
+
+class InternalError(FluoroscopeError):
+    """An error that nobody expected: its text stays in the log, and the caller gets its id."""
+
+    reason = "INTERNAL"
+
+    @classmethod
+    def of(cls, error: Exception) -> InternalError:
+        """Logs an unexpected error under a new id, and returns what the caller may know of it."""
+        identity = uuid.uuid4().hex[:12]
+        log.error("internal error %s", identity, exc_info=error)
+        return cls(f"internal error {identity}: the server's log has the details under this id")
+
+
+class _CountingContext:
+    """A context that counts what is written to it, for methods that write instead of yield."""
+
+    def __init__(self, context: Context, series: MethodMetrics) -> None:
+        self._context = context
+        self._series = series
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def write(self, message: Any) -> None:
+        await self._context.write(message)
+        self._series.sent.inc()
+
+
+async def _counted(requests: AsyncIterator[Any], series: MethodMetrics) -> AsyncIterator[Any]:
+    async for request in requests:
+        series.received.inc()
+        yield request
+
+
+def _code_name(error: BaseException, context: Context) -> str:
+    """Returns the code of a call that its own method aborted, or that its client gave up."""
+    if isinstance(error, grpc.aio.AbortError):
+        code = context.code()
+        return next(each.name for each in grpc.StatusCode if code in {each, each.value[0]})
+    remaining: float | None = context.time_remaining()  # None without a deadline, though the stubs deny it
+    return "CANCELLED" if remaining is None or remaining > 0 else "DEADLINE_EXCEEDED"

@@ -1,0 +1,113 @@
+"""The gRPC server: services, health and reflection on one port."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2
+from grpc_health.v1 import health, health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from fluoroscope_server.errors import SettingsError
+from fluoroscope_server.rpc.inference import InferenceService
+from fluoroscope_server.rpc.inspection import InspectionService
+from fluoroscope_server.rpc.model import ModelService
+from fluoroscope_server.rpc.observer import Observer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fluoroscope_server.metrics import Metrics
+    from fluoroscope_server.serving import Repository
+    from fluoroscope_server.settings import Settings
+
+Methods = dict[str, Any]
+"""The methods of one service by name, each a grpc.RpcMethodHandler."""
+
+_NOTMethods = dict[str, Any]
+"""The methods of one service by name, each a grpc.RpcMethodHandler."""
+
+
+class RpcServer:
+    """Owns the port. Everything it does happens on the event loop that made it."""
+
+    def __init__(self, repository: Repository, metrics: Metrics, settings: Settings) -> None:
+        """Registers all services; nothing listens yet."""
+        observer = Observer(metrics)
+        self._server = grpc.aio.server(
+            options=(
+                ("grpc.max_receive_message_length", settings.max_request_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 0),  # a port that is taken is an error, not half of the traffic
+            ),
+        )
+        self._health = health.aio.HealthServicer()
+        for service, methods in self._services(repository, metrics, settings).items():
+            observed = {name: observer.observe(f"/{service}/{name}", handler) for name, handler in methods.items()}
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, observed),))
+
+    def _services(self, repository: Repository, metrics: Metrics, settings: Settings) -> Mapping[str, Methods]:
+        """Returns every service by its full name. To add an RPC: a row here, and its method in the service."""
+        inference = InferenceService(repository, metrics)
+        inspection = InspectionService(repository, metrics, max_bytes=settings.max_inspection_bytes)
+        model = ModelService(repository)
+        services: dict[str, Methods] = {
+            _name(inference_pb2, "InferenceService"): {
+                "Predict": grpc.unary_unary_rpc_method_handler(inference.predict)
+            },
+            _name(inspection_pb2, "InspectionService"): {
+                "ListSites": grpc.unary_unary_rpc_method_handler(inspection.list_sites),
+                "InspectActivations": grpc.unary_stream_rpc_method_handler(inspection.inspect_activations),
+            },
+            _name(model_pb2, "ModelService"): {
+                "ListModels": grpc.unary_unary_rpc_method_handler(model.list_models),
+                "GetModel": grpc.unary_unary_rpc_method_handler(model.get_model),
+            },
+            health.SERVICE_NAME: {
+                "Check": grpc.unary_unary_rpc_method_handler(
+                    self._health.Check,
+                    health_pb2.HealthCheckRequest.FromString,
+                    health_pb2.HealthCheckResponse.SerializeToString,
+                ),
+                "Watch": grpc.unary_stream_rpc_method_handler(
+                    self._health.Watch,
+                    health_pb2.HealthCheckRequest.FromString,
+                    health_pb2.HealthCheckResponse.SerializeToString,
+                ),
+            },
+        }
+        names = [*services, reflection.SERVICE_NAME]
+        services[reflection.SERVICE_NAME] = {
+            "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
+                reflection.aio.ReflectionServicer(names).ServerReflectionInfo,
+                reflection_pb2.ServerReflectionRequest.FromString,
+                reflection_pb2.ServerReflectionResponse.SerializeToString,
+            )
+        }
+        return services
+
+    async def start(self, address: str) -> str:
+        """Listens, and returns the address with the port that was taken; raises SettingsError if it is not free."""
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise SettingsError(f"cannot listen on {address}: {error}; is another server there?") from error
+        await self._server.start()
+        await self.set_health("", serving=False)
+        return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+
+    async def set_health(self, name: str, *, serving: bool) -> None:
+        """Tells those who ask for the health of a model, or with an empty name of the server."""
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        await self._health.set(name, status)
+
+    async def drain(self, grace: float) -> None:
+        """Refuses new calls, lets those under way end, and cancels what is left after `grace` seconds."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
+
+
+def _name(file: Any, service: str) -> str:
+    return str(file.DESCRIPTOR.services_by_name[service].full_name)

@@ -1,0 +1,81 @@
+"""The device queue: work for the accelerator, done one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+QUICK_SECONDS = 0.0005
+"""Work that takes no longer runs where it is: under load, two changes of thread cost as much."""
+
+_Work = tuple[asyncio.Future[Any], Callable[[], Any]]
+
+
+class DeviceQueue:
+    """Runs work on a thread of its own, in the order in which it came, for the callers of one event loop.
+
+    So the loop stays free for the transport while the device computes. Only work that takes no longer than
+    changing threads does, and that would not have to wait, runs at once where it is submitted.
+
+    Work whose caller gave up while it waited is never begun; an error in one piece of work is its caller's alone.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Starts the thread."""
+        self._waiting: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._unsettled = 0
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Callable[[], T], *, expected_seconds: float = float("inf")) -> asyncio.Future[T]:
+        """Adds work; the future has its result, or the exception it raised. Cancel it to take the work back.
+
+        Args:
+            work: what to do; it has the device for itself meanwhile.
+            expected_seconds: how long it will take, if that is known.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        if self._unsettled == 0 and expected_seconds <= QUICK_SECONDS:
+            _set(future, *_outcome(work))
+        else:
+            self._unsettled += 1
+            self._waiting.put((future, work))
+        return future
+
+    def close(self) -> None:
+        """Ends the thread when all that waits is done."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (item := self._waiting.get()) is not None:
+            future, work = item
+            result, error = (None, None) if future.cancelled() else _outcome(work)
+            loop = future.get_loop()
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._settle, future, result, error)
+            del result, error, item, future, work  # results and inputs may be large: nothing may outlive its turn here
+
+    def _settle(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+        self._unsettled -= 1
+        if not future.cancelled():
+            _set(future, result, error)
+
+
+def _outcome(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return work(), None
+    except BaseException as error:  # noqa: BLE001 (goes to whoever waits for it; the thread must live)
+        return None, error
+
+
+def _set(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)

@@ -1,0 +1,82 @@
+"""The inputs of a request: checked against a signature, and padded to a bucket."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fluoroscope_server.errors import InvalidRequestError, nearest
+from fluoroscope_server.signature import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fluoroscope_server.signature import Signature, TensorSpec
+
+
+def check_inputs(inputs: Mapping[str, np.ndarray], signature: Signature) -> int:
+    """Returns how many rows the inputs have.
+
+    Raises:
+        InvalidRequestError: an input is missing, unknown, or of the wrong dtype or shape, or the
+            inputs differ in their number of rows; the message says what came and what is expected.
+    """
+    for name in inputs:
+        if name not in signature.input_names:
+            raise InvalidRequestError(
+                f"there is no input {name!r}; nearest: {nearest(name, signature.input_names)}",
+                field=f"inputs[{name}]",
+                reason="INPUT_NOT_FOUND",
+            )
+    rows = None
+    for spec in signature.inputs:
+        array = inputs.get(spec.name)
+        if array is None:
+            raise InvalidRequestError(
+                f"input {spec.name!r} is missing; expected {spec}", field=f"inputs[{spec.name}]", reason="INPUT_MISSING"
+            )
+        _check(array, spec)
+        if rows is not None and len(array) != rows:
+            raise InvalidRequestError(
+                f"input {spec.name!r} has {len(array)} rows, and {signature.inputs[0].name!r} has {rows}: "
+                "all inputs must have the same number of rows",
+                field=f"inputs[{spec.name}]",
+            )
+        rows = len(array)
+    return rows or 0
+
+
+def _check(array: np.ndarray, spec: TensorSpec) -> None:
+    shape = array.shape
+    if array.dtype == spec.dtype and len(shape) == len(spec.shape) and shape[0] > 0 and shape[1:] == spec.shape[1:]:
+        return
+    came, field = describe(array.dtype, shape), f"inputs[{spec.name}]"
+    if array.dtype != spec.dtype:
+        hint, reason = f"convert it to {spec.dtype} first", "WRONG_DTYPE"
+    elif shape == spec.shape[1:]:
+        hint, reason = "the batch axis is missing: send a single example with shape (1, ...)", "WRONG_SHAPE"
+    elif shape and shape[0] == 0 and len(shape) == len(spec.shape):
+        hint, reason = "a batch holds at least one row", "WRONG_SHAPE"
+    else:
+        hint, reason = "the first axis is the batch, and every other size must agree", "WRONG_SHAPE"
+    raise InvalidRequestError(
+        f"input {spec.name!r} came as {came}, expected {describe(spec.dtype, spec.shape)}: {hint}",
+        field=field,
+        reason=reason,
+    )
+
+
+def pad_inputs(inputs: Mapping[str, np.ndarray], signature: Signature, bucket: int) -> list[np.ndarray]:
+    """Returns the inputs in the order of the signature, with zeros up to `bucket` rows; copies only to pad."""
+    return [_pad(inputs[spec.name], bucket) for spec in signature.inputs]
+
+
+def _pad(array: np.ndarray, bucket: int) -> np.ndarray:
+    rows = len(array)
+    if rows == bucket:
+        return array
+    padded = np.empty((bucket, *array.shape[1:]), array.dtype)
+    padded[:rows] = array
+    padded[rows:] = 0
+    return padded

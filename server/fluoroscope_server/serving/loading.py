@@ -1,0 +1,72 @@
+"""Loading: from a checkpoint folder to a servable."""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+from fluoroscope_server.checkpoints import open_checkpoint
+from fluoroscope_server.engine import Engine
+from fluoroscope_server.errors import ConfigError, ModelError
+from fluoroscope_server.families import build_network
+from fluoroscope_server.model_config import EXAMPLE, ModelConfig
+from fluoroscope_server.serving.servable import Servable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from fluoroscope_server.checkpoints import Checkpoint
+    from fluoroscope_server.serving.device_queue import DeviceQueue
+    from fluoroscope_server.settings import ModelSource
+
+CONFIG_FILE = "model.toml"
+"""The file in a model's folder that says what the network is, if the checkpoint does not."""
+
+
+def load(source: ModelSource, device: DeviceQueue, *, capacity: int, on_compile: Callable[[float], None]) -> Servable:
+    """Reads a checkpoint, builds and compiles its network and runs it once. Takes long; safe on any thread.
+
+    Raises:
+        ModelError: the model cannot be served; the message says why, and which model it is.
+    """
+    start = time.perf_counter()
+    try:
+        raw = _model_file(source.path)
+        checkpoint = open_checkpoint(source.path, item=raw.get("item"), prefix=raw.get("prefix"))
+        config = ModelConfig.parse(raw or _stored_config(checkpoint, source), family=source.family)
+        network = build_network(config, {path: (leaf.shape, leaf.dtype) for path, leaf in checkpoint.leaves.items()})
+        variables = checkpoint.restore(network.variables)
+        engine = Engine(network, variables, buckets=config.buckets, capacity=capacity, on_compile=on_compile)
+        engine.warm_up()
+    except ModelError as error:
+        raise type(error)(f"model {source.name!r}: {error.message}") from error
+    seconds = time.perf_counter() - start
+    return Servable(
+        name=source.name,
+        version=checkpoint.step,
+        family=config.family,
+        engine=engine,
+        device=device,
+        load_seconds=seconds,
+    )
+
+
+def _model_file(folder: Path) -> dict[str, Any]:
+    """Returns what the folder's model.toml says; nothing if there is none."""
+    try:
+        return tomllib.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder / CONFIG_FILE} cannot be read: {error}") from error
+
+
+def _stored_config(checkpoint: Checkpoint, source: ModelSource) -> dict[str, Any]:
+    if checkpoint.config is not None:
+        return checkpoint.config
+    raise ConfigError(
+        f"the checkpoint {source.path} does not say what its network is: save a JSON item named 'config' in it, "
+        f"or put a {CONFIG_FILE} in that folder, with the same content: {EXAMPLE}"
+    )

@@ -1,0 +1,69 @@
+"""What the operator sets: where to listen, what to serve, and the limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fluoroscope_server.errors import SettingsError
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSource:
+    """Where one model comes from."""
+
+    name: str
+    """The name that requests use."""
+
+    path: Path
+    """The folder of its Orbax checkpoint, or of its series of checkpoints."""
+
+    family: str | None = None
+    """The family, if the operator names it; otherwise the model's own config does."""
+
+    @classmethod
+    def parse(cls, text: str) -> ModelSource:
+        """Reads `NAME=PATH[,family=FAMILY]`; raises SettingsError."""
+        name, equals, rest = text.partition("=")
+        path, *options = rest.split(",family=")
+        if not name or not equals or not path or len(options) > 1:
+            raise SettingsError(f"--model {text!r} is not NAME=PATH or NAME=PATH,family=PACKAGE.MODULE:CALLABLE")
+        if not all(letter.isalnum() or letter in "._-" for letter in name):
+            raise SettingsError(f"model name {name!r} may hold letters, digits, '.', '_' and '-' only")
+        return cls(name=name, path=Path(path).expanduser(), family=options[0] if options else None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings of a server."""
+
+    models: tuple[ModelSource, ...]
+    """What to serve."""
+
+    listen: str = "127.0.0.1:8500"
+    """Where gRPC listens: HOST:PORT, or unix:PATH. Port 0 picks a free one."""
+
+    http_listen: str = "127.0.0.1:8501"
+    """Where /metrics, /healthz and /readyz are: HOST:PORT. Port 0 picks a free one."""
+
+    max_request_bytes: int = 64 * MIB
+    """The largest request message."""
+
+    max_inspection_bytes: int = 1024 * MIB
+    """The most bytes of tensors that one inspection may ask for."""
+
+    max_programs: int = 256
+    """How many compiled inspections each model holds."""
+
+    grace_seconds: float = 30.0
+    """How long calls under way may go on after SIGTERM."""
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Returns the host and port of `HOST:PORT`, `[::1]:PORT` or `:PORT`; raises SettingsError."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise SettingsError(f"address {address!r} is not HOST:PORT with a port from 0 to 65535")
+    return host.strip("[]"), int(port)
