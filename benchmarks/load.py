@@ -1,0 +1,65 @@
+"""Load: the same client for every server, in the process that measures."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import grpc
+import grpc.aio
+import numpy as np
+import uvloop
+
+OPTIONS = (("grpc.max_receive_message_length", -1),)
+
+
+def latencies(address: str, method: str, request: bytes, *, seconds: float) -> np.ndarray:
+    """Calls one after the other for a while; returns the time of each call, in seconds."""
+    times = []
+    with grpc.insecure_channel(address, options=OPTIONS) as channel:
+        call: Any = channel.unary_unary(method)
+        for _ in range(20):
+            call(request)
+        end = time.perf_counter() + seconds
+        while (start := time.perf_counter()) < end:
+            call(request)
+            times.append(time.perf_counter() - start)
+    return np.asarray(times)
+
+
+def throughput(address: str, method: str, request: bytes, *, in_flight: int, seconds: float) -> float:
+    """Keeps so many calls under way for a while; returns how many ended per second."""
+    return uvloop.run(_throughput(address, method, request, in_flight, seconds))
+
+
+async def _throughput(address: str, method: str, request: bytes, in_flight: int, seconds: float) -> float:
+    async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
+        call: Any = channel.unary_unary(method)
+        await asyncio.gather(*(call(request) for _ in range(in_flight)))
+        done = 0
+        start = time.perf_counter()
+
+        async def client() -> None:
+            nonlocal done
+            while time.perf_counter() - start < seconds:
+                await call(request)
+                done += 1
+
+        await asyncio.gather(*(client() for _ in range(in_flight)))
+        return done / (time.perf_counter() - start)
+
+
+def stream_rate(address: str, method: str, request: bytes) -> float:
+    """Reads one stream to its end and keeps nothing; returns megabytes (10^6) per second."""
+    return uvloop.run(_stream_rate(address, method, request))
+
+
+async def _stream_rate(address: str, method: str, request: bytes) -> float:
+    async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
+        call: Any = channel.unary_stream(method)
+        start = time.perf_counter()
+        size = 0
+        async for message in call(request):
+            size += len(message)
+        return size / (time.perf_counter() - start) / 1e6

@@ -1,0 +1,59 @@
+"""The networks that are measured, and their checkpoints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from fluoroscope_server.families.base_network import build
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+IMAGE = (28, 28, 1)
+DIGITS = {"hidden_sizes": [512, 256, 256, 128], "act_fn": "relu", "num_classes": 10}
+WIDE = 4 << 20
+"""How many float32 one site of the wide network has: 16 MiB."""
+
+
+def digits() -> tuple[Any, Any]:
+    """Returns the 784-512-256-256-128-10 network of the UvA notebooks and its variables."""
+    module = build(DIGITS)
+    return module, module.init(jax.random.key(0), np.zeros((1, *IMAGE), np.float32))
+
+
+def save_digits(folder: Path) -> Path:
+    """Writes a checkpoint of `digits`."""
+    inputs = {"image": {"dtype": "float32", "shape": list(IMAGE)}}
+    config = {"family": "base_network", "config": DIGITS, "inputs": inputs, "outputs": ["logits"]}
+    return _save(folder / "digits", digits()[1], config)
+
+
+def wide(config: Mapping[str, Any]) -> Any:  # noqa: ARG001 (every family is called with a config)
+    """The family of a network that computes almost nothing and has four sites of 16 MiB."""
+
+    def apply(variables: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
+        x = inputs["x"]
+        for index in range(4):
+            x = jax.ad_checkpoint.checkpoint_name(x[:, :1] + variables["weights"], f"wide/{index}")
+        return x[:, :1]
+
+    return apply
+
+
+def save_wide(folder: Path) -> Path:
+    """Writes a checkpoint of `wide`."""
+    inputs = {"x": {"dtype": "float32", "shape": [1]}}
+    config = {"family": "networks:wide", "inputs": inputs, "buckets": [1]}
+    return _save(folder / "wide", {"weights": jnp.arange(WIDE, dtype=jnp.float32)}, config)
+
+
+def _save(folder: Path, variables: Any, config: dict[str, Any]) -> Path:
+    with ocp.CheckpointManager(folder) as manager:
+        items = ocp.args.Composite(state=ocp.args.StandardSave(variables), config=ocp.args.JsonSave(config))
+        manager.save(1, args=items)
+    return folder

@@ -1,0 +1,180 @@
+"""Measures fluoroscope beside bare grpcio servers over the same jitted network, and prints the ratios.
+
+All servers run at the same time and are measured in turn, round after round, so that a slow minute of the machine
+slows them all; each figure is the median of its rounds. Run by `make bench`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import platform
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import in_process
+import load
+import networks
+import numpy as np
+import servers
+from fluoroscope.v1.inference_pb2 import PredictRequest
+from fluoroscope.v1.inspection_pb2 import Capture, InspectActivationsRequest
+from fluoroscope.wire import encode_tensor
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
+PREDICT = "/fluoroscope.v1.InferenceService/Predict"
+INSPECT = "/fluoroscope.v1.InspectionService/InspectActivations"
+BATCHES = (1, 8, 64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One comparison."""
+
+    what: str
+    """What was measured."""
+
+    ours: str
+    """What fluoroscope reached."""
+
+    theirs: str
+    """What the reference reached."""
+
+    ratio: float
+    """Ours to theirs."""
+
+    target: str
+    """What the ratio must be."""
+
+
+@dataclass(slots=True)
+class Samples:
+    """The samples of one figure, by server."""
+
+    values: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, server: str, value: float) -> None:
+        """Adds one round."""
+        self.values.setdefault(server, []).append(value)
+
+    def median(self, server: str) -> float:
+        """Returns the median over the rounds."""
+        return float(np.median(self.values[server]))
+
+
+def predict_request(rows: int) -> bytes:
+    """Returns a serialized request of so many random images."""
+    image = np.random.default_rng(rows).random((rows, *networks.IMAGE), np.float32)
+    return PredictRequest(model="digits", inputs={"image": encode_tensor(image)}).SerializeToString()
+
+
+def measure_predict(addresses: dict[str, str], *, rounds: int, seconds: float) -> list[Row]:
+    """Compares `Predict` with the faster of the two bare servers."""
+    rows = []
+    methods = {name: PREDICT if name == "fluoroscope" else "/bare.Bare/Predict" for name in addresses}
+    for batch in BATCHES:
+        request = predict_request(batch)
+        p50, p99, rate = Samples(), Samples(), Samples()
+        for _ in range(rounds):
+            for name, address in addresses.items():
+                times = load.latencies(address, methods[name], request, seconds=seconds)
+                p50.add(name, float(np.percentile(times, 50)))
+                p99.add(name, float(np.percentile(times, 99)))
+                rate.add(name, load.throughput(address, methods[name], request, in_flight=16, seconds=seconds))
+        rows += [_latency(f"Predict p50, one client, batch {batch}", p50, "at most 1.15")]
+        rows += [_latency(f"Predict p99, one client, batch {batch}", p99, "stated")]
+        rows += [_rate(f"Predict, 16 in flight, batch {batch}", rate, "requests/s", "at least 0.90")]
+    return rows
+
+
+def measure_stream(addresses: dict[str, str], *, rounds: int) -> list[Row]:
+    """Compares `InspectActivations` of 64 MiB with a stream of bytes that lie ready."""
+    x = encode_tensor(np.ones((1, 1), np.float32))
+    request = InspectActivationsRequest(model="wide", inputs={"x": x}, captures=[Capture(sites=["wide/*"])])
+    asked = {"fluoroscope": (INSPECT, request.SerializeToString()), "asyncio": ("/bare.Bare/Stream", b"")}
+    rate = Samples()
+    for _ in range(3 * rounds):
+        for name, (method, message) in asked.items():
+            rate.add(name, load.stream_rate(addresses[name], method, message))
+    return [_rate("InspectActivations, 64 MiB of full tensors", rate, "MB/s", "at least 0.90")]
+
+
+def _latency(what: str, samples: Samples, target: str) -> Row:
+    ours = samples.median("fluoroscope")
+    reference = min((name for name in samples.values if name != "fluoroscope"), key=samples.median)
+    theirs = samples.median(reference)
+    return Row(
+        what=what,
+        ours=f"{1e3 * ours:.2f} ms",
+        theirs=f"{1e3 * theirs:.2f} ms ({reference})",
+        ratio=ours / theirs,
+        target=target,
+    )
+
+
+def _rate(what: str, samples: Samples, unit: str, target: str) -> Row:
+    ours = samples.median("fluoroscope")
+    reference = max((name for name in samples.values if name != "fluoroscope"), key=samples.median)
+    theirs = samples.median(reference)
+    return Row(
+        what=what,
+        ours=f"{ours:,.0f} {unit}",
+        theirs=f"{theirs:,.0f} {unit} ({reference})",
+        ratio=ours / theirs,
+        target=target,
+    )
+
+
+def measure_captures(*, rounds: int) -> list[Row]:
+    """Compares captures with a plain forward, both in this process."""
+    return [
+        Row(
+            what=f"in process, batch 64: {each.what}",
+            ours=f"{1e3 * each.seconds:.2f} ms",
+            theirs=f"{1e3 * each.forward_seconds:.2f} ms (plain forward)",
+            ratio=each.seconds / each.forward_seconds,
+            target=each.target,
+        )
+        for each in in_process.measure(rounds=10 * rounds)
+    ]
+
+
+def table(rows: list[Row]) -> str:
+    """Returns the rows as a Markdown table."""
+    lines = ["| ratio | target | what | fluoroscope | reference |", "| ---: | --- | --- | ---: | ---: |"]
+    lines += [f"| **{row.ratio:.2f}** | {row.target} | {row.what} | {row.ours} | {row.theirs} |" for row in rows]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="how often to measure each server (default 5)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long each time (default 2)")
+    parser.add_argument("--only", choices=("predict", "stream", "captures"), help="measure this alone")
+    parser.add_argument("--write", action="store_true", help=f"add the table to docs/{DOCUMENT.name}")
+    arguments = parser.parse_args()
+    rows = measure_captures(rounds=arguments.rounds) if arguments.only in {None, "captures"} else []
+    if arguments.only != "captures":
+        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+            models = (
+                f"digits={networks.save_digits(Path(folder))}",
+                f"wide={networks.save_wide(Path(folder))}",
+            )
+            addresses = {"fluoroscope": stack.enter_context(servers.fluoroscope(*models))}
+            addresses |= {kind: stack.enter_context(servers.bare(kind)) for kind in ("asyncio", "threaded")}
+            if arguments.only in {None, "stream"}:
+                rows = measure_stream(addresses, rounds=arguments.rounds) + rows
+            if arguments.only in {None, "predict"}:
+                rows = measure_predict(addresses, rounds=arguments.rounds, seconds=arguments.seconds) + rows
+    report = (
+        f"{in_process.machine()}; {platform.python_implementation()} {platform.python_version()}\n\n{table(rows)}\n"
+    )
+    print(report)
+    if arguments.write:
+        DOCUMENT.write_text(f"{DOCUMENT.read_text().rstrip()}\n\n## {report}")
+
+
+if __name__ == "__main__":
+    main()
