@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 import jax
-import networks
 import numpy as np
 import uvloop
+
+import networks
 from fluoroscope.v1.inference_pb2 import PredictRequest, PredictResponse
 from fluoroscope.v1.tensor_pb2 import DATA_TYPE_FLOAT32
 from fluoroscope_server.allocator import keep_large_buffers
@@ -23,8 +24,7 @@ from fluoroscope_server.allocator import keep_large_buffers
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-MESSAGE = bytes(1 << 20)
-MESSAGES = 64
+MESSAGES = [bytes([number]) * (1 << 20) for number in range(64)]
 
 
 def network() -> Callable[[bytes], bytes]:
@@ -66,8 +66,8 @@ async def serve_asyncio() -> None:
         return answer(data)
 
     async def stream(_: bytes, __: Any) -> AsyncIterator[bytes]:
-        for _message in range(MESSAGES):
-            yield MESSAGE
+        for message in MESSAGES:
+            yield message
 
     server = grpc.aio.server()
     port = _register(server, predict, stream)
@@ -80,7 +80,7 @@ def serve_threaded() -> None:
     """Serves on a pool of threads."""
     answer = network()
     server = grpc.server(ThreadPoolExecutor(max_workers=16))
-    port = _register(server, lambda data, _: answer(data), lambda _, __: iter([MESSAGE] * MESSAGES))
+    port = _register(server, lambda data, _: answer(data), lambda _, __: iter(MESSAGES))
     server.start()
     print(port, flush=True)
     server.wait_for_termination()

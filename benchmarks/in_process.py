@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import jax
-import networks
 import numpy as np
+
+import networks
 from fluoroscope_server.engine import Capture, Engine, Full, SiteKind, Statistics
 from fluoroscope_server.families import build_network
 from fluoroscope_server.model_config import ModelConfig

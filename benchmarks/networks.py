@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+
 from fluoroscope_server.families.base_network import build
 
 if TYPE_CHECKING:

@@ -13,10 +13,11 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 import in_process
 import load
 import networks
-import numpy as np
 import servers
 from fluoroscope.v1.inference_pb2 import PredictRequest
 from fluoroscope.v1.inspection_pb2 import Capture, InspectActivationsRequest

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import orbax.checkpoint as ocp
+
 from features import BEGIN_SIZE, END_SIZE
 from network import NetworkConfig
 from weights import packaged_model, read_variables

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import fluoroscope
 import numpy as np
+
+import fluoroscope
 from features import TooShortError, tokens_of_file
 
 if TYPE_CHECKING:

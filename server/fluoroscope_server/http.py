@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import TYPE_CHECKING, ClassVar
 
 from fluoroscope_server.errors import SettingsError
@@ -38,9 +40,10 @@ class HttpServer:
         host, port = split_address(address)
         handler = type("Handler", (_Handler,), {"answer": staticmethod(render)})
         try:
-            self._server = _Server((host, port), handler)
-        except OSError as error:
-            raise SettingsError(f"cannot listen on {address}: {error.strerror}; is another server there?") from error
+            self._server = (_ServerV6 if ":" in host else _Server)((host, port), handler)
+        except (OSError, UnicodeError) as error:
+            problem = error.strerror if isinstance(error, OSError) else error
+            raise SettingsError(f"cannot listen on {address}: {problem}; is another server there?") from error
         self.address = f"{address.rpartition(':')[0]}:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="http", daemon=True)
         self._thread.start()
@@ -55,8 +58,17 @@ class HttpServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
+    def server_bind(self) -> None:
+        """Binds without looking up the name of this machine, which can take seconds."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+
     def handle_error(self, request: object, client_address: object) -> None:
         """Says nothing: a scraper that hangs up is no event."""
+
+
+class _ServerV6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import ml_dtypes
-import numpy as np
-
+from fluoroscope.wire.dtype import DTYPES
 from fluoroscope_server.errors import ConfigError, nearest
 from fluoroscope_server.signature import BATCH, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    import numpy as np
 
 DEFAULT_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 """The batch sizes to compile for when the config names none."""
@@ -34,7 +34,8 @@ class ModelConfig:
     """The inputs, in the order in which the network takes them; their first axis is the batch."""
 
     outputs: tuple[str, ...] = ()
-    """Names for the outputs, in the network's order. Empty means `output`, or `output_0`, `output_1`, ..."""
+    """Names for the outputs, in the network's order; a network that returns a dict has named them already. Empty
+    means the names in that dict, or `output`, or `output_0`, `output_1`, ..."""
 
     buckets: tuple[int, ...] = DEFAULT_BUCKETS
     """The batch sizes to compile for, ascending."""
@@ -69,13 +70,12 @@ class ModelConfig:
 
 
 def parse_dtype(name: object) -> np.dtype:
-    """Returns the dtype of that name, NumPy's or ml_dtypes'; raises ConfigError."""
-    try:
-        if isinstance(name, str):
-            return np.dtype(getattr(ml_dtypes, name, name))
-    except TypeError:
-        pass
-    raise ConfigError(f"{name!r} is no dtype; dtypes are named like 'float32', 'int32', 'bfloat16'")
+    """Returns the dtype of that name, of those that the wire carries; raises ConfigError."""
+    dtype = next((each for each in DTYPES.values() if each.name == name), None)
+    if dtype is None:
+        known = [each.name for each in DTYPES.values()]
+        raise ConfigError(f"{name!r} is no dtype; nearest: {nearest(str(name), known)}; known: {', '.join(known)}")
+    return dtype
 
 
 def _inputs(raw: object) -> tuple[TensorSpec, ...]:

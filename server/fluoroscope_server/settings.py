@@ -28,7 +28,7 @@ class ModelSource:
         """Reads `NAME=PATH[,family=FAMILY]`; raises SettingsError."""
         name, equals, rest = text.partition("=")
         path, *options = rest.split(",family=")
-        if not name or not equals or not path or len(options) > 1:
+        if not name or not equals or not path or len(options) > 1 or "" in options:
             raise SettingsError(f"--model {text!r} is not NAME=PATH or NAME=PATH,family=PACKAGE.MODULE:CALLABLE")
         if not all(letter.isalnum() or letter in "._-" for letter in name):
             raise SettingsError(f"model name {name!r} may hold letters, digits, '.', '_' and '-' only")
@@ -60,10 +60,17 @@ class Settings:
     grace_seconds: float = 30.0
     """How long calls under way may go on after SIGTERM."""
 
+    def __post_init__(self) -> None:
+        """Checks what no single setting can; raises SettingsError."""
+        names = [source.name for source in self.models]
+        for name in names:
+            if names.count(name) > 1:
+                raise SettingsError(f"two models are named {name!r}; give each a name of its own")
+
 
 def split_address(address: str) -> tuple[str, int]:
     """Returns the host and port of `HOST:PORT`, `[::1]:PORT` or `:PORT`; raises SettingsError."""
     host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise SettingsError(f"address {address!r} is not HOST:PORT with a port from 0 to 65535")
     return host.strip("[]"), int(port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fluoroscope.calls.activation import Activation
@@ -10,7 +11,7 @@ from fluoroscope.calls.exchange import Exchange, StreamCall
 from fluoroscope.calls.inputs import as_arrays, fill_inputs
 from fluoroscope.calls.inspection import Inspection
 from fluoroscope.calls.kind import kinds_to_wire
-from fluoroscope.calls.progress import Progress
+from fluoroscope.calls.progress import Progress, stages_of
 from fluoroscope.calls.reduction import Full, Slice, Statistics
 from fluoroscope.v1 import inspection_pb2
 from fluoroscope.wire import CorruptError, IncompleteError, StreamJoiner
@@ -89,11 +90,12 @@ def inspect_activations(
 class ActivationReader:
     """Makes activations of the messages of one stream."""
 
-    __slots__ = ("_joiner", "_progress", "_whole")
+    __slots__ = ("_joiner", "_listener", "_said", "_whole")
 
     def __init__(self, progress: Callable[[Progress], None] | None = None) -> None:
         self._joiner = StreamJoiner()
-        self._progress = progress
+        self._listener = progress
+        self._said: Progress | None = None
         self._whole = 0
 
     def feed(self, message: bytes) -> Activation | None:
@@ -131,11 +133,13 @@ class ActivationReader:
         return Inspection(items, header=header, trailer=self._joiner.finish())
 
     def _report(self) -> None:
-        header = self._joiner.header
-        if self._progress is not None and header is not None:
-            self._progress(
-                Progress.of(header, self._joiner.trailer, results=self._whole, byte_count=self._joiner.byte_count)
-            )
+        joiner = self._joiner
+        if self._listener is None or joiner.header is None:
+            return
+        begun = Progress.begun(joiner.header) if self._said is None else self._said
+        stages = begun.stages if joiner.trailer is None else stages_of(joiner.trailer)
+        self._said = replace(begun, results=self._whole, byte_count=joiner.byte_count, stages=stages)
+        self._listener(self._said)
 
 
 def _capture(

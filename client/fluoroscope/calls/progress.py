@@ -62,25 +62,18 @@ class Progress:
     """How long each stage of the server's work took, in seconds. Empty until the trailer has come."""
 
     @classmethod
-    def of(
-        cls,
-        header: inspection_pb2.StreamHeader,
-        trailer: inspection_pb2.StreamTrailer | None,
-        *,
-        results: int,
-        byte_count: int,
-    ) -> Progress:
-        """Returns the progress of a stream whose header has come."""
+    def begun(cls, header: inspection_pb2.StreamHeader) -> Progress:
+        """Returns the progress of a stream of which only the header has come."""
         return cls(
             model=header.model,
             version=header.version,
             rows=header.rows,
             program=Program.from_wire(header.program),
-            results=results,
+            results=0,
             total_results=len(header.results),
-            byte_count=byte_count,
+            byte_count=0,
             total_bytes=sum(result.byte_size for result in header.results),
-            stages={} if trailer is None else stages_of(trailer),
+            stages={},
         )
 
 

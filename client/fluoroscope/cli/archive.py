@@ -6,7 +6,7 @@ import json
 import os
 import zipfile
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, Self
 
 import ml_dtypes
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from types import TracebackType
 
 DTYPES_KEY: Final = "__dtypes__"
 """The entry of an archive that says, as JSON, what the dtypes of arrays are that NumPy's files cannot hold."""
@@ -42,9 +43,14 @@ class ArchiveWriter:
             array = array.view(np.dtype(f"u{array.dtype.itemsize}"))
         self._write(key, array)
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Completes the archive."""
-        if self.dtypes:
+        if error is None and self.dtypes:
             self._write(DTYPES_KEY, np.array(json.dumps(self.dtypes)))
         self._zip.close()
 

@@ -38,9 +38,8 @@ def writing(path: Path) -> Iterator[Writer]:
             if path.suffix == ".npy":
                 yield _Single(file)
                 return
-            archive = ArchiveWriter(file)
-            yield archive
-            archive.close()
+            with ArchiveWriter(file) as archive:
+                yield archive
     except OSError as error:
         raise click.UsageError(f"--output {path}: {error.strerror}.") from None
     if archive.dtypes:

@@ -112,7 +112,7 @@ class _Writing:
 
     def _name_mark(self, mark: str, scope: str, atom: jaxprs.Atom) -> None:
         module = module_path(mark)
-        kind, path = (SiteKind.NAMED, _join(scope, mark)) if module is None else (SiteKind.MODULE, module)
+        kind, path = (SiteKind.NAMED, _join(scope, mark or "unnamed")) if module is None else (SiteKind.MODULE, module)
         count = self.counters[path, ""]
         self.counters[path, ""] += 1
         self._add(f"{path}:{count}" if count else path, kind, (path, ""), atom)

@@ -7,11 +7,32 @@ import itertools
 import re
 from typing import TYPE_CHECKING
 
+from fluoroscope_server.errors import LimitExceededError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 _STARS = re.compile(r"\*+")
 _ANY_SEGMENTS = "(?:[^/]*/)*"
+
+
+MOST_GLOBS = 500
+"""How many globs one request may have. Names without wildcards are looked up, and do not count."""
+
+MOST_LETTERS = 20_000
+"""How many characters these may have together: compiling them takes a microsecond for each or more."""
+
+
+def check_globs(globs: Iterable[str], *, field: str) -> None:
+    """Raises LimitExceededError if matching these globs would take long."""
+    lengths = [len(glob) for glob in set(globs) if is_glob(glob)]
+    if len(lengths) > MOST_GLOBS or sum(lengths) > MOST_LETTERS:
+        raise LimitExceededError(
+            f"{len(lengths):,} globs of {sum(lengths):,} characters together are more than the limit of "
+            f"{MOST_GLOBS:,} globs and {MOST_LETTERS:,} characters: use fewer, or name sites without wildcards",
+            field=field,
+            reason="TOO_MANY_GLOBS",
+        )
 
 
 def is_glob(text: str) -> bool:

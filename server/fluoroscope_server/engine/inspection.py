@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fluoroscope_server.engine.glob import check_globs
 from fluoroscope_server.engine.plan import CapturedValue, Cut, Plan
 from fluoroscope_server.engine.reductions import Full
-from fluoroscope_server.errors import InvalidRequestError
+from fluoroscope_server.errors import InvalidRequestError, LimitExceededError
 from fluoroscope_server.signature import BATCH
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from fluoroscope_server.engine.site import Site
     from fluoroscope_server.engine.site_table import SiteTable
     from fluoroscope_server.signature import Signature
+
+MOST_CAPTURES = 1_000
+"""How many captures one request may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +94,18 @@ def resolve(
         NotFoundError: a name is no site.
         NotCapturableError: a site's value cannot be captured.
         InvalidRequestError: nothing is asked, a glob matches nothing, a slice lies outside, or an output is unknown.
+        LimitExceededError: there are more captures or globs than can be resolved in a moment.
     """
     if not captures:
         raise InvalidRequestError("captures is empty; to run the network alone, call Predict", field="captures")
+    if len(captures) > MOST_CAPTURES:
+        raise LimitExceededError(
+            f"the request has {len(captures):,} captures, and the limit is {MOST_CAPTURES:,}: "
+            "one capture may name any number of sites",
+            field="captures",
+            reason="TOO_MANY_CAPTURES",
+        )
+    check_globs((glob for capture in captures for glob in capture.sites), field="captures")
     found: dict[tuple[CapturedValue, tuple[int, ...]], ResultSpec] = {}
     for index, capture in enumerate(captures):
         field = f"captures[{index}]"
@@ -100,7 +113,7 @@ def resolve(
             cuts, starts, shape = _cut(site, capture.slices, rows, field)
             padded = None if site.batch_axis in {cut.axis for cut in cuts} else site.batch_axis
             for reduction in capture.reductions:
-                reduction.check(site.dtype, site.path)
+                reduction.check(site.dtype, site.path, field=f"{field}.reductions")
                 value = CapturedValue(site=site.path, cuts=cuts, reduction=reduction)
                 found[value, starts] = ResultSpec(
                     name=site.path, site=site, reduction=reduction, dtype=site.dtype, shape=shape, padded_axis=padded
@@ -145,7 +158,8 @@ def _cut(
             raise InvalidRequestError(f"axis {axis} of site {site.path!r} is sliced twice", field=place)
         taken = each.range_of(shape[axis], axis=axis, site=site.path, field=place)
         shape[axis] = len(taken)
-        cuts[axis] = (Cut(axis=axis, extent=taken[-1] - taken[0] + 1, step=taken.step), taken.start)
+        step = taken.step if len(taken) > 1 else 1  # one index is the same program, whatever the step
+        cuts[axis] = (Cut(axis=axis, extent=taken[-1] - taken[0] + 1, step=step), taken.start)
     ordered = [cuts[axis] for axis in sorted(cuts)]
     return tuple(cut for cut, _ in ordered), tuple(start for _, start in ordered), tuple(shape)
 

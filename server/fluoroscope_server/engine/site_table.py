@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fluoroscope_server.engine.glob import compile_glob, is_glob
+from fluoroscope_server.engine.glob import check_globs, compile_glob, is_glob
 from fluoroscope_server.errors import InvalidRequestError, NotCapturableError, NotFoundError, nearest
 
 if TYPE_CHECKING:
@@ -31,13 +31,19 @@ class SiteTable:
         return self._by_path[path]
 
     def matching(self, globs: Collection[str], kinds: Collection[SiteKind]) -> list[Site]:
-        """Returns the sites that any glob matches and that are of any of the kinds; empty means all."""
-        patterns = [compile_glob(glob) for glob in globs]
+        """Returns the sites that any glob matches and that are of any of the kinds; empty means all.
+
+        Raises:
+            LimitExceededError: there are more globs than can be matched in a moment.
+        """
+        check_globs(globs, field="globs")
+        names = set(globs)
+        patterns = [compile_glob(glob) for glob in names if is_glob(glob)]
         return [
             site
             for site in self._sites
             if (not kinds or site.kind in kinds)
-            and (not globs or site.path in globs or any(pattern(site.path) for pattern in patterns))
+            and (not names or site.path in names or any(pattern(site.path) for pattern in patterns))
         ]
 
     def select(self, globs: Sequence[str], kinds: Collection[SiteKind], *, field: str) -> list[Site]:

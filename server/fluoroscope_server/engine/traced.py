@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import jax
@@ -18,7 +18,7 @@ from fluoroscope_server.families import abstract_inputs
 from fluoroscope_server.signature import BATCH
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     import jax.extend.core as jex
 
@@ -58,7 +58,7 @@ def trace(network: Network, buckets: Sequence[int]) -> TracedNetwork:
     return TracedNetwork(
         closed={size: flat[size].closed for size in buckets},
         atoms={size: {value.path: value.atom for value in flat[size].values} for size in buckets},
-        sites=SiteTable(_sites(flat)),
+        sites=SiteTable(_sites(flat, len(network.signature.inputs))),
     )
 
 
@@ -71,12 +71,14 @@ def _trace_one(network: Network, rows: int) -> FlatJaxpr:
     return flatten(closed, root=network.root)
 
 
-def _sites(flat: Mapping[int, FlatJaxpr]) -> list[Site]:
+def _sites(flat: Mapping[int, FlatJaxpr], input_count: int) -> list[Site]:
     largest = max(flat)
+    closed = flat[largest].closed
+    variable = jaxprs.dependents(closed, closed.jaxpr.invars[-input_count:])
     others = {size: {value.path: value for value in jaxpr.values} for size, jaxpr in flat.items() if size != largest}
     counts = {size: Counter(value.group for value in jaxpr.values) for size, jaxpr in flat.items()}
     return [
-        site
+        _unmixed(site, value.atom, variable)
         for order, value in enumerate(flat[largest].values)
         if (site := _site(value, order, largest, others, counts)) is not None
     ]
@@ -105,6 +107,13 @@ def _site(
     if not reason:
         shape, reason = _mark_batch(shapes)
     return Site(path=value.path, kind=value.kind, dtype=dtype, shape=shape, order=order, reason=reason)
+
+
+def _unmixed(site: Site, atom: jaxprs.Atom, variable: Container[jaxprs.Atom]) -> Site:
+    """Returns a site, not capturable if its value is one for the whole batch: padding would be part of it."""
+    if site.reason or site.batch_axis is not None or jaxprs.is_literal(atom) or atom not in variable:
+        return site
+    return replace(site, reason="it is computed of the whole batch, so rows that only fill a bucket would count")
 
 
 def _mark_batch(shapes: Mapping[int, tuple[int, ...]]) -> tuple[tuple[int, ...], str]:

@@ -40,6 +40,17 @@ def build_network(config: ModelConfig, stored: Mapping[str, tuple[tuple[int, ...
         ConfigError: the family is unknown, fails, or returns something that is no network.
     """
     made = _call(_family(config.family), config)
+    try:
+        return _network(made, config, stored)
+    except ConfigError:
+        raise
+    except Exception as error:  # the network is the operator's code: whatever it raises, they are told
+        raise ConfigError(
+            f"what family {config.family!r} returned cannot be made a network: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _network(made: Any, config: ModelConfig, stored: Mapping[str, tuple[tuple[int, ...], np.dtype]]) -> Network:
     if isinstance(made, nn.Module):
         return linen_network(Linen(module=made), config)
     if isinstance(made, Linen):
@@ -48,10 +59,10 @@ def build_network(config: ModelConfig, stored: Mapping[str, tuple[tuple[int, ...
         return nnx_network(made, config)
     if isinstance(made, PureFunction):
         return function_network(made, config)
-    if callable(made):
+    if callable(made) and not isinstance(made, type):
         return function_network(PureFunction(apply=made, variables=nested(stored)), config)
     raise ConfigError(
-        f"family {config.family!r} returned a {type(made).__name__}; it must return a Linen module, an NNX module, "
+        f"family {config.family!r} returned {_described(made)}; it must return a Linen module, an NNX module, "
         "or a function (variables, inputs) -> outputs"
     )
 
@@ -67,11 +78,16 @@ def _family(name: str) -> Family:
         )
     try:
         family: Family = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # importing runs the operator's code: whatever it raises, they are told
         raise ConfigError(
-            f"family {name!r} cannot be imported: {error}; is its package installed, or on PYTHONPATH?"
+            f"family {name!r} cannot be imported: {type(error).__name__}: {error}; "
+            "is its package installed, or on PYTHONPATH?"
         ) from error
     return family
+
+
+def _described(made: object) -> str:
+    return f"the class {made.__name__}, not an instance" if isinstance(made, type) else f"a {type(made).__name__}"
 
 
 def _call(family: Family, config: ModelConfig) -> Any:

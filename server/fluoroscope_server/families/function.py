@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from fluoroscope_server.errors import ConfigError
 from fluoroscope_server.families.network import make_network
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ def function_network(function: PureFunction, config: ModelConfig) -> Network:
     Raises:
         ConfigError: the function does not run on the inputs of the config.
     """
-    variables = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), function.variables)
+    try:
+        variables = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), function.variables)
+    except (AttributeError, TypeError) as error:
+        raise ConfigError(f"each leaf of a function's variables must have a shape and a dtype: {error}") from error
     return make_network(function.apply, variables, config)
 
 

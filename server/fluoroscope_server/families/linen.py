@@ -58,23 +58,37 @@ def linen_network(linen: Linen, config: ModelConfig) -> Network:
 
     def apply(variables: Variables, inputs: Mapping[str, jax.Array]) -> Any:
         args, kwargs = call(inputs)
-        with nn.intercept_methods(_mark_output):
+        with nn.intercept_methods(_marking()):
             return linen.module.apply(variables, *args, method=linen.method, **kwargs)
 
-    return make_network(apply, _abstract_variables(linen, config, call), config, root=type(linen.module).__name__)
+    return make_network(
+        apply, _abstract_variables(linen, config, call), config, root=linen.module.name or type(linen.module).__name__
+    )
 
 
-def _mark_output(
-    next_function: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    context: nn.module.InterceptorContext,
-) -> Any:
-    output = next_function(*args, **kwargs)
-    if context.method_name == "setup":
-        return output
-    names = [] if context.method_name == "__call__" else [context.method_name]
-    return mark_module_output(output, "/".join([*context.module.path, *names]) or ROOT_OUTPUT)
+def _marking() -> Callable[..., Any]:
+    """Returns an interceptor, for one trace, that marks what each method returns."""
+    open_calls: list[tuple[object, str]] = []
+
+    def mark_output(
+        next_function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: nn.module.InterceptorContext,
+    ) -> Any:
+        call = (context.module.scope, context.method_name)
+        is_super_call = call in open_calls[-1:]  # a class that calls its base's method is one module, not two
+        open_calls.append(call)
+        try:
+            output = next_function(*args, **kwargs)
+        finally:
+            open_calls.pop()
+        if is_super_call or context.method_name == "setup":
+            return output
+        names = [] if context.method_name == "__call__" else [context.method_name]
+        return mark_module_output(output, "/".join([*context.module.path, *names]) or ROOT_OUTPUT)
+
+    return mark_output
 
 
 def _caller(linen: Linen, config: ModelConfig) -> Callable[[Mapping[str, Any]], tuple[list[Any], dict[str, Any]]]:
@@ -82,7 +96,9 @@ def _caller(linen: Linen, config: ModelConfig) -> Callable[[Mapping[str, Any]], 
     if method is None:
         raise ConfigError(f"{type(linen.module).__name__} has no method {linen.method!r}")
     names = [spec.name for spec in config.inputs]
-    by_name = set(names) <= set(inspect.signature(method).parameters)
+    parameters = inspect.signature(method).parameters
+    takes_any = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+    by_name = takes_any or set(names) <= set(parameters)
 
     def call(inputs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         if by_name:

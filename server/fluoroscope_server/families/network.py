@@ -49,6 +49,13 @@ def make_network(apply: Apply, variables: Variables, config: ModelConfig, *, roo
         ConfigError: the network does not run on the inputs of the config, or the names of the
             outputs do not fit what it returns.
     """
+    for spec in config.inputs:
+        computed = jax.dtypes.canonicalize_dtype(spec.dtype)
+        if computed != spec.dtype:
+            raise ConfigError(
+                f"input {spec.name!r} is {spec.dtype}, and JAX would make it {computed}: say {computed} in the config, "
+                "or start the server with JAX_ENABLE_X64=1"
+            )
     names = tuple(spec.name for spec in config.inputs)
 
     def function(values: Variables, inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
@@ -66,13 +73,8 @@ def abstract_inputs(inputs: tuple[TensorSpec, ...], rows: int) -> tuple[jax.Shap
 
 def _output_specs(apply: Apply, variables: Variables, config: ModelConfig) -> tuple[TensorSpec, ...]:
     few, more = (_abstract_outputs(apply, variables, config, rows) for rows in (PROBE_ROWS, PROBE_ROWS + 1))
-    names = config.outputs or _default_names(few)
-    leaves = jax.tree.leaves(few)
-    if len(names) != len(leaves):
-        raise ConfigError(
-            f"the config names {len(names)} outputs ({', '.join(names)}), and the network returns {len(leaves)}"
-        )
-    pairs = zip(names, leaves, jax.tree.leaves(more), strict=True)
+    names = _output_names(few, config.outputs)
+    pairs = zip(names, jax.tree.leaves(few), jax.tree.leaves(more), strict=True)
     return tuple(_output_spec(name, small, large) for name, small, large in pairs)
 
 
@@ -85,11 +87,25 @@ def _abstract_outputs(apply: Apply, variables: Variables, config: ModelConfig, r
         raise ConfigError(f"the network does not run on inputs {specs}: {error}") from error
 
 
-def _default_names(outputs: Any) -> tuple[str, ...]:
-    if isinstance(outputs, Mapping) and all(hasattr(value, "shape") for value in outputs.values()):
-        return tuple(str(name) for name in sorted(outputs))
-    count = len(jax.tree.leaves(outputs))
-    return ("output",) if count == 1 else tuple(f"output_{index}" for index in range(count))
+def _output_names(outputs: Any, named: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns a name for each leaf of what the network returns, in the order of the leaves."""
+    places = [place for place, _ in jax.tree_util.tree_leaves_with_path(outputs)]
+    if not places:
+        raise ConfigError("the network returns nothing; it must return an array, or a pytree of arrays")
+    if named and len(named) != len(places):
+        raise ConfigError(
+            f"the config names {len(named)} outputs ({', '.join(named)}), and the network returns {len(places)}"
+        )
+    if isinstance(outputs, Mapping) and all(len(place) == 1 for place in places):
+        keys = tuple(jax.tree_util.keystr(place, simple=True) for place in places)
+        if not named or set(named) == set(keys):
+            return keys
+        if len(keys) > 1:  # which is which would be a guess
+            raise ConfigError(
+                f"the config names the outputs {', '.join(named)}, and the network {', '.join(keys)}; "
+                "use the network's names, or leave `outputs` out"
+            )
+    return named or (("output",) if len(places) == 1 else tuple(f"output_{index}" for index in range(len(places))))
 
 
 def _output_spec(name: str, few: jax.ShapeDtypeStruct, more: jax.ShapeDtypeStruct) -> TensorSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -68,7 +69,7 @@ def _marking_class(base: type, path: str, open_paths: list[str]) -> type:
         outer = open_paths[-1] + "/" if open_paths and open_paths[-1] else ""
         open_paths.append(path)
         try:
-            with jax.named_scope(path.removeprefix(outer)):
+            with jax.named_scope(path.removeprefix(outer)) if path else contextlib.nullcontext():
                 output = base.__call__(self, *args, **kwargs)
         finally:
             open_paths.pop()

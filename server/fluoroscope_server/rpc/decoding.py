@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from fluoroscope.v1 import inspection_pb2 as inspection
-from fluoroscope.wire import WireError, decode_tensor
 from google.protobuf.message import DecodeError, Message
 
+from fluoroscope.v1 import inspection_pb2 as inspection
+from fluoroscope.wire import WireError, decode_tensor
 from fluoroscope_server.engine import Capture, Full, SiteKind, Slice, Statistics
 from fluoroscope_server.errors import InvalidRequestError
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import numpy as np
-    from fluoroscope.v1.tensor_pb2 import Tensor
 
+    from fluoroscope.v1.tensor_pb2 import Tensor
     from fluoroscope_server.engine import Reduction
 
 M = TypeVar("M", bound=Message)

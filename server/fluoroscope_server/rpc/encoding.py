@@ -8,7 +8,6 @@ from fluoroscope.v1 import inspection_pb2 as inspection
 from fluoroscope.v1 import model_pb2 as model
 from fluoroscope.v1.tensor_pb2 import TensorSpec as TensorSpecMessage
 from fluoroscope.wire import dtype_to_wire
-
 from fluoroscope_server.rpc.decoding import KINDS, REDUCTIONS
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from fluoroscope.v1.inference_pb2 import PredictRequest, PredictResponse
 from fluoroscope.wire import fill_tensor
-
 from fluoroscope_server.rpc.decoding import decode_inputs, decode_version, parse
 from fluoroscope_server.serving import StageClock
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from fluoroscope.v1 import inspection_pb2 as inspection
 from fluoroscope.wire import StreamSplitter, tensor_bytes
-
 from fluoroscope_server.errors import InvalidRequestError
 from fluoroscope_server.rpc.decoding import decode_capture, decode_inputs, decode_kinds, decode_version, parse
 from fluoroscope_server.rpc.encoding import encode_header, encode_site, encode_statistics
@@ -57,14 +57,13 @@ class InspectionService:
         splitter = StreamSplitter(chunk_bytes=CHUNK_BYTES)
         yield splitter.header(encode_header(servable, answer))
         first = True
-        async for group in answer.results():
+        async for frames in answer.messages(lambda results: self._frames(results, splitter)):
             if first:
                 clock.lap("device_to_host")
-            for frame in self._frames(group, splitter):
+                self._metrics.first_result_seconds.observe(clock.elapsed())
+                first = False
+            for frame in frames:
                 yield frame
-                if first:
-                    self._metrics.first_result_seconds.observe(clock.elapsed())
-                    first = False
         clock.lap("send")
         yield splitter.trailer(inspection.StageTime(stage=stage, seconds=seconds) for stage, seconds in clock.times)
         self._metrics.observe_stages("InspectActivations", clock.times)
@@ -85,11 +84,9 @@ class InspectionService:
         self._metrics.count_program(held=answer.held)
         return answer
 
-    def _frames(self, group: list[Result], splitter: StreamSplitter) -> Iterator[bytes]:
-        """Yields the frames of some results, and lets each result go when it is sent."""
-        group.reverse()
-        while group:
-            result = group.pop()
+    def _frames(self, results: Iterator[Result], splitter: StreamSplitter) -> Iterator[bytes]:
+        """Yields the frames of results."""
+        for result in results:
             if not isinstance(result, np.ndarray):
                 yield splitter.statistics(encode_statistics(result))
                 continue

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fluoroscope.v1 import model_pb2 as model
-
 from fluoroscope_server.errors import UnavailableError
 from fluoroscope_server.rpc.decoding import decode_version, parse
 from fluoroscope_server.rpc.encoding import encode_model

@@ -115,8 +115,8 @@ class _Observed:
         if isinstance(error, FluoroscopeError):
             code, message, details = code_of(error), error.message, details_of(error)
         elif isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
-            failure = InternalError.of(error)
-            code, message, details = grpc.StatusCode.INTERNAL, failure.message, details_of(failure)
+            failure, identity = internal_error(error)
+            code, message, details = code_of(failure), failure.message, details_of(failure, error_id=identity)
         else:
             self._end(start, _code_name(error, context))
             return
@@ -124,17 +124,12 @@ class _Observed:
         await context.abort(code, message, ((DETAILS_KEY, details),))
 
 
-class InternalError(FluoroscopeError):
-    """An error that nobody expected: its text stays in the log, and the caller gets its id."""
-
-    reason = "INTERNAL"
-
-    @classmethod
-    def of(cls, error: Exception) -> InternalError:
-        """Logs an unexpected error under a new id, and returns what the caller may know of it."""
-        identity = uuid.uuid4().hex[:12]
-        log.error("internal error %s", identity, exc_info=error)
-        return cls(f"internal error {identity}: the server's log has the details under this id")
+def internal_error(error: Exception) -> tuple[FluoroscopeError, str]:
+    """Logs an error that nobody expected under a new id; returns what the caller may know of it, and the id."""
+    identity = uuid.uuid4().hex[:12]
+    log.error("internal error %s", identity, exc_info=error)
+    message = f"internal error {identity}: the server's log has the details under this id"
+    return FluoroscopeError(message, reason="INTERNAL"), identity
 
 
 class _CountingContext:

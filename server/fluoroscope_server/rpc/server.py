@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
-from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2
 from fluoroscope_server.errors import SettingsError
 from fluoroscope_server.rpc.inference import InferenceService
 from fluoroscope_server.rpc.inspection import InspectionService

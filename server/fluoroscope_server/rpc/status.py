@@ -39,9 +39,9 @@ def code_of(error: FluoroscopeError) -> grpc.StatusCode:
     return next(CODES[base] for base in type(error).__mro__ if base in CODES)
 
 
-def details_of(error: FluoroscopeError) -> bytes:
+def details_of(error: FluoroscopeError, **metadata: str) -> bytes:
     """Returns an error as a serialized google.rpc.Status, with its reason and the field at fault."""
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
     details = [_packed(info)]
     if error.field is not None:
         violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)

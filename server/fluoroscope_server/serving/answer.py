@@ -1,4 +1,4 @@
-"""An answer to an inspection: its results, brought to the host a few at a time."""
+"""An answer to an inspection: its results, made into messages on another thread while the last ones are sent."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from fluoroscope_server.engine import Inspection, Program, Result, Results, ResultSpec
 
-GROUP_BYTES = 4 << 20
-"""About how many bytes are brought to the host at once: large enough that changing threads costs nothing."""
+BATCH_BYTES = 1 << 20
+"""About how many bytes of messages are made at once: large enough that changing threads costs nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What an inspection brings. Nothing has run until `results` is iterated."""
+    """What an inspection brings. Nothing has run until `messages` is iterated."""
 
     inspection: Inspection
     """The resolved question."""
@@ -37,31 +37,38 @@ class Answer:
     """Runs the program on the device."""
 
     reading: Executor
-    """Where results are brought to the host."""
+    """Where results are brought to the host and made into messages."""
 
-    async def results(self) -> AsyncIterator[list[Result]]:
-        """Runs the program and yields the results in order, in groups.
+    async def messages(self, encode: Callable[[Iterator[Result]], Iterator[bytes]]) -> AsyncIterator[list[bytes]]:
+        """Runs the program and yields its results as messages, a few at a time, in order.
 
-        While the caller sends one group, the next is brought to the host; no more than these two are held here
-        besides what the device holds, and what was yielded is let go.
+        While the caller sends some, the next are made; no more than these are held besides what is still on the
+        device, and a result is let go when its last message is made.
+
+        Args:
+            encode: makes messages of results; called, and iterated, on another thread.
         """
         loop = asyncio.get_running_loop()
-        groups = _groups(self.inspection.results, list(await self.compute()))
-        ahead = loop.run_in_executor(self.reading, next, groups, None)
-        while (group := await ahead) is not None:
-            ahead = loop.run_in_executor(self.reading, next, groups, None)
-            yield group
+        messages = encode(_read(self.inspection.results, list(await self.compute())))
+        ahead = loop.run_in_executor(self.reading, _take, messages)
+        while batch := await ahead:
+            ahead = loop.run_in_executor(self.reading, _take, messages)
+            yield batch
 
 
-def _groups(specs: Sequence[ResultSpec], results: list[Sequence[jax.Array]]) -> Iterator[list[Result]]:
-    group: list[Result] = []
-    size = 0
-    results.reverse()  # so that each can be let go from the end as it is read
+def _read(specs: Sequence[ResultSpec], results: list[Sequence[jax.Array]]) -> Iterator[Result]:
+    results.reverse()  # so that each can be let go from the end when it is read
     for spec in specs:
-        if group and size + spec.byte_size > GROUP_BYTES:
-            yield group
-            group, size = [], 0
-        group.append(read(spec, results.pop()))
-        size += spec.byte_size
-    if group:
-        yield group
+        yield read(spec, results.pop())
+
+
+def _take(messages: Iterator[bytes]) -> list[bytes]:
+    """Returns the next messages, about `BATCH_BYTES` of them; none if there are no more."""
+    batch: list[bytes] = []
+    size = 0
+    for message in messages:
+        batch.append(message)
+        size += len(message)
+        if size >= BATCH_BYTES:
+            break
+    return batch

@@ -16,7 +16,7 @@ class Full:
 
     gives_tensor = True
 
-    def check(self, dtype: np.dtype, site: str) -> None:
+    def check(self, dtype: np.dtype, site: str, *, field: str) -> None:
         """Accepts every dtype."""
 
     def compute(self, value: jax.Array, valid: jax.Array | None) -> tuple[jax.Array, ...]:  # noqa: ARG002 (cut off when sent)

@@ -20,8 +20,8 @@ class Reduction(Protocol):
         """Whether the result is one tensor, sent in chunks; otherwise it is a few numbers, sent as a summary."""
         ...
 
-    def check(self, dtype: np.dtype, site: str) -> None:
-        """Raises InvalidRequestError if values of this dtype cannot be reduced so."""
+    def check(self, dtype: np.dtype, site: str, *, field: str) -> None:
+        """Raises InvalidRequestError, which blames `field`, if values of this dtype cannot be reduced so."""
         ...
 
     def compute(self, value: jax.Array, valid: jax.Array | None) -> tuple[jax.Array, ...]:

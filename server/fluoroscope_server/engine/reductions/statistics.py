@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -12,8 +13,6 @@ from fluoroscope_server.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import jax
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,50 +56,61 @@ class Statistics:
 
     gives_tensor = False
 
-    def check(self, dtype: np.dtype, site: str) -> None:
+    def check(self, dtype: np.dtype, site: str, *, field: str) -> None:
         """Refuses complex values: they have no order."""
         if np.issubdtype(dtype, np.complexfloating):
             raise InvalidRequestError(
-                f"site {site!r} is {dtype}, and statistics are of real values; capture it full", field="captures"
+                f"site {site!r} is {dtype}, and statistics are of real values; capture it full", field=field
             )
 
     def compute(self, value: jax.Array, valid: jax.Array | None) -> tuple[jax.Array, ...]:
-        """Returns a float32 array `(6,)` and an int32 array `(3,)`, in the order of the fields.
+        """Returns a float32 array `(7,)` and an int32 array `(3,)`, as `read` takes them.
 
-        The variance is taken around the mean in a second pass: the textbook's difference of squares loses
-        all digits in float32 when the mean is large.
+        Sums are of values divided by a power of two near the greatest, which is exact: attention scores that
+        are masked with float32's lowest value would overflow otherwise. The variance is taken around the mean in
+        a second pass: the textbook's difference of squares loses all digits when the mean is large. Subnormal
+        numbers are zero where the device takes them so, as in the network itself.
         """
         x = value.astype(jnp.float32)
         present = jnp.ones((), bool) if valid is None else valid
         finite = jnp.isfinite(x) & present
         number = jnp.sum(finite, dtype=jnp.int32).astype(jnp.float32)
         kept = jnp.where(finite, x, 0.0)
-        mean = jnp.sum(kept) / number
-        std = jnp.sqrt(jnp.sum(jnp.where(finite, jnp.square(kept - mean), 0.0)) / number)
         abs_max = jnp.max(jnp.abs(kept), initial=0.0)
-        scale = jnp.where(abs_max > 0, abs_max, 1.0)  # squares of large values would overflow, of small ones vanish
-        l2_norm = scale * jnp.sqrt(jnp.sum(jnp.square(kept / scale)))
+        scale, inverse = _power_of_two(abs_max)
+        scaled = kept * inverse
+        mean = jnp.sum(scaled) / number
+        std = jnp.sqrt(jnp.sum(jnp.where(finite, jnp.square(scaled - mean), 0.0)) / number)
+        l2_norm = jnp.sqrt(jnp.sum(jnp.square(scaled)))
         least = jnp.min(jnp.where(finite, x, jnp.inf), initial=jnp.inf)
         greatest = jnp.max(jnp.where(finite, x, -jnp.inf), initial=-jnp.inf)
         none = number == 0
         numbers = [jnp.where(none, jnp.nan, each) for each in (mean, std, least, greatest, abs_max)]
         counts = [jnp.sum(each & present, dtype=jnp.int32) for each in (x == 0, jnp.isnan(x), jnp.isinf(x))]
-        return jnp.stack([*numbers, l2_norm]), jnp.stack(counts)
+        return jnp.stack([*numbers, l2_norm, scale]), jnp.stack(counts)
 
     @staticmethod
     def read(arrays: Sequence[np.ndarray], count: int) -> SiteStatistics:
         """Returns what `compute` left on the device as statistics of a value of `count` elements."""
-        mean, std, least, greatest, abs_max, l2_norm = arrays[0].tolist()
+        mean, std, least, greatest, abs_max, l2_norm, scale = arrays[0].tolist()
         zeros, nans, infs = arrays[1].tolist()
         return SiteStatistics(
             count=count,
-            mean=mean,
-            std=std,
+            mean=mean * scale,
+            std=std * scale,
             min=least,
             max=greatest,
             abs_max=abs_max,
-            l2_norm=l2_norm,
+            l2_norm=l2_norm * scale,
             zero_count=zeros,
             nan_count=nans,
             inf_count=infs,
         )
+
+
+def _power_of_two(magnitude: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the greatest power of two that is no more than a float32, and its inverse; both are normal numbers."""
+    exponent = jax.lax.bitcast_convert_type(magnitude, jnp.int32) >> 23  # biased: 1 to 254 for normal numbers
+    exponent = jnp.clip(exponent, 1, 253)
+    scale, inverse = (jax.lax.bitcast_convert_type(each << 23, jnp.float32) for each in (exponent, 254 - exponent))
+    return scale, inverse

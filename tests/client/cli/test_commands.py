@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from fluoroscope.cli.archive import read_archive
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.client.cli.conftest import Run
+    from tests.client.conftest import FakeServer
+
+X = "image=[[[1],[-2]],[[3],[0.5]]]"
+FLAT = np.array([[1, -2, 3, 0.5]], np.float32)
+
+
+def words(line: str) -> list[str]:
+    return line.split()
+
+
+def test_predict_for_people(run: Run) -> None:
+    result = run("predict", "digits", X)
+
+    assert result.exit_code == 0
+    assert result.stdout == "logits: float32, 1 x 2\n[[ 2. -4.]]\n"
+    assert result.stderr == ""
+
+
+def test_predict_for_programs(run: Run, server: FakeServer) -> None:
+    answer = json.loads(run("predict", "digits", X, "--json", "--version", "100", "--only", "logits").stdout)
+
+    assert answer == {
+        "model": "digits",
+        "outputs": {"logits": {"dtype": "float32", "shape": [1, 2], "data": [[2.0, -4.0]]}},
+    }
+    assert (server.requests[-1].version, list(server.requests[-1].outputs)) == (100, ["logits"])
+
+
+def test_predict_into_a_file(run: Run, tmp_path: Path) -> None:
+    result = run("predict", "digits", X, "-o", str(tmp_path / "logits.npy"))
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert np.array_equal(np.load(tmp_path / "logits.npy"), FLAT[:, :2] * 2)
+
+
+def test_inspect_for_people(run: Run, server: FakeServer) -> None:
+    result = run("inspect", "digits", X)
+    header, *rows = result.stdout.splitlines()
+
+    assert result.exit_code == 0
+    assert words(header) == ["site", "kind", "dtype", "shape", "mean", "std", "min", "max", "zeros", "NaN", "Inf"]
+    assert words(rows[1]) == words("Dense_0/relu:0 equation bfloat16 1 x 4 1.125 1.139 0 3 25.0% 0 0")
+    assert [words(row)[0] for row in rows] == ["Dense_0", "Dense_0/relu:0", "head"]
+    capture = server.requests[-1].captures[0]
+    assert (list(capture.sites), list(capture.kinds)) == (["**"], [1])
+
+
+def test_inspect_asks_for_what_the_words_say(run: Run, server: FakeServer) -> None:
+    result = run(
+        *words("inspect digits Dense_* --sites head --kind Named --kind equation --slice 0:0:1 --slice -1::8:2"),
+        *words("--reduce statistics --reduce full --with-output logits --max-bytes 99 --version 100"),
+        X,
+    )
+    request = server.requests[-1]
+    capture = request.captures[0]
+
+    assert result.exit_code == 0
+    assert list(capture.sites) == ["head", "Dense_*"]
+    assert list(capture.kinds) == [2, 3]
+    assert [(cut.axis, cut.start, cut.stop, cut.step) for cut in capture.slices] == [(0, 0, 1, 0), (-1, 0, 8, 2)]
+    assert [each.WhichOneof("reduction") for each in capture.reductions] == ["statistics", "full"]
+    assert (list(request.outputs), request.max_bytes, request.version) == (["logits"], 99, 100)
+    assert words(result.stdout.splitlines()[-1])[:3] == ["logits", "output", "float32"]
+
+
+def test_inspect_for_programs(run: Run) -> None:
+    answer = json.loads(run("inspect", "digits", X, "**", "--json", "--reduce", "full").stdout)
+
+    assert (answer["model"], answer["version"], answer["rows"]) == ("digits", 100, 1)
+    assert answer["program"] == {"compiled": True, "compile_seconds": 0.25, "bucket": 8}
+    assert answer["stages"] == {"compute": 0.125}
+    assert answer["sites"][1] == {
+        "site": "Dense_0/relu:0",
+        "kind": "EQUATION",
+        "shape": [1, 4],
+        "array": {"dtype": "bfloat16", "shape": [1, 4], "data": [[1.0, 0.0, 3.0, 0.5]]},
+    }
+
+
+def test_statistics_for_programs(run: Run) -> None:
+    answer = json.loads(run("inspect", "digits", X, "**", "--json", "--reduce", "statistics").stdout)
+    statistics = answer["sites"][2]["statistics"]
+
+    assert "array" not in answer["sites"][2]
+    assert (statistics["count"], statistics["min"], statistics["max"]) == (2, -4.0, 2.0)
+    assert (statistics["var"], statistics["zero_fraction"]) == (9.0, 0.0)
+
+
+def test_inspect_into_a_file(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "acts.npz"
+    result = run("inspect", "digits", X, "**", "--with-output", "logits", "--output", str(path))
+
+    assert result.exit_code == 0
+    assert "NumPy's files have no bfloat16; 1 arrays are stored as unsigned integers" in result.stderr
+    with np.load(path, allow_pickle=False) as stored:
+        assert set(stored.files) == {"Dense_0", "Dense_0/relu:0", "head", "outputs/logits", "__dtypes__"}
+        assert np.array_equal(stored["Dense_0"], FLAT - 1)
+        dtypes = json.loads(stored["__dtypes__"].item())
+        relu = stored["Dense_0/relu:0"].view(getattr(ml_dtypes, dtypes["Dense_0/relu:0"]))
+    with path.open("rb") as file:
+        assert read_archive(file)["Dense_0/relu:0"].dtype == relu.dtype
+    assert np.array_equal(relu.astype(np.float32), np.maximum(FLAT, 0))
+
+
+@pytest.mark.parametrize("name", ["acts.npz", "acts.npy"])
+def test_a_file_is_written_whole_or_not_at_all(run: Run, server: FakeServer, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"the one before")
+    server.break_stream = lambda messages: messages[:3]
+    result = run("inspect", "digits", X, "**", "--output", str(path))
+
+    assert result.exit_code == 4
+    assert "missing from site 'Dense_0/relu:0'" in result.stderr
+    assert path.read_bytes() == b"the one before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("acts.txt", "the name must end in .npz, or in .npy for a single array"),
+        ("none/acts.npz", "No such file or directory"),
+        ("acts.npy", "Dense_0/relu:0, ...: write .npz"),
+    ],
+)
+def test_a_file_that_cannot_be(run: Run, tmp_path: Path, name: str, text: str) -> None:
+    result = run("inspect", "digits", X, "**", "--output", str(tmp_path / name))
+
+    assert result.exit_code == 2
+    assert text in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_statistics_are_not_for_files(run: Run) -> None:
+    result = run("inspect", "digits", X, "--reduce", "statistics", "--output", "acts.npz")
+
+    assert result.exit_code == 2
+    assert "--json prints statistics" in result.stderr
+
+
+@pytest.mark.parametrize("word", ["0", "a:0:1", "0:1", "0:0:1:1:1", f"0:0:{2**70}", f"{2**40}:0:1", "0:x:"])
+def test_a_slice_that_is_none(run: Run, word: str) -> None:
+    result = run("inspect", "digits", X, "--slice", word)
+
+    assert result.exit_code == 2
+    assert "is not AXIS:START:STOP" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--version", "--max-bytes"])
+@pytest.mark.parametrize("number", ["-1", str(2**63)])
+def test_numbers_that_the_contract_has_no_room_for(run: Run, option: str, number: str) -> None:
+    result = run("inspect", "digits", X, option, number)
+
+    assert result.exit_code == 2
+    assert "is not from 0 to 2**63 - 1" in result.stderr
+
+
+def test_sites_for_people(run: Run, server: FakeServer) -> None:
+    result = run("sites", "digits", "Dense_*", "loop/**")
+    lines = result.stdout.splitlines()
+
+    assert words(lines[2]) == words("Dense_0/relu:0 equation bfloat16 batch x 4 8 B")
+    assert lines[3].rstrip().endswith("inside a while loop")
+    assert list(server.requests[-1].globs) == ["Dense_*", "loop/**"]
+
+
+def test_the_reason_column_is_there_only_when_a_site_has_one(run: Run) -> None:
+    assert "not capturable" in run("sites", "digits").stdout
+    assert "not capturable" not in run("sites", "digits", "--kind", "module").stdout
+
+
+def test_sites_for_programs(run: Run) -> None:
+    answer = json.loads(run("--json", "sites", "digits").stdout)
+
+    assert answer[1] == {
+        "path": "Dense_0/relu:0",
+        "kind": "EQUATION",
+        "dtype": "bfloat16",
+        "shape": [-1, 4],
+        "bytes_per_example": 8,
+        "not_capturable_reason": "",
+    }
+
+
+def test_models(run: Run) -> None:
+    result = run("models")
+
+    assert words(result.stdout.splitlines()[1])[:5] == ["digits", "100", "ready", "base_network", "1,234"]
+    assert "tokens: int32[batch, 3], mask: bool[batch, 3]" in result.stdout
+    assert [model["name"] for model in json.loads(run("models", "--json").stdout)] == ["digits", "pair"]
+
+
+def test_one_model(run: Run) -> None:
+    result = run("models", "pair")
+
+    assert "failed: no checkpoint" in result.stdout
+    assert "image: float32[batch, 2, 2, 1]" in run("models", "digits").stdout
+    assert json.loads(run("models", "digits", "--json").stdout)["inputs"][0]["shape"] == [-1, 2, 2, 1]
+
+
+def test_a_version_without_a_model(run: Run) -> None:
+    assert run("models", "--version", "3").exit_code == 2

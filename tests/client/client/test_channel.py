@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+import fluoroscope
+from fluoroscope.calls import Exchange
+from fluoroscope.client.channel import Destination
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.client.conftest import Face
+
+SERVING = b"\x08\x01"
+
+
+def to(
+    target: str = "node:8500", *, timeout: float | None = 60.0, options: tuple[tuple[str, int], ...] = ()
+) -> Destination:
+    return Destination.to(
+        target, timeout=timeout, token=None, root_certificates=None, credentials=None, options=options
+    )
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, 60.0), (0.5, 0.5)])
+def test_a_call_without_its_own_timeout_has_the_clients(own: float | None, expected: float) -> None:
+    assert to().terms(Exchange(method="/m", request=b"", timeout=own))["timeout"] == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "direct"),
+    [
+        ("127.0.0.1:8500", True),
+        ("localhost:8500", True),
+        ("[::1]:8500", True),
+        ("unix:/run/fluoroscope.sock", True),
+        ("node:8500", False),
+        ("10.0.0.7:8500", False),
+        ("dns:///node:8500", False),
+    ],
+)
+def test_no_proxy_stands_between_this_machine_and_itself(target: str, direct: bool) -> None:
+    assert (("grpc.enable_http_proxy", 0) in to(target).options) == direct
+
+
+def test_options_of_ones_own_come_last_and_so_win() -> None:
+    assert to(options=(("grpc.keepalive_time_ms", 7),)).options[-1] == ("grpc.keepalive_time_ms", 7)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for localhost that vouches for itself, and `key.pem` beside it."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    files = ["-addext", "subjectAltName=DNS:localhost", "-keyout", "key.pem", "-out", "cert.pem"]
+    subprocess.run([*command.split(), *files], cwd=folder, check=True, capture_output=True, timeout=60)
+    return folder / "cert.pem"
+
+
+@pytest.fixture
+def encrypted(certificate: Path) -> Iterator[str]:
+    """The address of a server that speaks only TLS, and says that it is ready."""
+    watch: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_stream_rpc_method_handler(
+        lambda _request, _context: iter([SERVING])
+    )
+    server = grpc.server(ThreadPoolExecutor(max_workers=2))
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Watch": watch})])
+    pair = (certificate.with_name("key.pem").read_bytes(), certificate.read_bytes())
+    port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials([pair]))
+    server.start()
+    yield f"localhost:{port}"
+    server.stop(None).wait(10)
+
+
+@pytest.mark.parametrize("given", [Path, str, Path.read_bytes], ids=["path", "name", "bytes"])
+def test_tls_with_certificates_of_ones_own(
+    connect: Callable[..., Face], encrypted: str, certificate: Path, given: Callable[[Path], object]
+) -> None:
+    connect(encrypted, root_certificates=given(certificate)).call("wait_ready", timeout=20)
+
+
+def test_tls_with_credentials(connect: Callable[..., Face], encrypted: str, certificate: Path) -> None:
+    credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
+
+    connect(encrypted, credentials=credentials).call("wait_ready", timeout=20)
+
+
+def test_a_server_that_nobody_vouches_for(connect: Callable[..., Face], encrypted: str) -> None:
+    face = connect(encrypted, credentials=grpc.ssl_channel_credentials())
+
+    with pytest.raises(fluoroscope.ConnectionFailedError, match=r"localhost"):
+        face.call("models", timeout=20)

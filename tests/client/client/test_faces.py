@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import inspect
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import grpc
+import ml_dtypes
+import numpy as np
+import pytest
+from google.rpc.error_details_pb2 import ErrorInfo
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+import fluoroscope
+from fluoroscope.v1 import inspection_pb2
+from fluoroscope.wire import chunk_frame, decode_tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.client.conftest import Face, FakeServer
+
+X = np.array([[1, -2, 3, 0], [0.5, 4, -1, 2]], np.float32).reshape(2, 2, 2, 1)
+FLAT = X.reshape(2, 4)
+
+
+def test_predict(face: Face, server: FakeServer) -> None:
+    answer = face.call("predict", "digits", {"image": X}, outputs=["logits"], version=100)
+
+    assert list(answer) == ["logits"]
+    assert np.array_equal(answer["logits"], FLAT[:, :2] * 2)
+    assert answer["logits"].flags.writeable
+    request = server.requests[0]
+    assert (request.model, request.version, list(request.outputs)) == ("digits", 100, ["logits"])
+
+
+def test_version_zero_is_a_version(face: Face, server: FakeServer) -> None:
+    face.call("predict", "digits", {"image": X})
+    face.call("predict", "digits", {"image": X}, version=0)
+
+    assert [request.HasField("version") for request in server.requests] == [False, True]
+
+
+def test_lists_take_the_dtype_of_the_input(face: Face, server: FakeServer) -> None:
+    face.call("predict", "digits", {"image": [[[[1], [2]], [[3], [4]]]]})
+
+    assert decode_tensor(server.requests[1].inputs["image"]).dtype == np.float32
+
+
+def test_arrays_are_sent_as_they_are(face: Face, server: FakeServer) -> None:
+    face.call("predict", "digits", {"image": X.astype(np.float64)})
+
+    assert [type(request).__name__ for request in server.requests] == ["PredictRequest"]
+    assert decode_tensor(server.requests[0].inputs["image"]).dtype == np.float64
+
+
+def test_the_token_goes_with_each_call(connect: Callable[..., Face], server: FakeServer) -> None:
+    connect(server.target, token="secret").call("predict", "digits", {"image": X})
+
+    assert server.metadata["authorization"] == "Bearer secret"
+
+
+def test_models_and_sites_are_paged_to_the_end(face: Face, server: FakeServer) -> None:
+    server.page_size = 1
+
+    assert [model.name for model in face.call("models")] == ["digits", "pair"]
+    assert [site.path for site in face.call("sites", "digits", "**")] == ["Dense_0", "Dense_0/relu:0", "loop/x", "head"]
+    assert len(server.requests) == 6
+    assert {tuple(request.globs) for request in server.requests[2:]} == {("**",)}
+
+
+def test_a_site(face: Face, server: FakeServer) -> None:
+    equation, named = face.call("sites", "digits", kinds=["named", fluoroscope.SiteKind.EQUATION])
+
+    assert list(server.requests[0].kinds) == [2, 3]
+    assert (equation.path, named.path) == ("Dense_0/relu:0", "loop/x")
+    assert equation.kind is fluoroscope.SiteKind.EQUATION
+    assert (equation.dtype, equation.shape, equation.bytes_per_example) == (np.dtype(ml_dtypes.bfloat16), (-1, 4), 8)
+    assert equation.capturable
+    assert (named.capturable, named.not_capturable_reason) == (False, "inside a while loop")
+
+
+def test_a_model(face: Face) -> None:
+    model = face.call("model", "digits", version=100)
+
+    assert (model.name, model.version, model.state) == ("digits", 100, fluoroscope.ModelState.READY)
+    assert str(model.inputs[0]) == "image: float32[batch, 2, 2, 1]"
+    assert (model.buckets, model.parameter_count, model.device) == ((1, 8), 1234, "cpu")
+
+
+def test_inspect(face: Face, server: FakeServer) -> None:
+    found = face.call(
+        "inspect",
+        "digits",
+        {"image": X},
+        sites="**",
+        kinds="module",
+        slices=fluoroscope.Slice(0, None, 1),
+        outputs=["logits"],
+        max_bytes=1000,
+        version=100,
+    )
+
+    assert list(found) == ["Dense_0", "Dense_0/relu:0", "head"]
+    assert np.array_equal(found["Dense_0"].array, FLAT - 1)
+    assert found["Dense_0/relu:0"].array.dtype == np.dtype(ml_dtypes.bfloat16)
+    assert found["Dense_0/relu:0"].kind is fluoroscope.SiteKind.EQUATION
+    assert found["head"].statistics is None
+    assert np.array_equal(found.outputs["logits"], FLAT[:, :2] * 2)
+    assert (found.model, found.version, found.rows) == ("digits", 100, 2)
+    assert found.program == fluoroscope.Program(compiled=True, compile_seconds=0.25, bucket=8)
+    assert found.stages == {"compute": 0.125}
+    capture = server.requests[0].captures[0]
+    assert (list(capture.sites), list(capture.kinds)) == (["**"], [1])
+    assert list(capture.slices) == [inspection_pb2.Slice(axis=0, stop=1)]
+    assert (server.requests[0].max_bytes, server.requests[0].version) == (1000, 100)
+
+
+def test_several_reductions_of_a_site_come_back_as_one(face: Face) -> None:
+    reductions = [fluoroscope.Statistics(), fluoroscope.Full()]
+    found = face.call("inspect", "digits", {"image": X}, sites=["**"], reduce=reductions)
+
+    assert len(found) == 3
+    assert np.array_equal(found["head"].array, FLAT[:, :2] * 2)
+    statistics = found["head"].statistics
+    assert (statistics.count, statistics.min, statistics.max, statistics.zero_count) == (4, -4.0, 8.0, 0)
+    assert statistics.var == pytest.approx((FLAT[:, :2] * 2).var())
+    assert found["Dense_0"].statistics.zero_fraction == 1 / 8
+
+
+def test_stream_gives_values_before_the_stream_has_ended(face: Face, server: FakeServer) -> None:
+    server.hold = threading.Event()
+
+    first, second = face.take(2, "digits", {"image": X}, sites="**")
+
+    assert (first.site, second.site) == ("Dense_0", "Dense_0/relu:0")
+    assert np.array_equal(first.array, FLAT - 1)
+
+
+def test_leaving_a_stream_early_cancels_the_call(face: Face, server: FakeServer) -> None:
+    server.hold = threading.Event()
+
+    face.take(1, "digits", {"image": X}, sites="**")
+
+    assert server.cancelled.wait(10)
+
+
+def test_progress(face: Face) -> None:
+    heard: list[fluoroscope.Progress] = []
+    face.take(None, "digits", {"image": X}, sites="**", progress=heard.append)
+
+    assert [each.results for each in heard] == [0, 0, 0, 0, 1, 1, 2, 2, 3, 3]
+    assert [each.byte_count for each in heard][-1] == heard[0].total_bytes == 32 + 16 + 16
+    assert (heard[0].stages, heard[-1].stages) == ({}, {"compute": 0.125})
+
+
+def test_a_stream_without_a_trailer_is_incomplete(face: Face, server: FakeServer) -> None:
+    server.break_stream = lambda messages: messages[:-1]
+
+    with pytest.raises(fluoroscope.IncompleteStreamError, match=r"all 3 results had come, but not the checksums"):
+        face.call("inspect", "digits", {"image": X}, sites="**")
+
+
+def test_an_empty_stream_is_incomplete(face: Face, server: FakeServer) -> None:
+    server.break_stream = lambda messages: messages[:1]
+
+    with pytest.raises(fluoroscope.IncompleteStreamError, match=r"missing from site 'Dense_0'"):
+        face.take(None, "digits", {"image": X}, sites="**")
+
+
+def test_a_changed_chunk_is_found(face: Face, server: FakeServer) -> None:
+    server.break_stream = lambda messages: [*messages[:1], chunk_frame(0, 0, b"changed."), *messages[2:]]
+
+    with pytest.raises(fluoroscope.CorruptStreamError, match=r"site 'Dense_0' \(result 0\) is corrupt"):
+        face.call("inspect", "digits", {"image": X}, sites="**")
+
+
+def test_chunks_in_another_order_are_found(face: Face, server: FakeServer) -> None:
+    server.break_stream = lambda messages: [messages[0], messages[2], messages[1], *messages[3:]]
+
+    with pytest.raises(fluoroscope.CorruptStreamError, match=r"'Dense_0'.* offset 8 came; expected offset 0"):
+        face.call("inspect", "digits", {"image": X}, sites="**")
+    assert server.cancelled.wait(10)
+
+
+def test_a_stream_that_fails_on_its_way_says_what_had_come(face: Face, server: FakeServer) -> None:
+    server.fail_late = True
+    server.fail(grpc.StatusCode.UNAVAILABLE, "the server drains", ErrorInfo(reason="DRAINING"))
+    server.break_stream = lambda messages: [*messages[:6], messages[-1]]
+
+    with pytest.raises(fluoroscope.ServerUnavailableError, match=r"drains.*1 of 3 results .* 'Dense_0/relu:0'"):
+        face.call("inspect", "digits", {"image": X}, sites="**")
+
+
+def test_a_deadline_on_the_way_says_what_had_come(face: Face, server: FakeServer) -> None:
+    server.hold = threading.Event()
+
+    with pytest.raises(fluoroscope.DeadlineExceededError, match=r"all 3 results had come.*timeout="):
+        face.call("inspect", "digits", {"image": X}, sites="**", timeout=0.5)
+
+
+def test_no_server_fails_at_once_and_says_how_to_start_one(connect: Callable[..., Face]) -> None:
+    face = connect("127.0.0.1:1", timeout=60)
+
+    with pytest.raises(fluoroscope.ConnectionFailedError, match=r"127\.0\.0\.1:1.*fluoroscope-server serve") as caught:
+        face.call("predict", "digits", {"image": X})
+    assert caught.value.reason == "UNAVAILABLE"
+
+
+def test_another_kind_of_server_is_told_apart(face: Face) -> None:
+    with pytest.raises(fluoroscope.ServerError, match=r"UNIMPLEMENTED.*another kind of server"):
+        face.call("wait_ready")
+
+
+def test_wait_ready_waits_for_the_server_to_say_so(connect: Callable[..., Face]) -> None:
+    states = health.HealthServicer()
+    states.set("digits", health_pb2.HealthCheckResponse.NOT_SERVING)
+    running = grpc.server(ThreadPoolExecutor(max_workers=2))
+    health_pb2_grpc.add_HealthServicer_to_server(states, running)
+    port = running.add_insecure_port("127.0.0.1:0")
+    running.start()
+    face = connect(f"127.0.0.1:{port}")
+
+    face.call("wait_ready", timeout=10)
+    with pytest.raises(fluoroscope.DeadlineExceededError):
+        face.call("wait_ready", "digits", timeout=0.3)
+    states.set("digits", health_pb2.HealthCheckResponse.SERVING)
+    face.call("wait_ready", "digits", timeout=10)
+    running.stop(None).wait(10)
+
+
+def test_threads_share_a_client(server: FakeServer) -> None:
+    with fluoroscope.Client(server.target, timeout=20) as client, ThreadPoolExecutor(8) as threads:
+
+        def ask(number: int) -> bool:
+            x = np.full((1, 2, 2, 1), number, np.float32)
+            found = client.inspect("digits", {"image": x}, sites="**")
+            array = found["Dense_0"].array
+            return array is not None and np.array_equal(array, np.full((1, 4), number - 1))
+
+        assert all(threads.map(ask, range(40)))
+
+
+def test_both_faces_have_the_same_methods() -> None:
+    def methods(face: type) -> dict[str, list[str]]:
+        return {
+            name: list(inspect.signature(getattr(face, name)).parameters)
+            for name in dir(face)
+            if not name.startswith("_")
+        }
+
+    assert methods(fluoroscope.Client) == methods(fluoroscope.AsyncClient)
+
+
+@pytest.mark.parametrize("face", [fluoroscope.Client, fluoroscope.AsyncClient])
+def test_help_tells_the_signature_and_the_words(face: type) -> None:
+    for name in ("predict", "sites", "models", "model", "inspect", "stream", "wait_ready"):
+        method = getattr(face, name)
+        assert inspect.signature(method).return_annotation not in {"", None}
+        assert "Steps" not in str(inspect.signature(method))
+        assert inspect.getdoc(method)

@@ -1,0 +1,124 @@
+"""What must be in two places is in both: each test here names the place that was forgotten."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+import fluoroscope
+from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2, tensor_pb2
+from fluoroscope.wire import dtype_from_wire
+from fluoroscope_server.families.catalogue import BUILTIN
+from fluoroscope_server.metrics import STAGES, Metrics
+from fluoroscope_server.rpc import RpcServer
+from fluoroscope_server.rpc.decoding import KINDS, REDUCTIONS
+from fluoroscope_server.serving import Repository
+from fluoroscope_server.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES: list[Any] = [inference_pb2, inspection_pb2, model_pb2]
+METHODS = [
+    f"/{service.full_name}/{method.name}"
+    for file in FILES
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+]
+
+
+def test_every_rpc_of_the_contract_is_served() -> None:
+    async def unimplemented() -> list[str]:
+        server = RpcServer(Repository([]), Metrics(), Settings(models=()))
+        address = await server.start("127.0.0.1:0")
+        missing = []
+        async with grpc.aio.insecure_channel(address) as channel:
+            for method in METHODS:
+                call: Any = channel.unary_stream(method)
+                try:
+                    [answer async for answer in call(b"")]
+                except grpc.aio.AioRpcError as error:
+                    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                        missing.append(method)
+        await server.drain(0)
+        return missing
+
+    import asyncio
+
+    assert METHODS
+    assert asyncio.run(unimplemented()) == []
+
+
+def test_every_reduction_of_the_contract_is_computed_and_can_be_asked_for() -> None:
+    contract = {field.name for field in inspection_pb2.Reduction.DESCRIPTOR.oneofs_by_name["reduction"].fields}
+    assert set(REDUCTIONS) == contract
+    assert {name.capitalize() for name in contract} <= set(fluoroscope.__all__)
+
+
+def test_every_kind_of_site_is_known_to_both_sides() -> None:
+    contract = {value.number for value in inspection_pb2.SiteKind.DESCRIPTOR.values if value.number}
+    assert set(KINDS) == contract
+    names = {value.name for value in inspection_pb2.SiteKind.DESCRIPTOR.values if value.number}
+    assert {f"SITE_KIND_{kind.name}" for kind in fluoroscope.SiteKind} == names
+
+
+@pytest.mark.parametrize("number", [value.number for value in tensor_pb2.DataType.DESCRIPTOR.values if value.number])
+def test_every_data_type_of_the_contract_has_a_dtype(number: int) -> None:
+    name = tensor_pb2.DataType.Name(number).removeprefix("DATA_TYPE_").lower()  # type: ignore[arg-type]  # same
+    assert dtype_from_wire(number).name == name
+
+
+def test_every_metric_is_documented_and_every_documented_metric_exists() -> None:
+    exported = {
+        name
+        for family in Metrics().registry.collect()
+        if (name := _exported_name(family.name, family.type)).startswith(("fluoroscope_", "grpc_server_"))
+    }
+    text = (ROOT / "docs/metrics.md").read_text()
+    documented = set(re.findall(r"^(?:\| )?`((?:fluoroscope|grpc_server)_\w+)`", text, re.MULTILINE))
+    assert documented == exported
+
+
+def _exported_name(name: str, kind: str) -> str:
+    return f"{name}_total" if kind == "counter" else name
+
+
+def test_every_stage_is_documented() -> None:
+    text = (ROOT / "docs/metrics.md").read_text()
+    documented = set(re.findall(r"^\| `(\w+)` \| (?:yes )?\|", text, re.MULTILINE))
+    assert documented == {stage for stages in STAGES.values() for stage in stages}
+
+
+def test_every_builtin_family_is_in_the_changelog() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert [name for name in BUILTIN if f"`{name}`" not in text] == []
+
+
+def test_every_dependency_says_what_it_is_for() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    project = tomllib.loads(text)
+    groups = [project["project"]["dependencies"], project["project"]["optional-dependencies"]["server"]]
+    for requirement in (each for group in groups for each in group):
+        (line,) = [line for line in text.splitlines() if f'"{requirement}"' in line]
+        assert re.search(r"#.*\w{3,}", line), f"say in pyproject.toml what {requirement} is for"
+
+
+def test_the_lock_file_names_no_index_and_hashes_everything() -> None:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    assert [line for line in lines if re.search(r"://|--(extra-)?index|--find-links", line)] == []
+    requirements = [index for index, line in enumerate(lines) if re.match(r"[a-z0-9._-]+==", line, re.IGNORECASE)]
+    assert requirements
+    assert [lines[index] for index in requirements if "--hash=sha256:" not in lines[index + 1]] == []
+
+
+def test_the_generators_versions_are_the_lower_bounds() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (generator,) = [each for each in project["dependency-groups"]["dev"] if each.startswith("grpcio-tools==")]
+    assert f"grpcio>={generator.partition('==')[2]}" in project["project"]["dependencies"]
+    gencode = (ROOT / "client/fluoroscope/v1/tensor_pb2.py").read_text()
+    (runtime,) = re.findall(r"Protobuf Python Version: (\S+)", gencode)
+    assert f"protobuf>={runtime}" in project["project"]["dependencies"]
