@@ -111,9 +111,9 @@ def open_checkpoint(
         folder = choose_item(place, item)
         config = read_config(place)
     except OSError as error:
-        raise CheckpointError(
-            f"{place} cannot be read: {error.strerror or type(error).__name__}; was it deleted meanwhile?"
-        ) from None
+        gone = isinstance(error, FileNotFoundError)
+        reason = "it was deleted meanwhile" if gone else error.strerror or type(error).__name__
+        raise CheckpointError(f"{place} cannot be read: {reason}") from None
     name = None if folder == place.folder else folder.name
     subject = f"{place}, item {name!r}," if name else str(place)
     tree = read_tree(folder, subject=subject)

@@ -35,7 +35,7 @@ def steps(path: Path) -> list[int]:
     try:
         _require_folder(path)
         if _is_checkpoint(path):
-            return [_own_step(path)]
+            return [] if _is_unfinished(path) else [_own_step(path)]
         return sorted(_committed(path))
     except OSError as error:
         raise _unlistable(path, error) from None
@@ -113,7 +113,10 @@ def _committed(path: Path) -> dict[int, Path]:
 
 
 def _is_committed(folder: Path) -> bool:
-    return folder.is_dir() and holds_trees(folder) and not _is_unfinished(folder)
+    try:
+        return folder.is_dir() and holds_trees(folder) and not _is_unfinished(folder)
+    except FileNotFoundError:
+        return False  # deleted while we looked: training keeps the newest few steps only
 
 
 def _is_unfinished(folder: Path) -> bool:
