@@ -14,8 +14,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help: ## Lists the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
-demo: $(READY) ## Trains a network, serves it, and looks inside it: two minutes, start to end
-	@$(BIN)/python examples/digits/demo.py
+demo: $(READY) ## Trains a network, serves it, and looks inside it (ARGS=--keep leaves the server running)
+	@$(BIN)/python examples/digits/demo.py $(ARGS)
 
 test: check ## Checks everything, then runs all tests
 	$(BIN)/python -m pytest $(ARGS)

@@ -52,7 +52,9 @@ class Interruption:
             raise InterruptedBySignal(self._seen)
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        # Under nohup the closed terminal is ignored; that stays so.
+        numbers = [each for each in SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._on_signal) for number in numbers}
         return self
 
     def __exit__(

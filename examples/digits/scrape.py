@@ -52,9 +52,7 @@ class Scrape:
 
     def named(self, name: str, **labels: str) -> list[Sample]:
         """Returns the samples of a name that have at least these labels, in the page's order."""
-        return [
-            sample for sample in self._samples if sample.name == name and labels.items() <= sample.labels.items()
-        ]
+        return [sample for sample in self._samples if sample.name == name and labels.items() <= sample.labels.items()]
 
     def stages(self, method: str) -> dict[str, float]:
         """Returns the mean seconds of each stage of a method that was called, in the order of the stages."""

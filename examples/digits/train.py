@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from dataset import Dataset
 from recipe import Recipe
 from record import Record
@@ -56,6 +56,7 @@ def train(data: Dataset, recipe: Recipe) -> Iterator[tuple[int, Any, float]]:
     """Trains the network; yields step, variables and test accuracy for each checkpoint that is due."""
     import jax  # noqa: PLC0415 (its import takes seconds, and something is said before)
     import optax  # noqa: PLC0415
+
     from fluoroscope_server.families.base_network import build  # noqa: PLC0415
 
     network = build(recipe.model_config["config"])
@@ -96,13 +97,13 @@ def write_checkpoints(folder: Path, data: Dataset, recipe: Recipe) -> tuple[list
 
     steps, accuracy = [], 0.0
     with ocp.CheckpointManager(folder.resolve(), item_names=("params", "config")) as checkpoints:
-        for step, variables, accuracy in train(data, recipe):  # noqa: B007 (the last one is returned)
+        for step, variables, accuracy in train(data, recipe):
             items = ocp.args.Composite(
                 params=ocp.args.StandardSave(variables["params"]), config=ocp.args.JsonSave(recipe.model_config)
             )
             checkpoints.save(step, args=items)
             steps.append(step)
-            say(f"step {step:>4}  {accuracy:6.1%} of the test images are named rightly; checkpoint written")
+            say(f"step {step:>4}  {accuracy:6.1%} of the test images are named rightly; a checkpoint is written")
         checkpoints.wait_until_finished()
     return steps, accuracy
 
@@ -123,7 +124,8 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     recipe = Recipe()
     data = read_images(recipe)
-    say(f"{len(data.images):,} images of {data.images.shape[1]} x {data.images.shape[2]} pixels; {data.is_test.sum()} of them only to test with")  # fmt: skip
+    count, height, width = data.images.shape
+    say(f"{count:,} images of {height} x {width} pixels, {data.is_test.sum()} of them kept to test with")
     say(f"a network of layers {recipe.layers}, with {recipe.act_fn} between them; compiling ...")
     steps, accuracy = write_checkpoints(folder / "digits", data, recipe)
     data.write(folder)
@@ -131,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -24,6 +24,7 @@ from PIL import Image
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
     from weights import PackagedModel
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "magika"

@@ -3,12 +3,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import convert
 import jax
 import numpy as np
 import onnx
 import orbax.checkpoint as ocp
 import pytest
+
+import convert
 from network import build
 from weights import SCOPE, read_variables
 

@@ -3,11 +3,12 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-import features
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import features
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import identify
 import numpy as np
 import pytest
+
+import identify
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
     from magika import Magika
+
     from weights import PackagedModel
 
     from .conftest import Onnxruntime

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from features import BEGIN_SIZE, END_SIZE, PADDING, tokens_of_file
 from network import build
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
     from magika import Magika
+
     from weights import PackagedModel
 
     from .conftest import Exact, Onnxruntime

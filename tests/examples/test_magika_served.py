@@ -8,9 +8,10 @@ import sys
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
-import fluoroscope
 import numpy as np
 import pytest
+
+import fluoroscope
 from convert import convert
 from features import tokens_of_file
 from identify import BATCH

@@ -1,0 +1,221 @@
+"""The README is true: its files are written, its commands are run in order, and what they print is compared."""
+
+from __future__ import annotations
+
+import asyncio
+import doctest
+import importlib
+import os
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from flax import nnx
+
+from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2
+from fluoroscope_server.model_config import DEFAULT_BUCKETS, ModelConfig
+from fluoroscope_server.serving import DeviceQueue, StageClock, load
+from fluoroscope_server.settings import ModelSource, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"(?:<!-- (?P<comment>[^\n]*) -->\n)?```(?P<language>\w+)\n(?P<body>.*?)```\n", re.DOTALL)
+CONSOLE = [block for block in BLOCK.finditer(README) if block["language"] == "console"]
+FILES = {
+    block["body"].splitlines()[0].removeprefix("# "): block["body"]
+    for block in BLOCK.finditer(README)
+    if block["language"] == "python"
+}
+
+
+class Command(NamedTuple):
+    """A line behind a `$`, and what the README says that it prints."""
+
+    line: str
+    output: str
+
+
+def commands() -> list[Command]:
+    """Returns the commands that are run here, in the README's order."""
+    texts = [block["body"] for block in CONSOLE if block["comment"] is None]
+    return [
+        Command(*part.partition("\n")[::2])
+        for text in texts
+        for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]
+    ]
+
+
+def loose(text: str) -> str:
+    """Returns a text without what may differ between machines: decimals, and how columns are spaced.
+
+    Whole numbers are kept: shapes, sizes and counts are the same everywhere.
+    """
+    return re.sub(r"[ \t]+", " ", re.sub(r"-?\d+\.\d+(e-?\d+)?", "0.0", text))
+
+
+class Place:
+    """The folder in which the README's files are, and its server."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.server: subprocess.Popen[str] | None = None
+        self.address = "localhost:8500"
+        self.environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+    def run(self, line: str) -> str:
+        run = subprocess.run(
+            ["bash", "-c", line], capture_output=True, text=True, cwd=self.folder, env=self.environment, check=False
+        )
+        assert run.returncode == 0, f"{line}\n{run.stdout}{run.stderr}"
+        return run.stdout
+
+    def serve(self, line: str) -> None:
+        """Starts the README's server on free ports, and sends what comes after it there."""
+        itself = line.replace("fluoroscope-server", "exec fluoroscope-server")  # so that signals reach it, not bash
+        self.server = subprocess.Popen(
+            ["bash", "-c", f"{itself} --listen 127.0.0.1:0 --http-listen 127.0.0.1:0"],
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+            env=self.environment,
+        )
+        assert self.server.stderr is not None
+        said = ""
+        for each in self.server.stderr:  # ends when the process does; the test's own timeout bounds it
+            said += each
+            if found := re.search(r"gRPC on (\S+)", each):
+                self.address = found[1]
+            if each.endswith(": ready\n"):
+                break
+        else:
+            raise AssertionError(said)
+        self.environment["FLUOROSCOPE_SERVER"] = self.address
+        # From here on everything is a client: whatever it imports, it imports no JAX.
+        blocked = self.folder / "blocked"
+        blocked.mkdir()
+        (blocked / "jax.py").write_text("raise ImportError('there is no JAX on this machine')\n")
+        self.environment["PYTHONPATH"] = str(blocked)
+        for file in self.folder.glob("*.py"):
+            file.write_text(file.read_text().replace("localhost:8500", self.address))
+
+    def stop(self) -> None:
+        if self.server is not None:
+            self.server.terminate()
+            self.server.communicate(timeout=60)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    for name, body in FILES.items():
+        (tmp_path / name).write_text(body)
+    place = Place(tmp_path)
+    yield place
+    place.stop()
+
+
+def test_every_command_works_and_prints_what_the_readme_says(place: Place) -> None:
+    same = doctest.OutputChecker()
+    served = False
+    for command in commands():
+        if " serve " in command.line:
+            place.serve(command.line)
+            served = True
+            continue
+        line = command.line.replace("localhost:8500", place.address)
+        printed = place.run(line)
+        if command.output:
+            assert same.check_output(loose(command.output), loose(printed), doctest.ELLIPSIS), f"{line}\n{printed}"
+    assert served
+    assert place.server is not None
+    place.stop()
+    assert place.server.returncode == 0
+
+
+def test_commands_that_are_not_run_here_say_where_they_are() -> None:
+    elsewhere = {block["comment"]: block["body"] for block in CONSOLE if block["comment"] is not None}
+    assert [body.split("\n")[0] for body in elsewhere.values()] == ["$ make demo", "$ pip install '.[server]'"]
+    for comment in elsewhere:
+        (test,) = re.findall(r"tests/\S+\.py", comment)
+        assert (ROOT / test).is_file()
+
+
+def test_other_families_serve_what_was_saved_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "more_nets.py").write_text(FILES["more_nets.py"])
+    monkeypatch.syspath_prepend(tmp_path)
+    nets: Any = importlib.import_module("more_nets")
+    x = np.array([[5.1, 3.5, 1.4, 0.2]], np.float32)
+    weights = {
+        "regularized": nets.Regularized().init(jax.random.key(0), x, train=False),
+        "perceptron": nnx.state(nets.Perceptron(5, rngs=nnx.Rngs(0))),
+        "line": {"w": np.ones((4, 3), np.float32), "b": np.ones(3, np.float32)},
+    }
+    for name, tree in weights.items():
+        save(
+            tmp_path / name,
+            tree,
+            {"family": f"more_nets:{name}", "config": {"hidden": 5}, "inputs": {"x": {"shape": [4]}}},
+        )
+    expected = {
+        "regularized": ("Dense_0", nets.Regularized().apply(weights["regularized"], x, train=False)),
+        "perceptron": ("inner", nets.Perceptron(5, rngs=nnx.Rngs(0))(x)),
+        "line": ("add:0", x @ np.ones((4, 3), np.float32) + 1),
+    }
+    for name, (site, output) in expected.items():
+        sites, found = asyncio.run(served(tmp_path / name, x))
+        assert site in sites
+        np.testing.assert_allclose(found, output, rtol=1e-6)
+
+
+def save(folder: Path, tree: Any, config: dict[str, Any]) -> None:
+    with ocp.CheckpointManager(folder, item_names=("state", "config")) as checkpoints:
+        items = ocp.args.Composite(state=ocp.args.StandardSave(tree), config=ocp.args.JsonSave(config))
+        checkpoints.save(1, args=items)
+
+
+async def served(folder: Path, x: np.ndarray) -> tuple[set[str], np.ndarray]:
+    """Returns the sites of a checkpoint's network, and what it answers."""
+    device = DeviceQueue("readme")
+    servable = load(ModelSource(name="net", path=folder), device, capacity=1, on_compile=lambda _: None)
+    try:
+        answer = await servable.predict({"x": x}, (), StageClock())
+        return {site.path for site in servable.engine.sites}, answer["output"]
+    finally:
+        servable.engine.close()
+        device.close()
+
+
+def test_table_of_the_config_has_every_key() -> None:
+    keys = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
+    assert keys == [field.name for field in fields(ModelConfig)]
+    assert tuple(2**power for power in range(7)) == DEFAULT_BUCKETS
+
+
+def test_table_of_the_rpcs_has_every_rpc() -> None:
+    methods = [
+        f"{service.name}.{method.name}"
+        for file in (inference_pb2, inspection_pb2, model_pb2)
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    ]
+    assert re.findall(r"^\| `(\w+\.\w+)` \|", README, re.MULTILINE) == methods
+
+
+def test_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert links
+    assert [link for link in links if not link.startswith("http") and not (ROOT / link).exists()] == []
+
+
+def test_it_listens_on_loopback_unless_told_otherwise_as_the_readme_says() -> None:
+    settings = Settings(models=())
+    assert (settings.listen, settings.http_listen) == ("127.0.0.1:8500", "127.0.0.1:8501")
