@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.ad_checkpoint import checkpoint_name
 
 from fluoroscope_server.families.base_network import build
 
@@ -40,7 +41,7 @@ def wide(config: Mapping[str, Any]) -> Any:  # noqa: ARG001 (every family is cal
     def apply(variables: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
         x = inputs["x"]
         for index in range(4):
-            x = jax.ad_checkpoint.checkpoint_name(x[:, :1] + variables["weights"], f"wide/{index}")
+            x = checkpoint_name(x[:, :1] + variables["weights"], f"wide/{index}")
         return x[:, :1]
 
     return apply

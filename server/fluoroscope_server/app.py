@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from fluoroscope_server.serving import Servable
     from fluoroscope_server.settings import ModelSource, Settings
 
+DEVICE_WORKERS = 2
+"""How many threads bring work to the device: while one waits for it, the other prepares what comes next."""
+
 
 class App:
     """A server with its models. Made and used on one event loop.
@@ -36,7 +39,7 @@ class App:
         self._announce = announce
         self._metrics = Metrics()
         self._repository = Repository(source.name for source in settings.models)
-        self._device = DeviceQueue("device")
+        self._device = DeviceQueue("device", workers=DEVICE_WORKERS)
         self._ready = False
 
     async def start(self) -> None:

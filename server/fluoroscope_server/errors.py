@@ -103,13 +103,14 @@ class SettingsError(FluoroscopeError):
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 5) -> str:
-    """Returns the known names closest to `name`, for the end of a message: `a`, `b` and 3 more."""
+    """Returns the known names closest to `name`, for the end of a message: the first few, if none is close."""
     names = list(known)
     if not names:
         return "there are none"
-    close = difflib.get_close_matches(name[:200], _shortlist(name[:200], names), n=most, cutoff=0.4) or names[:most]
-    rest = len(names) - len(close)
-    return ", ".join(repr(each) for each in close) + (f" and {rest} more" if rest else "")
+    close = difflib.get_close_matches(name[:200], _shortlist(name[:200], names), n=most, cutoff=0.4)
+    shown = close or names[:most]
+    rest = 0 if close else len(names) - len(shown)
+    return ", ".join(repr(each) for each in shown) + (f" and {rest} more" if rest else "")
 
 
 def _shortlist(name: str, names: list[str], *, most: int = 50) -> list[str]:

@@ -131,6 +131,8 @@ def inspect(
         _print_json(seen, bar, output)
     else:
         _print_table(seen)
+        if output is not None:
+            click.echo(f"{output}: {sum(1 for _, dtype in seen if dtype)} arrays written", err=True)
 
 
 def _seen(activation: Activation, file: Writer | None, *, keep: bool) -> tuple[Activation, str]:

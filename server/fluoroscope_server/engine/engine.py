@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from fluoroscope_server.signature import Signature
 
 
-WARM_UP_RUNS = 3
-"""How often each bucket is run before it serves."""
+WARM_UP_SECONDS = 0.02
+"""How long each bucket is run again and again before it serves."""
 
 
 class Engine:
@@ -100,8 +100,8 @@ class Engine:
         """Runs each bucket a few times: the first run pays for what later ones do not. Sets `seconds`, by bucket."""
         for bucket, (program, inspection) in self._predictions.items():
             inputs = [np.zeros(spec.with_rows(bucket), spec.dtype) for spec in self.signature.inputs]
-            for _ in range(WARM_UP_RUNS):
-                start = time.perf_counter()
+            end = time.perf_counter() + WARM_UP_SECONDS
+            while (start := time.perf_counter()) < end:
                 wait(self.run(program, inputs, inspection))
                 self.seconds[bucket] = min(self.seconds[bucket], time.perf_counter() - start)
 

@@ -106,6 +106,8 @@ def _is_size(value: object) -> bool:
 
 
 def _choose(key: str, name: object, choices: Mapping[str, Any]) -> Any:
-    if name not in choices:
-        raise ConfigError(f"base_network has no {key} {name!r}; known: {', '.join(choices)}")
-    return choices[str(name)]
+    if not isinstance(name, str) or name not in choices:
+        raise ConfigError(
+            f"base_network has no {key} {name!r}; nearest: {nearest(str(name), choices)}; known: {', '.join(choices)}"
+        )
+    return choices[name]

@@ -44,9 +44,16 @@ def function_network(function: PureFunction, config: ModelConfig) -> Network:
 
 
 def nested(leaves: Mapping[str, tuple[tuple[int, ...], np.dtype]]) -> Variables:
-    """Returns leaves named by slash paths as nested dicts of shapes: what a bare function gets."""
+    """Returns leaves named by slash paths as nested dicts of shapes: what a bare function gets.
+
+    Unless JAX was told to have 64 bits, floats are of 32, and 64-bit integers are left out: they are no weights but
+    what a trainer counts, and not all of their values would fit.
+    """
     tree: dict[str, Any] = {}
-    for path, (shape, dtype) in leaves.items():
+    for path, (shape, stored) in leaves.items():
+        dtype = jax.dtypes.canonicalize_dtype(stored, allow_extended_dtype=True)
+        if dtype != stored and jax.numpy.issubdtype(stored, jax.numpy.integer):
+            continue
         *folders, name = path.split("/")
         place = tree
         for folder in folders:

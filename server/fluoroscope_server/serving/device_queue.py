@@ -1,4 +1,4 @@
-"""The device queue: work for the accelerator, done one after the other."""
+"""The device queue: work for the accelerator, begun in the order in which it came."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Work = tuple[asyncio.Future[Any], Callable[[], Any]]
 
 
 class DeviceQueue:
-    """Runs work on a thread of its own, in the order in which it came, for the callers of one event loop.
+    """Runs work on threads of its own, in the order in which it came, for the callers of one event loop.
 
     So the loop stays free for the transport while the device computes. Only work that takes no longer than
     changing threads does, and that would not have to wait, runs at once where it is submitted.
@@ -25,18 +25,21 @@ class DeviceQueue:
     Work whose caller gave up while it waited is never begun; an error in one piece of work is its caller's alone.
     """
 
-    def __init__(self, name: str) -> None:
-        """Starts the thread."""
+    def __init__(self, name: str, workers: int = 1) -> None:
+        """Starts the threads."""
         self._waiting: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._unsettled = 0
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"{name}-{index}", daemon=True) for index in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, work: Callable[[], T], *, expected_seconds: float = float("inf")) -> asyncio.Future[T]:
         """Adds work; the future has its result, or the exception it raised. Cancel it to take the work back.
 
         Args:
-            work: what to do; it has the device for itself meanwhile.
+            work: what to do.
             expected_seconds: how long it will take, if that is known.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -49,8 +52,10 @@ class DeviceQueue:
 
     def close(self) -> None:
         """Ends the thread when all that waits is done."""
-        self._waiting.put(None)
-        self._thread.join()
+        for _ in self._threads:
+            self._waiting.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
         while (item := self._waiting.get()) is not None:
