@@ -22,9 +22,12 @@ Result: TypeAlias = "np.ndarray | SiteStatistics"
 
 
 def wait(results: Results) -> None:
-    """Waits until the device has computed the results, and lets it copy them to the host meanwhile."""
-    for arrays in results:
-        for array in arrays:
+    """Waits until the device has computed the results, and lets it copy them to the host meanwhile.
+
+    Where the device's memory is the host's there is nothing to copy, and asking for it would make a copy.
+    """
+    if jax.default_backend() != "cpu":
+        for array in jax.tree.leaves(results):
             array.copy_to_host_async()
     jax.block_until_ready(results)
 
