@@ -63,7 +63,7 @@ class App:
             await self._load_models()
             undo.pop_all()
         self._ready = True
-        await self._rpc.set_health("", serving=True)
+        self._rpc.set_health("", serving=True)
 
     async def serve(self) -> None:
         """Serves until SIGTERM or SIGINT, then drains and stops. A second signal ends the drain at once."""
@@ -118,7 +118,7 @@ class App:
             seconds=servable.load_seconds,
             parameter_bytes=engine.parameter_bytes,
         )
-        await self._rpc.set_health(servable.name, serving=True)
+        self._rpc.set_health(servable.name, serving=True)
         self._announce(
             f"loaded {servable.name}: version {servable.version}, {engine.parameter_count:,} parameters, "
             f"{len(engine.sites):,} sites, batches to {engine.buckets[-1]}, on {engine.device}, "

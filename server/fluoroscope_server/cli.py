@@ -107,6 +107,9 @@ def serve(
         _run(settings)
     except FluoroscopeError as error:
         raise click.ClickException(error.message) from error
+    except ModuleNotFoundError as error:
+        message = f"{error.name} is not installed: this is the client alone; pip install 'fluoroscope[server]'"
+        raise click.ClickException(message) from error
 
 
 def _run(settings: Settings) -> None:

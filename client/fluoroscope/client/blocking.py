@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar, final
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from fluoroscope.calls import Exchange, Steps, StreamCall
+
+CLOSE_SECONDS = 5.0
+"""How long closing may take."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -102,7 +106,10 @@ class Client(Face):
 
     def close(self) -> None:
         """Closes the connection; calls that are under way are cancelled."""
-        self._channel.close()
+        # gRPC waits here for ever if a signal cut off a call at the wrong moment: it may, but nobody with it.
+        closing = threading.Thread(target=self._channel.close, daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
 
     def __enter__(self) -> Self:
         return self

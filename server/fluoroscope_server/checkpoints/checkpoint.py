@@ -100,16 +100,16 @@ def open_checkpoint(
     Args:
         path: a folder of steps (the newest committed one is opened unless `step` says otherwise), or one checkpoint.
         step: the step to open.
-        item: the item that holds the weights; found when None.
-        prefix: the path of the weights inside the item's tree, with slashes; found when None.
+        item: the item that holds the weights; what the JSON item `config` says when None, and else found.
+        prefix: the path of the weights inside the item's tree, with slashes; likewise.
 
     Raises:
         CheckpointError: if there is no such checkpoint, or its structure cannot be read.
     """
     place = locate(path, step)
     try:
-        folder = choose_item(place, item)
         config = read_config(place)
+        folder = choose_item(place, item or _said(config, "item"))
     except OSError as error:
         gone = isinstance(error, FileNotFoundError)
         reason = "it was deleted meanwhile" if gone else error.strerror or type(error).__name__
@@ -117,7 +117,14 @@ def open_checkpoint(
     name = None if folder == place.folder else folder.name
     subject = f"{place}, item {name!r}," if name else str(place)
     tree = read_tree(folder, subject=subject)
-    return Checkpoint(path=path, step=place.step, item=name, config=config, prefix=prefix, tree=tree)
+    return Checkpoint(
+        path=path, step=place.step, item=name, config=config, prefix=prefix or _said(config, "prefix"), tree=tree
+    )
+
+
+def _said(config: dict[str, Any] | None, key: str) -> str | None:
+    value = (config or {}).get(key)
+    return value if isinstance(value, str) else None
 
 
 def _target(stored: LeafSpec, leaf: Any) -> jax.ShapeDtypeStruct:

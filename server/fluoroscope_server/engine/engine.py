@@ -15,7 +15,7 @@ from fluoroscope_server.engine.program import compile_program
 from fluoroscope_server.engine.program_cache import ProgramCache
 from fluoroscope_server.engine.result import wait
 from fluoroscope_server.engine.traced import trace
-from fluoroscope_server.errors import LimitExceededError
+from fluoroscope_server.errors import InvalidRequestError, LimitExceededError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,7 +85,12 @@ class Engine:
         return str(jax.devices()[0].device_kind)
 
     def bucket_for(self, rows: int) -> int:
-        """Returns the smallest bucket that holds so many rows; raises LimitExceededError if none does."""
+        """Returns the smallest bucket that holds so many rows.
+
+        Raises:
+            LimitExceededError: the largest bucket holds fewer.
+            InvalidRequestError: no bucket has just so many, and the network mixes the rows of a batch.
+        """
         index = bisect.bisect_left(self.buckets, rows)
         if index == len(self.buckets):
             raise LimitExceededError(
@@ -93,6 +98,13 @@ class Engine:
                 "send fewer rows in each request, or let the operator add a larger bucket to the model's config",
                 field="inputs",
                 reason="TOO_MANY_ROWS",
+            )
+        if self._traced.mixes_rows and self.buckets[index] != rows:
+            raise InvalidRequestError(
+                f"the inputs have {rows} rows, and this network mixes the rows of a batch, so that rows to fill a "
+                f"bucket would change its answers: send just {', '.join(map(str, self.buckets))} rows",
+                field="inputs",
+                reason="ROWS_NOT_A_BUCKET",
             )
         return self.buckets[index]
 
@@ -120,7 +132,12 @@ class Engine:
 
     def run(self, program: Program, inputs: Sequence[np.ndarray], inspection: Inspection) -> Results:
         """Starts a program on the device. Inputs are padded to its bucket, in the order of the signature."""
-        return program.run(self._leaves, inputs, inspection)
+        results = program.run(self._leaves, inputs, inspection)
+        if not inspection.outputs:
+            return results
+        prediction, plain = self._predictions[program.plan.bucket]
+        predicted = prediction.run(self._leaves, inputs, plain)
+        return (*results, *(predicted[self.signature.output_names.index(name)] for name in inspection.outputs))
 
     def close(self) -> None:
         """Compiles nothing more."""
@@ -133,4 +150,4 @@ class Engine:
     def _compile_prediction(self, bucket: int) -> tuple[Program, Inspection]:
         plan = Plan(bucket=bucket, outputs=self.signature.output_names)
         program = self._programs.pin(plan)
-        return program, Inspection(plan=plan, starts=(), rows=bucket, results=())
+        return program, Inspection(plan=plan, starts=(), rows=bucket, outputs=(), results=())

@@ -68,8 +68,12 @@ class Inspection:
     rows: int
     """How many examples the inputs hold."""
 
+    outputs: tuple[str, ...]
+    """The outputs of the network that are wanted too, in the order of the signature. They are no part of the plan: the
+    program that serves `Predict` computes them, so that they have its bits whatever is captured."""
+
     results: tuple[ResultSpec, ...]
-    """The results: the captured values, then the outputs, as in the plan."""
+    """The results: the captured values, as in the plan, then the outputs."""
 
     @property
     def byte_size(self) -> int:
@@ -119,12 +123,13 @@ def resolve(
                     name=site.path, site=site, reduction=reduction, dtype=site.dtype, shape=shape, padded_axis=padded
                 )
     ordered = sorted(found.items(), key=lambda entry: _place(entry[1], entry[0]))
-    plan = Plan(bucket=bucket, captured=tuple(key[0] for key, _ in ordered), outputs=check_outputs(outputs, signature))
+    wanted = check_outputs(outputs, signature)
     return Inspection(
-        plan=plan,
+        plan=Plan(bucket=bucket, captured=tuple(key[0] for key, _ in ordered)),
+        outputs=wanted,
         starts=tuple(key[1] for key, _ in ordered),
         rows=rows,
-        results=(*(spec for _, spec in ordered), *_output_results(plan.outputs, signature, rows)),
+        results=(*(spec for _, spec in ordered), *_output_results(wanted, signature, rows)),
     )
 
 

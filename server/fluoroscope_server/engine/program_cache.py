@@ -42,10 +42,6 @@ class ProgramCache:
         self._pinned[plan] = program
         return program
 
-    def pinned(self, plan: Plan) -> Program:
-        """Returns a program that was pinned."""
-        return self._pinned[plan]
-
     def request(self, plan: Plan) -> Future[Program]:
         """Returns the program of a plan, now if it is held, else when it is compiled."""
         with self._lock:

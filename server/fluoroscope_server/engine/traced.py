@@ -42,6 +42,9 @@ class TracedNetwork:
     sites: SiteTable
     """The sites, in execution order."""
 
+    mixes_rows: bool
+    """Whether an output depends on a value that is computed of the whole batch: then no batch can be padded."""
+
 
 def trace(network: Network, buckets: Sequence[int]) -> TracedNetwork:
     """Traces a network at each batch size. Runs nothing on the device.
@@ -59,6 +62,7 @@ def trace(network: Network, buckets: Sequence[int]) -> TracedNetwork:
         closed={size: flat[size].closed for size in buckets},
         atoms={size: {value.path: value.atom for value in flat[size].values} for size in buckets},
         sites=SiteTable(_sites(flat, len(network.signature.inputs))),
+        mixes_rows=_mixes_rows(flat, len(network.signature.inputs)),
     )
 
 
@@ -107,6 +111,31 @@ def _site(
     if not reason:
         shape, reason = _mark_batch(shapes)
     return Site(path=value.path, kind=value.kind, dtype=dtype, shape=shape, order=order, reason=reason)
+
+
+def _mixes_rows(flat: Mapping[int, FlatJaxpr], input_count: int) -> bool:
+    """Returns whether an output needs a value that depends on the inputs and is one for the whole batch."""
+    (_, small), *_, (_, large) = sorted(flat.items())
+    dependent = jaxprs.dependents(large.closed, large.closed.jaxpr.invars[-input_count:])
+    needed = [
+        variable
+        for closed in (small.closed, large.closed)
+        for equation in jaxprs.pruned(closed, closed.jaxpr.outvars).jaxpr.eqns
+        for variable in equation.outvars
+    ]
+    half = len(needed) // 2
+    if 2 * half != len(needed):
+        return False  # other equations for another batch size: nothing to compare
+    pairs = zip(needed[:half], needed[half:], strict=True)
+    return any(after in dependent and _growing(before, after) != 1 for before, after in pairs)
+
+
+def _growing(before: jaxprs.Atom, after: jaxprs.Atom) -> int:
+    """Returns how many axes of a value grow with the batch; 1 for a value that is none of numbers."""
+    small, large = jaxprs.shape_and_dtype(before), jaxprs.shape_and_dtype(after)
+    if small is None or large is None or len(small[0]) != len(large[0]):
+        return 1
+    return sum(one != other for one, other in zip(small[0], large[0], strict=True))
 
 
 def _unmixed(site: Site, atom: jaxprs.Atom, variable: Container[jaxprs.Atom]) -> Site:

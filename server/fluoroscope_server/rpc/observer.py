@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from fluoroscope_server.errors import FluoroscopeError
-from fluoroscope_server.rpc.status import DETAILS_KEY, code_of, details_of
+from fluoroscope_server.rpc.status import DETAILS_KEY, code_of, details_of, message_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -113,7 +113,7 @@ class _Observed:
     async def _fail(self, error: BaseException, context: Context, start: float) -> None:
         """Counts a call that failed, and ends it with the status that the error means."""
         if isinstance(error, FluoroscopeError):
-            code, message, details = code_of(error), error.message, details_of(error)
+            code, message, details = code_of(error), message_of(error), details_of(error)
         elif isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
             failure, identity = internal_error(error)
             code, message, details = code_of(failure), failure.message, details_of(failure, error_id=identity)
@@ -159,4 +159,5 @@ def _code_name(error: BaseException, context: Context) -> str:
         code = context.code()
         return next(each.name for each in grpc.StatusCode if code in {each, each.value[0]})
     remaining: float | None = context.time_remaining()  # None without a deadline, though the stubs deny it
-    return "CANCELLED" if remaining is None or remaining > 0 else "DEADLINE_EXCEEDED"
+    # The client's own clock may be a little ahead, and its reset be here before this deadline.
+    return "CANCELLED" if remaining is None or remaining > 0.01 else "DEADLINE_EXCEEDED"

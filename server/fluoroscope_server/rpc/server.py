@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2
-from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection
 
 from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2
 from fluoroscope_server.errors import SettingsError
+from fluoroscope_server.rpc.health import HealthService
 from fluoroscope_server.rpc.inference import InferenceService
 from fluoroscope_server.rpc.inspection import InspectionService
 from fluoroscope_server.rpc.model import ModelService
 from fluoroscope_server.rpc.observer import Observer
+from fluoroscope_server.rpc.reflection import ReflectionService
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
     from fluoroscope_server.settings import Settings
 
 Methods = dict[str, Any]
-"""The methods of one service by name, each a grpc.RpcMethodHandler."""
-
-_NOTMethods = dict[str, Any]
 """The methods of one service by name, each a grpc.RpcMethodHandler."""
 
 
@@ -43,7 +42,7 @@ class RpcServer:
                 ("grpc.so_reuseport", 0),  # a port that is taken is an error, not half of the traffic
             ),
         )
-        self._health = health.aio.HealthServicer()
+        self._health = HealthService()
         for service, methods in self._services(repository, metrics, settings).items():
             observed = {name: observer.observe(f"/{service}/{name}", handler) for name, handler in methods.items()}
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, observed),))
@@ -66,25 +65,14 @@ class RpcServer:
                 "GetModel": grpc.unary_unary_rpc_method_handler(model.get_model),
             },
             health.SERVICE_NAME: {
-                "Check": grpc.unary_unary_rpc_method_handler(
-                    self._health.Check,
-                    health_pb2.HealthCheckRequest.FromString,
-                    health_pb2.HealthCheckResponse.SerializeToString,
-                ),
-                "Watch": grpc.unary_stream_rpc_method_handler(
-                    self._health.Watch,
-                    health_pb2.HealthCheckRequest.FromString,
-                    health_pb2.HealthCheckResponse.SerializeToString,
-                ),
+                "Check": grpc.unary_unary_rpc_method_handler(self._health.check),
+                "Watch": grpc.unary_stream_rpc_method_handler(self._health.watch),
             },
         }
         names = [*services, reflection.SERVICE_NAME]
+        reflecting = ReflectionService(names)
         services[reflection.SERVICE_NAME] = {
-            "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
-                reflection.aio.ReflectionServicer(names).ServerReflectionInfo,
-                reflection_pb2.ServerReflectionRequest.FromString,
-                reflection_pb2.ServerReflectionResponse.SerializeToString,
-            )
+            "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(reflecting.server_reflection_info)
         }
         return services
 
@@ -93,19 +81,17 @@ class RpcServer:
         try:
             port = self._server.add_insecure_port(address)
         except RuntimeError as error:
-            raise SettingsError(f"cannot listen on {address}: {error}; is another server there?") from error
+            raise SettingsError(f"cannot listen on {address}: is another server there?") from error
         await self._server.start()
-        await self.set_health("", serving=False)
         return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
 
-    async def set_health(self, name: str, *, serving: bool) -> None:
+    def set_health(self, name: str, *, serving: bool) -> None:
         """Tells those who ask for the health of a model, or with an empty name of the server."""
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        await self._health.set(name, status)
+        self._health.set(name, serving=serving)
 
     async def drain(self, grace: float) -> None:
         """Refuses new calls, lets those under way end, and cancels what is left after `grace` seconds."""
-        await self._health.enter_graceful_shutdown()
+        self._health.drain()
         await self._server.stop(grace)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import grpc
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
@@ -39,15 +41,29 @@ def code_of(error: FluoroscopeError) -> grpc.StatusCode:
     return next(CODES[base] for base in type(error).__mro__ if base in CODES)
 
 
+MOST_BYTES = 1_500
+"""How long a message may be, as gRPC encodes it: it travels three times, in 8 KiB with all other trailing metadata."""
+
+
+def message_of(error: FluoroscopeError) -> str:
+    """Returns the message of an error, its middle left out if it is long: the end says what to do."""
+    message = error.message
+    half = MOST_BYTES // 2
+    while len(quote(message)) > MOST_BYTES:  # what is not ASCII takes three bytes for each of its own
+        message = f"{error.message[:half]} [...] {error.message[-half:]}"
+        half = 3 * half // 4
+    return message
+
+
 def details_of(error: FluoroscopeError, **metadata: str) -> bytes:
     """Returns an error as a serialized google.rpc.Status, with its reason and the field at fault."""
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
     details = [_packed(info)]
     if error.field is not None:
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field[:200], description=message_of(error))
         details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
     number, _ = code_of(error).value
-    status: bytes = status_pb2.Status(code=number, message=error.message, details=details).SerializeToString()
+    status: bytes = status_pb2.Status(code=number, message=message_of(error), details=details).SerializeToString()
     return status
 
 

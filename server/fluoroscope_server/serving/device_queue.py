@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+from fluoroscope_server.errors import UnavailableError
 
 T = TypeVar("T")
 
@@ -29,6 +32,7 @@ class DeviceQueue:
         """Starts the threads."""
         self._waiting: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._unsettled = 0
+        self._closed = False
         self._threads = [
             threading.Thread(target=self._run, name=f"{name}-{index}", daemon=True) for index in range(workers)
         ]
@@ -43,7 +47,9 @@ class DeviceQueue:
             expected_seconds: how long it will take, if that is known.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        if self._unsettled == 0 and expected_seconds <= QUICK_SECONDS:
+        if self._closed:
+            _set(future, None, UnavailableError("the server is stopping", reason="STOPPING"))
+        elif self._unsettled == 0 and expected_seconds <= QUICK_SECONDS:
             _set(future, *_outcome(work))
         else:
             self._unsettled += 1
@@ -52,6 +58,7 @@ class DeviceQueue:
 
     def close(self) -> None:
         """Ends the thread when all that waits is done."""
+        self._closed = True
         for _ in self._threads:
             self._waiting.put(None)
         for thread in self._threads:
@@ -61,9 +68,8 @@ class DeviceQueue:
         while (item := self._waiting.get()) is not None:
             future, work = item
             result, error = (None, None) if future.cancelled() else _outcome(work)
-            loop = future.get_loop()
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._settle, future, result, error)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                future.get_loop().call_soon_threadsafe(self._settle, future, result, error)
             del result, error, item, future, work  # results and inputs may be large: nothing may outlive its turn here
 
     def _settle(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
@@ -75,6 +81,8 @@ class DeviceQueue:
 def _outcome(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
     try:
         return work(), None
+    except StopIteration as error:  # the one exception that a future cannot carry
+        return None, RuntimeError(f"work for the device stopped an iteration: {error}")
     except BaseException as error:  # noqa: BLE001 (goes to whoever waits for it; the thread must live)
         return None, error
 

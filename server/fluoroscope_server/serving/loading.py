@@ -42,6 +42,8 @@ def load(source: ModelSource, device: DeviceQueue, *, capacity: int, on_compile:
         engine.warm_up()
     except ModelError as error:
         raise type(error)(f"model {source.name!r}: {error.message}") from error
+    except Exception as error:  # the compiler and the operator's code raise what they like: they are told which model
+        raise ModelError(f"model {source.name!r} cannot be loaded: {type(error).__name__}: {error}") from error
     seconds = time.perf_counter() - start
     return Servable(
         name=source.name,

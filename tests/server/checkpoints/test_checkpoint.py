@@ -364,13 +364,13 @@ def test_step_deleted_in_the_middle_of_the_reads(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(tmp_path / "run")
     deletion = threading.Thread(target=shutil.rmtree, args=(tmp_path / "run" / "1",))
     deletion.start()
+    refusal, restored = "", None
     try:
         restored = checkpoint.restore(abstract(tree))
     except CheckpointError as refused:
-        assert "step 1" in refused.message
-    else:
-        assert all(bool((leaf == 1).all()) for leaf in jax.tree.leaves(restored))
+        refusal = refused.message
     deletion.join()
+    assert "step 1" in refusal or all(bool((leaf == 1).all()) for leaf in jax.tree.leaves(restored))
 
 
 def test_step_replaced_by_another_shape(tmp_path: Path, save: Save) -> None:

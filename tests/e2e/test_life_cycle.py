@@ -1,0 +1,305 @@
+"""From the first line to the last: starting, refusing to start, loading, draining, ending."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+import fluoroscope
+
+from .saved import base_config, batch, function_config, save_one
+from .server_process import ServerProcess, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from .conftest import Saved
+
+SITES = "activations/*"
+
+
+@contextmanager
+def serving(models: dict[str, Path], *options: str, **settings: Any) -> Iterator[ServerProcess]:
+    with ServerProcess(models, *options, **settings) as server:
+        yield server.until_ready()
+
+
+def test_what_it_says_from_start_to_end(checkpoints: Saved, tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    with serving({"relu": checkpoints.folders["relu"]}, environment={"TMPDIR": str(temporary)}) as server:
+        with fluoroscope.Client(server.target) as client:
+            client.predict("relu", {"x": batch(1)})
+        assert server.stop() == 0
+
+    assert [re.sub(r"[\d.]+ s$", "N s", line) for line in server.lines] == [
+        f"fluoroscope-server: gRPC on {server.target}",
+        f"fluoroscope-server: metrics on {server.http}/metrics",
+        f"fluoroscope-server: loading relu from {checkpoints.folders['relu']}",
+        "fluoroscope-server: loaded relu: version 7, 381 parameters, 22 sites, batches to 8, on cpu, in N s",
+        "fluoroscope-server: ready",
+        "fluoroscope-server: draining: calls under way have 30 s; signal again to end now",
+        "fluoroscope-server: stopped",
+    ]
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", server.target)
+    assert list(temporary.iterdir()) == []
+    assert not [path for path in checkpoints.folders["relu"].rglob("*") if "tmp" in path.name]
+
+
+def test_a_socket_in_the_file_system(checkpoints: Saved, tmp_path: Path) -> None:
+    path = tmp_path / "server.sock"
+    with serving({"relu": checkpoints.folders["relu"]}, listen=f"unix:{path}") as server:
+        assert server.target == f"unix:{path}"
+        with fluoroscope.Client(server.target) as client:
+            assert client.predict("relu", {"x": batch(2)})["logits"].shape == (2, 5)
+        assert server.stop() == 0
+    assert not path.exists()
+
+
+# --- what it will not start with
+
+
+def refused(models: dict[str, Path | str], **settings: Any) -> str:
+    """Returns what a server says that does not start: one paragraph for a person, after what it began."""
+    with ServerProcess(models, **settings) as server:
+        assert server.wait(120) == 1, server.said
+    said = server.said
+    assert "Traceback" not in said
+    assert "\n\n" not in said
+    return said.partition("\nError: ")[2] or said.removeprefix("Error: ")
+
+
+@pytest.mark.parametrize("which", ["listen", "http_listen"])
+def test_a_port_that_is_taken(checkpoints: Saved, which: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        said = refused({"relu": checkpoints.folders["relu"]}, **{which: address})
+    assert said.startswith(f"cannot listen on {address}: ")
+    assert said.endswith("is another server there?")
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.xfail(strict=True, reason="gRPC logs the same in its own words first, and tells of its debug switch")
+def test_a_port_that_is_taken_is_one_clear_line(checkpoints: Saved) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with ServerProcess(
+            {"relu": checkpoints.folders["relu"]}, listen=f"127.0.0.1:{taken.getsockname()[1]}"
+        ) as server:
+            assert server.wait(120) == 1
+    (line,) = server.lines
+    assert "GRPC_VERBOSITY" not in line
+
+
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:99999"])
+def test_an_address_that_is_none(checkpoints: Saved, address: str) -> None:
+    assert address in refused({"relu": checkpoints.folders["relu"]}, http_listen=address)
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "says"),
+    [
+        ("relu", "", "is not NAME=PATH"),
+        ("", "/tmp", "is not NAME=PATH"),
+        ("a/b", "/tmp", "may hold letters, digits"),
+        ("relu", "{tmp}/nothing", "there is no such folder"),
+        ("relu", "{tmp}", "is an empty folder"),
+        ("relu", "{relu},family=base_networks", "no builtin family 'base_networks'"),
+        (
+            "relu",
+            "{relu},family=not_there:build",
+            "family 'not_there:build' cannot be imported: ModuleNotFoundError: No module named",
+        ),
+        ("relu", "{relu},family=json:dumps", "returned a str"),
+    ],
+)
+def test_a_model_that_cannot_be(checkpoints: Saved, tmp_path: Path, name: str, path: str, says: str) -> None:
+    place = path.format(tmp=tmp_path, relu=checkpoints.folders["relu"])
+    assert says in refused({name: place})
+
+
+def test_weights_of_another_network(checkpoints: Saved, tmp_path: Path) -> None:
+    config = base_config("relu", (16, 13), 5, (1,)) | {"buckets": [1]}
+    folder = save_one(tmp_path / "other", checkpoints.base["relu"], config)
+    said = refused({"other": folder})
+    assert "params/Dense_1/kernel" in said
+    assert "float32[16, 12]" in said
+    assert "float32[16, 13]" in said
+
+
+# --- loading
+
+
+@pytest.fixture
+def slow(checkpoints: Saved, tmp_path: Path) -> Path:
+    """A model that, once `arrived` is there beside it, is loaded no further before `gate` is."""
+    gates = {name: str(tmp_path / name) for name in ("gate", "arrived")}
+    config = function_config() | {"family": "networks_of_tests:gated", "config": gates}
+    return save_one(tmp_path / "slow", checkpoints.function, config)
+
+
+@contextmanager
+def loading(slow: Path, **others: Path) -> Iterator[ServerProcess]:
+    """Gives a server that has loaded the others, and is at the slow one."""
+    with ServerProcess({**others, "slow": slow}) as server:
+        eventually((slow.parent / "arrived").exists, what="the slow model is being loaded", timeout=120)
+        yield server
+
+
+def test_requests_while_a_model_is_being_loaded(checkpoints: Saved, slow: Path) -> None:
+    inputs = {"tokens": batch(2, 3), "mask": np.array([True, False])}
+    with ExitStack() as stack:
+        server = stack.enter_context(loading(slow, first=checkpoints.folders["relu"]))
+        client = stack.enter_context(fluoroscope.Client(server.target))
+
+        assert server.get("/healthz") == (200, "ok\n")
+        assert server.get("/readyz") == (503, "not ready: loading models, or draining\n")
+        for ask in (
+            lambda: client.predict("slow", inputs),
+            lambda: client.inspect("slow", inputs, sites="**"),
+            lambda: client.sites("slow"),
+            lambda: client.model("slow"),
+        ):
+            with pytest.raises(fluoroscope.ServerUnavailableError, match="still being loaded") as refused:
+                ask()
+            assert refused.value.reason == "MODEL_LOADING"
+            assert not isinstance(refused.value, fluoroscope.ConnectionFailedError)
+        assert {model.name: model.state for model in client.models()} == {
+            "first": fluoroscope.ModelState.READY,
+            "slow": fluoroscope.ModelState.LOADING,
+        }
+        assert client.predict("first", {"x": batch(1)})["logits"].shape == (1, 5), "the first is there already"
+        with pytest.raises(fluoroscope.DeadlineExceededError):
+            client.wait_ready(timeout=0.2)
+
+        channel = stack.enter_context(grpc.insecure_channel(server.target))
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=60)
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        (slow.parent / "gate").touch()
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        client.wait_ready("slow", timeout=60)
+        server.until_ready()
+        assert server.get("/readyz") == (200, "ready\n")
+        assert client.predict("slow", inputs)["weights"].shape == (2, 7)
+        watch.cancel()
+        assert server.stop() == 0
+
+
+def test_one_who_stops_waiting_leaves_the_others_waiting(slow: Path) -> None:
+    with ExitStack() as stack:
+        server = stack.enter_context(loading(slow))
+        channel = stack.enter_context(grpc.insecure_channel(server.target))
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=8)
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        client = stack.enter_context(fluoroscope.Client(server.target))
+        with pytest.raises(fluoroscope.DeadlineExceededError):
+            client.wait_ready(timeout=0.2)
+        (slow.parent / "gate").touch()
+        server.until_ready()
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_a_signal_while_loading_ends_it(slow: Path) -> None:
+    with loading(slow) as server:
+        server.signal(signal.SIGTERM)
+        assert server.wait(30) in {0, 128 + signal.SIGTERM, -signal.SIGTERM}
+        assert "Traceback" not in server.said
+
+
+# --- ending
+
+
+def begin_stream(client: fluoroscope.Client) -> tuple[Any, list[str]]:
+    """Begins a stream that is far larger than what may be on its way, and reads its first value."""
+    stream = client.stream("wide", {"x": batch(256)}, sites=SITES, timeout=120)
+    return stream, [next(stream).site]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stream_under_way_is_finished(wide_variables: tuple[Path, Any], number: signal.Signals) -> None:
+    with serving({"wide": wide_variables[0]}) as server:
+        with fluoroscope.Client(server.target) as client, fluoroscope.Client(server.target) as other:
+            assert other.predict("wide", {"x": batch(1)})["logits"].shape == (1, 4)
+            stream, sites = begin_stream(client)
+            server.signal(number)
+            server.hears("draining: calls under way have 30 s")
+            eventually(lambda: server.get("/readyz")[0] == 503, what="it is not ready while it drains")
+            assert server.get("/healthz")[0] == 200
+            with pytest.raises(fluoroscope.ServerUnavailableError):
+                other.predict("wide", {"x": batch(1)})
+            assert server.process.poll() is None, "it waits for the stream"
+
+            sites += [each.site for each in stream]
+
+        assert sites == [f"activations/{index}" for index in range(11)]
+        assert server.wait() == 0
+    assert server.lines[-1] == "fluoroscope-server: stopped"
+    assert "Traceback" not in server.said
+
+
+def test_a_second_signal_ends_it_at_once(wide_variables: tuple[Path, Any]) -> None:
+    with serving({"wide": wide_variables[0]}, "--grace=600") as server, fluoroscope.Client(server.target) as client:
+        stream, _ = begin_stream(client)
+        server.signal(signal.SIGTERM)
+        server.hears("draining: calls under way have 600 s")
+        server.signal(signal.SIGTERM)
+        assert server.wait(30) == 0
+        with pytest.raises((fluoroscope.ServerUnavailableError, fluoroscope.CallCancelledError)) as ended:
+            list(stream)
+        assert "activations/" in str(ended.value) or "of 11" in str(ended.value), "it says what had come"
+
+
+def test_the_grace_ends(wide_variables: tuple[Path, Any]) -> None:
+    with serving({"wide": wide_variables[0]}, "--grace=0.5") as server, fluoroscope.Client(server.target) as client:
+        stream, _ = begin_stream(client)
+        server.signal(signal.SIGTERM)
+        assert server.wait(30) == 0
+        with pytest.raises(fluoroscope.FluoroscopeError):
+            list(stream)
+
+
+def test_who_watches_the_health_does_not_hold_up_the_end(checkpoints: Saved) -> None:
+    with (
+        serving({"relu": checkpoints.folders["relu"]}, "--grace=600") as server,
+        grpc.insecure_channel(server.target) as channel,
+    ):
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=60)
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        server.signal(signal.SIGTERM)
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert server.wait(4) == 0
+
+
+# --- help
+
+
+@pytest.mark.parametrize("words", [["--help"], ["serve", "--help"], ["--version"]])
+def test_help(words: list[str]) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "fluoroscope_server", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "COLUMNS": "200"},
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "fluoroscope" in run.stdout

@@ -1,0 +1,406 @@
+"""Every wrong turn: the answer says what is wrong with what, and the server goes on serving."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+import pytest
+
+from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2
+from fluoroscope.wire import decode_tensor, encode_tensor
+
+from . import raw
+from .raw import GET_MODEL, INSPECT, LIST_MODELS, LIST_SITES, METHODS, PREDICT, Refusal, capture, inspect, predict
+from .saved import batch
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from .server_process import ServerProcess
+
+INVALID, NOT_FOUND, EXHAUSTED = "INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED"
+SECRETS = ("Traceback", 'File "', ".py", "site-packages", sys.prefix, str(Path(__file__).parents[2]), "0x7f")
+"""What no message may say: where our code is, and what it was doing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    name: str
+    method: str
+    request: Message | bytes
+    code: str
+    reason: str
+    field: str | None
+    says: tuple[str, ...]
+
+
+CASES: list[Case] = []
+
+
+def case(  # noqa: PLR0917 (a row of a table)
+    name: str,
+    method: str,
+    request: Message | bytes,
+    code: str,
+    reason: str,
+    field: str | None,
+    *says: str,
+) -> None:
+    CASES.append(Case(name=name, method=method, request=request, code=code, reason=reason, field=field, says=says))
+
+
+def x(data_type: int = 25, shape: tuple[int, ...] = (1, 6), data: bytes = b"") -> dict[str, bytes]:
+    return {"x": raw.tensor(data_type, shape, data)}
+
+
+def of(array: np.ndarray) -> dict[str, bytes]:
+    return {"x": encode_tensor(array).SerializeToString()}
+
+
+def cut(**slice_: int) -> Message:
+    return inspect(capture("Dense_0", slices=(slice_,)))
+
+
+INPUT = "inputs[x]"
+
+# --- names
+case("model", PREDICT, predict("rleu"), NOT_FOUND, "MODEL_NOT_FOUND", "model", "no model 'rleu'", "'relu'")
+case("no model", PREDICT, predict(""), NOT_FOUND, "MODEL_NOT_FOUND", "model", "names no model", "this server has")
+case("model with a null", PREDICT, predict("relu\0"), NOT_FOUND, "MODEL_NOT_FOUND", "model", r"'relu\x00'")
+case("version", PREDICT, predict(version=8), NOT_FOUND, "VERSION_NOT_FOUND", "version", "no version 8", "it has 7")
+case("version 0", PREDICT, predict(version=0), NOT_FOUND, "VERSION_NOT_FOUND", "version", "no version 0")
+case(
+    "input", PREDICT, predict(inputs={"image": raw.good()}),
+    INVALID, "INPUT_NOT_FOUND", "inputs[image]", "no input 'image'", "'x'",
+)  # fmt: skip
+case("no input", PREDICT, predict(inputs={}), INVALID, "INPUT_MISSING", INPUT, "'x' is missing", "float32[batch, 6]")
+case(
+    "nameless input", PREDICT, predict(inputs={"": raw.good(), "x": raw.good()}),
+    INVALID, "INPUT_NOT_FOUND", "inputs[]", "no input ''",
+)  # fmt: skip
+case(
+    "output", PREDICT, predict(outputs=("logits", "logit")),
+    INVALID, "OUTPUT_NOT_FOUND", "outputs[1]", "no output 'logit'", "the outputs are logits",
+)  # fmt: skip
+case("nameless output", PREDICT, predict(outputs=("",)), INVALID, "OUTPUT_NOT_FOUND", "outputs[0]", "no output ''")
+case(
+    "output of an inspection", INSPECT, inspect(capture("Dense_0"), outputs=("classes",)),
+    INVALID, "OUTPUT_NOT_FOUND", "outputs[0]", "no output 'classes'",
+)  # fmt: skip
+case("model to describe", GET_MODEL, model_pb2.GetModelRequest(model="x"), NOT_FOUND, "MODEL_NOT_FOUND", "model", "'x'")
+case("model to list", LIST_SITES, predict("z", inputs={}), NOT_FOUND, "MODEL_NOT_FOUND", "model", "no model 'z'")
+case("model to inspect", INSPECT, inspect(model="z"), NOT_FOUND, "MODEL_NOT_FOUND", "model", "no model 'z'")
+
+# --- dtypes and shapes
+case(
+    "dtype", PREDICT, predict(inputs=of(batch(1).astype(np.float64))),
+    INVALID, "WRONG_DTYPE", INPUT, "float64[1, 6]", "float32[batch, 6]", "convert it to float32",
+)  # fmt: skip
+case("no dtype", PREDICT, predict(inputs=x(0, data=bytes(24))), INVALID, "BROKEN_TENSOR", INPUT, "type", "'x'")
+case("unknown dtype", PREDICT, predict(inputs=x(99, data=bytes(24))), INVALID, "BROKEN_TENSOR", INPUT, "99")
+case("negative dtype", PREDICT, predict(inputs=x(-1, data=bytes(24))), INVALID, "BROKEN_TENSOR", INPUT, "-1")
+case("no batch axis", PREDICT, predict(inputs=of(batch(1)[0])), INVALID, "WRONG_SHAPE", INPUT, "batch axis is missing")
+case("rank", PREDICT, predict(inputs=of(batch(1)[None])), INVALID, "WRONG_SHAPE", INPUT, "float32[1, 1, 6]")
+case("scalar", PREDICT, predict(inputs=of(np.array(1, np.float32))), INVALID, "WRONG_SHAPE", INPUT, "float32[]")
+case("size", PREDICT, predict(inputs=of(batch(1, 7))), INVALID, "WRONG_SHAPE", INPUT, "[1, 7]", "[batch, 6]")
+case("no rows", PREDICT, predict(inputs=of(batch(0))), INVALID, "WRONG_SHAPE", INPUT, "[0, 6]", "at least one row")
+case("rows", PREDICT, predict(inputs=of(batch(9))), EXHAUSTED, "TOO_MANY_ROWS", "inputs", "9 rows", "bucket", "8")
+case(
+    "rows to inspect", INSPECT, inspect(capture("Dense_0"), inputs=of(batch(9))),
+    EXHAUSTED, "TOO_MANY_ROWS", "inputs", "9 rows",
+)  # fmt: skip
+case("too few bytes", PREDICT, predict(inputs=x(data=bytes(23))), INVALID, "BROKEN_TENSOR", INPUT, "23 bytes", "24")
+case("too many bytes", PREDICT, predict(inputs=x(data=bytes(25))), INVALID, "BROKEN_TENSOR", INPUT, "25 bytes", "24")
+case("no bytes", PREDICT, predict(inputs=x()), INVALID, "BROKEN_TENSOR", INPUT, "0 bytes", "24")
+case("negative size", PREDICT, predict(inputs=x(shape=(-1, 6))), INVALID, "BROKEN_TENSOR", INPUT, "[-1, 6]", "negative")
+case(
+    "two negative sizes", PREDICT, predict(inputs=x(shape=(-1, -6), data=bytes(24))),
+    INVALID, "BROKEN_TENSOR", INPUT, "[-1, -6]", "negative",
+)  # fmt: skip
+case("huge size", PREDICT, predict(inputs=x(shape=(1 << 62, 6))), INVALID, "BROKEN_TENSOR", INPUT, str(1 << 62))
+case(
+    "sizes whose product is 0 in 64 bits", PREDICT, predict(inputs=x(shape=(1 << 32, 1 << 32))),
+    INVALID, "BROKEN_TENSOR", INPUT, str(1 << 32),
+)  # fmt: skip
+case(
+    "a huge size times 0", PREDICT, predict(inputs=x(shape=((1 << 63) - 1, 0))),
+    INVALID, "BROKEN_TENSOR", INPUT, "no array can have the shape",
+)  # fmt: skip
+case(
+    "a hundred axes", PREDICT, predict(inputs=x(shape=(1,) * 100, data=bytes(4))),
+    INVALID, "BROKEN_TENSOR", INPUT, "no array can have the shape",
+)  # fmt: skip
+case(
+    "a byte that is no truth value", PREDICT,
+    predict("function", inputs={"tokens": encode_tensor(batch(1, 3)).SerializeToString(),
+                                "mask": raw.tensor(1, (1,), b"\2")}),
+    INVALID, "BROKEN_TENSOR", "inputs[mask]", "0x02", "bool",
+)  # fmt: skip
+case(
+    "inputs of different rows", PREDICT,
+    predict("function", inputs={"tokens": encode_tensor(batch(2, 3)).SerializeToString(),
+                                "mask": raw.tensor(1, (1,), b"\1")}),
+    INVALID, "INVALID_REQUEST", "inputs[mask]", "1 rows", "'tokens' has 2",
+)  # fmt: skip
+
+# --- sites
+case("no captures", INSPECT, inspect(), INVALID, "INVALID_REQUEST", "captures", "captures is empty", "Predict")
+case(
+    "an empty capture", INSPECT, inspect(capture("Dense_0"), capture()),
+    INVALID, "INVALID_REQUEST", "captures[1]", "captures[1].sites is empty",
+)  # fmt: skip
+case(
+    "site", INSPECT, inspect(capture("Dense_0", "Dence_1")),
+    NOT_FOUND, "SITE_NOT_FOUND", "captures[0].sites[1]", "no site 'Dence_1'", "'Dense_1'",
+)  # fmt: skip
+case("nameless site", INSPECT, inspect(capture("")), NOT_FOUND, "SITE_NOT_FOUND", "captures[0].sites[0]", "no site ''")
+case(
+    "site with a null", INSPECT, inspect(capture("Dense_0\0")),
+    NOT_FOUND, "SITE_NOT_FOUND", "captures[0].sites[0]", r"'Dense_0\x00'",
+)  # fmt: skip
+case("parent folder", INSPECT, inspect(capture("../relu")), NOT_FOUND, "SITE_NOT_FOUND", "captures[0].sites[0]", "..")
+case(
+    "glob", INSPECT, inspect(capture("Dense_0"), capture("Conv_*")),
+    INVALID, "GLOB_MATCHES_NOTHING", "captures[1].sites[0]", "'Conv_*'", "none of the",
+)  # fmt: skip
+case(
+    "glob of another kind", INSPECT, inspect(capture("activations/*", kinds=(1,))),
+    INVALID, "GLOB_MATCHES_NOTHING", "captures[0].sites[0]", "5 of other kinds",
+)  # fmt: skip
+case(
+    "site of another kind", INSPECT, inspect(capture("Dense_0", kinds=(3,))),
+    INVALID, "INVALID_REQUEST", "captures[0].sites[0]", "MODULE", "EQUATION",
+)  # fmt: skip
+case(
+    "unknown kind", INSPECT, inspect(capture("Dense_0", kinds=(1, 42))),
+    INVALID, "INVALID_REQUEST", "captures[0].kinds", "42", "SITE_KIND_MODULE",
+)  # fmt: skip
+case(
+    "unset reduction", INSPECT,
+    inspect(inspection_pb2.Capture(sites=["Dense_0"], reductions=[inspection_pb2.Reduction()])),
+    INVALID, "INVALID_REQUEST", "captures[0].reductions[0]", "full, statistics",
+)  # fmt: skip
+
+# --- slices
+SLICE, OUTSIDE = "captures[0].slices[0]", "SLICE_OUT_OF_RANGE"
+case("axis", INSPECT, cut(axis=2), INVALID, OUTSIDE, SLICE, "no axis 2", "2 axes")
+case("negative axis", INSPECT, cut(axis=-3), INVALID, OUTSIDE, SLICE, "no axis -3")
+case("start", INSPECT, cut(axis=1, start=16), INVALID, OUTSIDE, SLICE, "16", "size is 16")
+case("stop", INSPECT, cut(axis=1, stop=17), INVALID, OUTSIDE, SLICE, ":17")
+case("huge stop", INSPECT, cut(axis=1, stop=(1 << 63) - 1), INVALID, OUTSIDE, SLICE, str((1 << 63) - 1))
+case("least start", INSPECT, cut(axis=1, start=-(1 << 63)), INVALID, OUTSIDE, SLICE, str(1 << 63))
+case("nothing", INSPECT, cut(axis=1, start=3, stop=3), INVALID, OUTSIDE, SLICE, "start must be before stop")
+case("step 0", INSPECT, cut(axis=1, step=0), INVALID, OUTSIDE, SLICE, "step positive")
+case("step back", INSPECT, cut(axis=1, step=-1), INVALID, OUTSIDE, SLICE, "step positive")
+case("rows that are padding", INSPECT, cut(axis=0, stop=2), INVALID, OUTSIDE, SLICE, "size is 1")
+case(
+    "an axis twice", INSPECT, inspect(capture("Dense_0", slices=({"axis": 1}, {"axis": -1}))),
+    INVALID, "INVALID_REQUEST", "captures[0].slices[1]", "axis 1", "twice",
+)  # fmt: skip
+
+# --- limits
+case(
+    "max_bytes", INSPECT, inspect(capture("Dense_0"), max_bytes=63),
+    EXHAUSTED, "INSPECTION_TOO_LARGE", "max_bytes", "64 bytes", "the limit is 63", "fewer sites",
+)  # fmt: skip
+
+# --- pages
+for token in ("abc", "-1", "1e1", "99999999", "9" * 40, "\u0661", " 1", "\0"):
+    pages = inspection_pb2.ListSitesRequest(model="relu", page_token=token)
+    case(f"page token {token[:9]!a}", LIST_SITES, pages, INVALID, "INVALID_REQUEST", "page_token", "page_token")
+case(
+    "page size", LIST_SITES, inspection_pb2.ListSitesRequest(model="relu", page_size=-1),
+    INVALID, "INVALID_REQUEST", "page_size", "-1 is negative",
+)  # fmt: skip
+case(
+    "page token of models", LIST_MODELS, model_pb2.ListModelsRequest(page_token="relu"),
+    INVALID, "INVALID_REQUEST", "page_token", "'relu'",
+)  # fmt: skip
+case(
+    "unknown kind to list", LIST_SITES, b"\x0a\x04relu\x28\x2a",
+    INVALID, "INVALID_REQUEST", "kinds", "42",
+)  # fmt: skip
+
+# --- bytes that are no message
+for method in METHODS:
+    text = b"\x12" if method == LIST_MODELS else b"\x0a"  # the tag of its first field that is text
+    for name, data in (
+        ("garbage", b"\xff" * 64),
+        ("half a message", text + b"\x7frelu"),
+        ("text that is none", text + b"\1\xff"),
+    ):
+        says = "request is no fluoroscope.v1."
+        case(f"{name} to {method.rpartition('/')[2]}", method, data, INVALID, "INVALID_REQUEST", None, says)
+
+# --- longer than a status can be: gRPC's headers end at 8 to 16 KiB
+LONG = "long" * 20_000
+LENGTHY = [
+    Case(name=name, method=method, request=request, code=code, reason=reason, field=None, says=())
+    for name, method, request, code, reason in (
+        ("model", PREDICT, predict(LONG), NOT_FOUND, "MODEL_NOT_FOUND"),
+        ("model that cannot be printed", PREDICT, predict("\U000e0001" * 20_000), NOT_FOUND, "MODEL_NOT_FOUND"),
+        ("site", INSPECT, inspect(capture(LONG)), NOT_FOUND, "SITE_NOT_FOUND"),
+        ("glob", INSPECT, inspect(capture(LONG[:18_000] + "*")), INVALID, "GLOB_MATCHES_NOTHING"),
+        ("glob above the limit", INSPECT, inspect(capture(LONG + "*")), EXHAUSTED, "TOO_MANY_GLOBS"),
+        ("output", PREDICT, predict(outputs=(LONG,)), INVALID, "OUTPUT_NOT_FOUND"),
+        ("input", PREDICT, predict(inputs={LONG: raw.good()}), INVALID, "INPUT_NOT_FOUND"),
+        ("shape", PREDICT, predict(inputs=x(shape=(1,) * 80_000, data=bytes(4))), INVALID, "BROKEN_TENSOR"),
+    )
+]
+
+
+def still_serves(server: ServerProcess) -> None:
+    answer = raw.call(server.target, PREDICT, predict())
+    assert isinstance(answer, list), answer
+    (message,) = answer
+    logits = decode_tensor(inference_pb2.PredictResponse.FromString(message).outputs["logits"])
+    assert logits.shape == (1, 5)
+    assert np.isfinite(logits).all()
+
+
+def keeps_secrets(found: Refusal) -> None:
+    assert not [secret for secret in SECRETS if secret in found.message], found.message
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_wrong_turn(server: ServerProcess, case: Case) -> None:
+    found = raw.call(server.target, case.method, case.request)
+
+    assert isinstance(found, Refusal), "it was answered"
+    assert (found.code, found.reason) == (case.code, case.reason), found
+    assert found.field == case.field
+    assert [text for text in case.says if text not in found.message] == [], found.message
+    keeps_secrets(found)
+    still_serves(server)
+
+
+@pytest.mark.parametrize("case", LENGTHY, ids=lambda case: case.name)
+def test_what_came_is_quoted_in_part(server: ServerProcess, case: Case) -> None:
+    found = raw.call(server.target, case.method, case.request)
+
+    assert isinstance(found, Refusal), "it was answered"
+    assert (found.code, found.reason) == (case.code, case.reason), found.code
+    assert len(found.message) < 2048
+    still_serves(server)
+
+
+def test_what_came_in_letters_of_four_bytes_is_quoted_in_part(server: ServerProcess) -> None:
+    found = raw.call(server.target, PREDICT, predict("\U0001f9e0" * 20_000))
+    assert isinstance(found, Refusal)
+    assert (found.code, found.reason) == (NOT_FOUND, "MODEL_NOT_FOUND"), found
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_none_are_numbers(server: ServerProcess, value: float) -> None:
+    array = np.full((2, 6), value, np.float32)
+    array[1] = 1.0
+    answer = raw.call(server.target, PREDICT, predict(inputs=of(array)))
+    assert isinstance(answer, list), answer
+    logits = decode_tensor(inference_pb2.PredictResponse.FromString(answer[0]).outputs["logits"])
+    assert not np.isfinite(logits[0]).all()
+    assert np.isfinite(logits[1]).all(), "a row must not hurt its neighbour"
+    assert isinstance(raw.call(server.target, INSPECT, inspect(capture("**"), inputs=of(array))), list)
+    still_serves(server)
+
+
+def test_a_request_over_the_message_limit(server: ServerProcess) -> None:
+    found = raw.call(server.target, PREDICT, predict(inputs=x(shape=(1 << 19,), data=bytes(1 << 21))))
+    assert isinstance(found, Refusal)
+    assert found.code == EXHAUSTED
+    assert str(1 << 20) in found.message
+    keeps_secrets(found)
+    still_serves(server)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_empty_message(server: ServerProcess, method: str) -> None:
+    found = raw.call(server.target, method, b"")
+    if method == LIST_MODELS:
+        assert isinstance(found, list)
+    else:
+        assert isinstance(found, Refusal)
+        assert (found.code, found.reason, found.field) == (NOT_FOUND, "MODEL_NOT_FOUND", "model")
+    still_serves(server)
+
+
+@pytest.mark.parametrize(
+    "method", ["/fluoroscope.v1.InferenceService/Predicts", "/fluoroscope.v2.InferenceService/Predict", "/", "//"]
+)
+def test_an_unknown_method(server: ServerProcess, method: str) -> None:
+    found = raw.call(server.target, method, predict())
+    assert isinstance(found, Refusal)
+    assert found.code == "UNIMPLEMENTED"
+    keeps_secrets(found)
+    still_serves(server)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_deadline_that_has_passed(server: ServerProcess, method: str) -> None:
+    found = raw.call(server.target, method, predict(), timeout=-1.0)
+    assert isinstance(found, Refusal)
+    assert found.code == "DEADLINE_EXCEEDED"
+    still_serves(server)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        bytes(np.random.default_rng(0).integers(0, 256, 4096, np.uint8)),
+        b"",
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        bytes.fromhex("16030100a5010000a10303") + bytes(160),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000") + b"\xff" * 99,
+    ],
+    ids=["noise", "nothing", "HTTP/1.1", "TLS", "HTTP/2 without gRPC"],
+)
+def test_raw_bytes_to_the_port(server: ServerProcess, sent: bytes) -> None:
+    host, _, port = server.target.rpartition(":")
+    received = b""
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        with suppress(ConnectionError):
+            while piece := connection.recv(4096):  # until the server hangs up; the timeout bounds it
+                received += piece
+                assert len(received) < 1 << 20
+    assert b"Traceback" not in received
+    still_serves(server)
+
+
+def test_pages_join_to_the_whole(server: ServerProcess) -> None:
+    def ask(**options: Any) -> inspection_pb2.ListSitesResponse:
+        answer = raw.call(server.target, LIST_SITES, inspection_pb2.ListSitesRequest(model="relu", **options))
+        assert isinstance(answer, list), answer
+        return inspection_pb2.ListSitesResponse.FromString(answer[0])
+
+    whole = ask(page_size=(1 << 31) - 1)
+    joined: list[inspection_pb2.Site] = []
+    token = ""
+    for _ in range(len(whole.sites)):
+        page = ask(page_size=5, page_token=token)
+        assert page.total_size == len(whole.sites)
+        joined += page.sites
+        token = page.next_page_token
+        if not token:
+            break
+    assert joined == list(whole.sites)
+    assert whole.next_page_token == ""
+
+
+def test_a_dead_connection_and_a_good_one(server: ServerProcess) -> None:
+    with grpc.insecure_channel(server.target) as channel:
+        call: Any = channel.unary_unary(PREDICT)
+        futures = [call.future(predict().SerializeToString(), timeout=30) for _ in range(50)]
+        for future in futures[::2]:
+            future.cancel()
+        answers = [future.result() for future in futures[1::2]]
+    assert len(set(answers)) == 1, "a call that was given up must not hurt its neighbours"
+    server.at_rest()
+    still_serves(server)

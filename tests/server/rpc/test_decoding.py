@@ -1,0 +1,111 @@
+"""From messages to values of the domain."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fluoroscope.v1 import inspection_pb2 as inspection
+from fluoroscope.v1.inference_pb2 import PredictRequest
+from fluoroscope.v1.tensor_pb2 import DATA_TYPE_FLOAT32, Tensor
+from fluoroscope.wire import encode_tensor
+from fluoroscope_server.engine import Capture, Full, SiteKind, Slice, Statistics
+from fluoroscope_server.errors import InvalidRequestError
+from fluoroscope_server.rpc.decoding import (
+    KINDS,
+    REDUCTIONS,
+    decode_capture,
+    decode_inputs,
+    decode_kinds,
+    decode_version,
+    parse,
+)
+
+
+def test_parse() -> None:
+    assert parse(PredictRequest, PredictRequest(model="m").SerializeToString()).model == "m"
+    with pytest.raises(InvalidRequestError, match=r"the request is no fluoroscope\.v1\.PredictRequest: "):
+        parse(PredictRequest, b"\xff\xff\xff")
+
+
+def test_inputs() -> None:
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    decoded = decode_inputs({"x": encode_tensor(x)})
+    np.testing.assert_array_equal(decoded["x"], x, strict=True)
+    broken = Tensor(data_type=DATA_TYPE_FLOAT32, shape=[2, 3], data=b"1234")
+    with pytest.raises(InvalidRequestError, match="input 'x': data has 4 bytes") as caught:
+        decode_inputs({"x": broken})
+    assert (caught.value.field, caught.value.reason) == ("inputs[x]", "BROKEN_TENSOR")
+
+
+@pytest.mark.parametrize("version", [0, 7])
+def test_a_version_of_nought_is_a_version(version: int) -> None:
+    assert decode_version(PredictRequest(version=version)) == version
+    assert decode_version(PredictRequest()) is None
+
+
+def test_every_kind_and_reduction_of_the_contract_is_known() -> None:
+    """A new one fails here by its name until it has a row."""
+    assert set(inspection.SiteKind.values()) - {inspection.SITE_KIND_UNSPECIFIED} == set(KINDS)
+    assert set(KINDS.values()) == set(SiteKind)
+    assert {each.name for each in inspection.Reduction.DESCRIPTOR.oneofs_by_name["reduction"].fields} == set(REDUCTIONS)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "kinds"),
+    [
+        ([], ()),
+        ([1], (SiteKind.MODULE,)),
+        ([3, 1, 3], (SiteKind.MODULE, SiteKind.EQUATION)),
+        ([0, 1], ()),  # any kind, or modules: any
+    ],
+)
+def test_kinds(numbers: list[int], kinds: tuple[SiteKind, ...]) -> None:
+    assert decode_kinds(numbers, field="kinds") == kinds
+
+
+def test_a_kind_that_is_none() -> None:
+    with pytest.raises(
+        InvalidRequestError,
+        match="99 is no kind of site; the kinds are SITE_KIND_MODULE, SITE_KIND_NAMED, SITE_KIND_EQ",
+    ) as caught:
+        decode_kinds([1, 99], field="captures[0].kinds")
+    assert caught.value.field == "captures[0].kinds"
+
+
+def test_captures() -> None:
+    message = inspection.Capture(
+        sites=["a", "b*"],
+        kinds=[inspection.SITE_KIND_NAMED],
+        slices=[
+            inspection.Slice(axis=-1),
+            inspection.Slice(axis=0, start=0, stop=0, step=0),
+            inspection.Slice(axis=1, start=-2, stop=5, step=3),
+        ],
+        reductions=[
+            inspection.Reduction(statistics=inspection.Reduction.Describe()),
+            inspection.Reduction(full=inspection.Reduction.Full()),
+        ],
+    )
+    assert decode_capture(message, field="captures[0]") == Capture(
+        sites=("a", "b*"),
+        kinds=(SiteKind.NAMED,),
+        slices=(
+            Slice(axis=-1),
+            Slice(axis=0, start=0, stop=0, step=0),  # set to 0 is not unset; the engine refuses it
+            Slice(axis=1, start=-2, stop=5, step=3),
+        ),
+        reductions=(Statistics(), Full()),
+    )
+    assert decode_capture(inspection.Capture(sites=["a"]), field="f").reductions == (Full(),)
+
+
+def test_a_reduction_that_is_not_set() -> None:
+    message = inspection.Capture(
+        reductions=[inspection.Reduction(full=inspection.Reduction.Full()), inspection.Reduction()]
+    )
+    with pytest.raises(
+        InvalidRequestError, match="no known reduction is set; the known are full, statistics"
+    ) as caught:
+        decode_capture(message, field="captures[4]")
+    assert caught.value.field == "captures[4].reductions[1]"

@@ -1,0 +1,54 @@
+"""From values of the domain to messages."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import ml_dtypes
+import numpy as np
+
+from fluoroscope.v1 import inspection_pb2 as inspection
+from fluoroscope.v1.tensor_pb2 import DATA_TYPE_BFLOAT16
+from fluoroscope_server.engine import Site, SiteKind, SiteStatistics
+from fluoroscope_server.rpc.encoding import (
+    KIND_NUMBERS,
+    REDUCTION_NAMES,
+    encode_site,
+    encode_spec,
+    encode_statistics,
+)
+from fluoroscope_server.signature import BATCH, TensorSpec
+
+HALF = np.dtype(ml_dtypes.bfloat16)
+
+
+def test_spec() -> None:
+    message = encode_spec(TensorSpec(name="x", dtype=HALF, shape=(BATCH, 3)))
+    assert (message.name, message.data_type, list(message.shape)) == ("x", DATA_TYPE_BFLOAT16, [-1, 3])
+
+
+def test_site() -> None:
+    site = Site(path="a/b:0", kind=SiteKind.NAMED, dtype=HALF, shape=(5, BATCH, 3), order=2, reason="why not")
+    assert encode_site(site) == inspection.Site(
+        path="a/b:0",
+        kind=inspection.SITE_KIND_NAMED,
+        data_type=DATA_TYPE_BFLOAT16,
+        shape=[5, -1, 3],
+        bytes_per_example=30,
+        not_capturable_reason="why not",
+    )
+
+
+def test_statistics_are_sent_whole() -> None:
+    names = [field.name for field in dataclasses.fields(SiteStatistics)]
+    values = {name: 3 + index for index, name in enumerate(names)}
+    message = encode_statistics(SiteStatistics(**values))
+    assert {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields} == values
+    unknown = dataclasses.replace(SiteStatistics(**values), mean=math.nan)
+    assert math.isnan(encode_statistics(unknown).mean)
+
+
+def test_each_row_has_its_way_back() -> None:
+    assert set(KIND_NUMBERS) == set(SiteKind)
+    assert sorted(REDUCTION_NAMES.values()) == ["full", "statistics"]

@@ -1,0 +1,77 @@
+"""The one table from errors to statuses: it has them all, and their details can be read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from fluoroscope_server.errors import FluoroscopeError, InvalidRequestError, NotFoundError
+from fluoroscope_server.rpc.status import CODES, DOMAIN, code_of, details_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def subclasses(base: type[FluoroscopeError]) -> Iterator[type[FluoroscopeError]]:
+    yield base
+    for each in base.__subclasses__():
+        yield from subclasses(each)
+
+
+EXPECTED = {
+    "FluoroscopeError": "INTERNAL",
+    "InvalidRequestError": "INVALID_ARGUMENT",
+    "NotFoundError": "NOT_FOUND",
+    "NotCapturableError": "FAILED_PRECONDITION",
+    "LimitExceededError": "RESOURCE_EXHAUSTED",
+    "UnavailableError": "UNAVAILABLE",
+    "DeadlineExpiredError": "DEADLINE_EXCEEDED",
+    "ModelError": "INTERNAL",
+    "ConfigError": "INTERNAL",
+    "CheckpointError": "INTERNAL",
+    "SettingsError": "INTERNAL",
+}
+"""What an operator must mend is INTERNAL to a caller."""
+
+
+@pytest.mark.parametrize("error", list(subclasses(FluoroscopeError)))
+def test_every_error_has_a_code(error: type[FluoroscopeError]) -> None:
+    """A new error fails here by its name until somebody has thought of its code."""
+    assert code_of(error("text")).name == EXPECTED[error.__name__]
+
+
+def test_every_row_is_used() -> None:
+    assert {error.__name__ for error in CODES} <= set(EXPECTED)
+
+
+def test_an_error_that_is_not_in_the_table_has_the_code_of_its_nearest_base() -> None:
+    class VanishedError(NotFoundError):
+        """Found only here."""
+
+    assert code_of(VanishedError("gone")) is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("field", [None, "captures[0].sites[1]"])
+@pytest.mark.parametrize("reason", [None, "SITE_NOT_FOUND"])
+def test_details_are_googles(field: str | None, reason: str | None) -> None:
+    error = InvalidRequestError("what, why, and what next: é", field=field, reason=reason)
+    status = status_pb2.Status.FromString(details_of(error))
+    assert status.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    assert status.message == error.message
+    info, violations = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    assert status.details[0].Unpack(info)
+    assert (info.reason, info.domain) == (reason or "INVALID_REQUEST", DOMAIN)
+    assert len(status.details) == (1 if field is None else 2)
+    if field is not None:
+        assert status.details[1].Unpack(violations)
+        (violation,) = violations.field_violations
+        assert (violation.field, violation.description) == (field, error.message)
+
+
+@pytest.mark.parametrize("error", list(subclasses(FluoroscopeError)))
+def test_reasons_are_constants(error: type[FluoroscopeError]) -> None:
+    """As google.rpc.ErrorInfo has them."""
+    assert error.reason.replace("_", "").isupper()

@@ -1,0 +1,274 @@
+"""The device queue: order, errors, work that is taken back, and nothing that outlives its turn."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fluoroscope_server.serving.device_queue import QUICK_SECONDS, DeviceQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+
+WAIT = 20
+
+
+@pytest.fixture
+def device() -> Iterator[DeviceQueue]:
+    """A queue of its own for each test."""
+    queue = DeviceQueue("device under test")
+    yield queue
+    queue.close()
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(main(), WAIT))
+
+
+class Gate:
+    """Work that holds the device until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.go = threading.Event()
+
+    def __call__(self) -> str:
+        self.begun.set()
+        assert self.go.wait(WAIT)
+        return "gate"
+
+
+class Large:
+    """A result that can be seen to be let go."""
+
+
+def test_work_is_done_in_order_on_one_thread_that_is_not_the_loops(device: DeviceQueue) -> None:
+    threads: list[int] = []
+    order: list[int] = []
+
+    def work(index: int) -> int:
+        threads.append(threading.get_ident())
+        order.append(index)
+        return index * 10
+
+    async def main() -> None:
+        futures = [device.submit(lambda index=index: work(index)) for index in range(50)]  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        assert await asyncio.gather(*futures) == [index * 10 for index in range(50)]
+
+    run(main)
+    assert order == list(range(50))
+    assert len(set(threads)) == 1
+    assert threads[0] != threading.get_ident()
+
+
+def test_the_loop_stays_free_while_the_device_works(device: DeviceQueue) -> None:
+    async def main() -> None:
+        gate = Gate()
+        future = device.submit(gate)
+        await asyncio.to_thread(gate.begun.wait, WAIT)
+        assert not future.done()
+        gate.go.set()
+        assert await future == "gate"
+
+    run(main)
+
+
+def test_several_threads_begin_work_in_order_and_end_together() -> None:
+    device = DeviceQueue("several", workers=2)
+
+    async def main() -> None:
+        first, second = Gate(), Gate()
+        done: list[int] = []
+        futures = [device.submit(first), device.submit(second)]
+        last = device.submit(lambda: done.append(1))
+        for gate in (first, second):
+            await asyncio.to_thread(gate.begun.wait, WAIT)  # both are under way
+        assert done == []
+        second.go.set()
+        await last
+        assert not futures[0].done()
+        first.go.set()
+        assert await asyncio.gather(*futures) == ["gate", "gate"]
+
+    run(main)
+    device.close()
+
+
+def test_quick_work_runs_at_once_if_nothing_waits(device: DeviceQueue) -> None:
+    async def main() -> None:
+        here = threading.get_ident()
+        future = device.submit(threading.get_ident, expected_seconds=QUICK_SECONDS)
+        assert future.done()
+        assert await future == here
+        assert await device.submit(threading.get_ident, expected_seconds=2 * QUICK_SECONDS) != here
+        assert await device.submit(threading.get_ident, expected_seconds=0) == here  # all that was is settled
+
+    run(main)
+
+
+def test_quick_work_does_not_jump_the_queue(device: DeviceQueue) -> None:
+    async def main() -> None:
+        gate = Gate()
+        order: list[str] = []
+
+        def slow() -> None:
+            gate()
+            order.append("slow")
+
+        first = device.submit(slow)
+        second = device.submit(lambda: order.append("quick"), expected_seconds=0)
+        assert not second.done()
+        gate.go.set()
+        await asyncio.gather(first, second)
+        assert order == ["slow", "quick"]
+
+    run(main)
+
+
+class Halt(BaseException):
+    """Not even an Exception."""
+
+
+@pytest.mark.parametrize("expected", [0, 1])
+@pytest.mark.parametrize(
+    "error", [ValueError("mine"), Halt("mine"), SystemExit("mine"), asyncio.CancelledError("mine")]
+)
+def test_an_error_is_its_callers_alone(expected: float, error: BaseException, device: DeviceQueue) -> None:
+    def fail() -> None:
+        raise error
+
+    async def main() -> None:
+        before = device.submit(lambda: 1)
+        failing = device.submit(fail, expected_seconds=expected)
+        after = device.submit(lambda: 2)
+        with pytest.raises(type(error), match="mine"):
+            await failing
+        assert (await before, await after) == (1, 2)
+        assert await device.submit(lambda: 3, expected_seconds=expected) == 3
+
+    run(main)
+
+
+def test_work_that_was_taken_back_is_never_begun(device: DeviceQueue) -> None:
+    async def main() -> None:
+        gate, done = Gate(), []
+        first = device.submit(gate)
+        taken_back = [device.submit(lambda: done.append("never")) for _ in range(3)]
+        last = device.submit(lambda: done.append("last"))
+        await asyncio.to_thread(gate.begun.wait, WAIT)
+        for future in taken_back:
+            future.cancel()
+        gate.go.set()
+        assert await first == "gate"
+        await last
+        assert done == ["last"]
+        assert await device.submit(threading.get_ident, expected_seconds=0) == threading.get_ident()
+
+    run(main)
+
+
+def test_a_caller_who_gives_up_while_it_is_served_hurts_nobody(device: DeviceQueue) -> None:
+    async def main() -> None:
+        gate = Gate()
+        first, second = device.submit(gate), device.submit(lambda: 2)
+        await asyncio.to_thread(gate.begun.wait, WAIT)
+        first.cancel()
+        gate.go.set()
+        assert await second == 2
+        assert first.cancelled()
+
+    run(main)
+
+
+def test_a_deadline_is_honoured_in_the_queue(device: DeviceQueue) -> None:
+    async def main() -> None:
+        gate, done = Gate(), []
+        first = device.submit(gate)
+        await asyncio.to_thread(gate.begun.wait, WAIT)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(device.submit(lambda: done.append("late")), 0.01)
+        gate.go.set()
+        await first
+        await device.submit(lambda: None)
+        assert done == []
+
+    run(main)
+
+
+def test_close_does_what_waits_first() -> None:
+    device, done = DeviceQueue("closing"), []
+
+    async def main() -> None:
+        gate = Gate()
+        first = device.submit(gate)
+        rest = [device.submit(lambda: done.append(1)) for _ in range(3)]
+        closing = asyncio.ensure_future(asyncio.to_thread(device.close))
+        await asyncio.to_thread(gate.begun.wait, WAIT)
+        assert not closing.done()
+        gate.go.set()
+        await closing
+        await first
+        await asyncio.gather(*rest)
+
+    run(main)
+    assert done == [1, 1, 1]
+    device.close()  # again, for those who close twice
+
+
+def test_a_loop_that_is_closed_meanwhile(device: DeviceQueue) -> None:
+    """Whoever ran it has gone; the thread must live."""
+    gate, done = Gate(), threading.Event()
+
+    async def leave() -> None:
+        device.submit(gate)
+        device.submit(done.set)
+        await asyncio.to_thread(gate.begun.wait, WAIT)
+
+    run(leave)
+    gate.go.set()
+    assert done.wait(WAIT)
+
+    async def main() -> None:
+        assert await device.submit(lambda: "alive") == "alive"
+
+    run(main)
+
+
+@pytest.mark.parametrize("expected", [0, 1])
+def test_nothing_outlives_its_turn(expected: float, device: DeviceQueue) -> None:
+    """Neither the result nor what the work held: both may be gigabytes."""
+
+    async def main() -> None:
+        await device.submit(lambda: None)  # the thread waits in its loop from here on
+        held = Large()
+        result = await device.submit(lambda held=held: (Large(), held)[0], expected_seconds=expected)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        watched = [weakref.ref(held), weakref.ref(result)]
+        del held, result
+        await asyncio.sleep(0)
+        gc.collect()
+        assert [each() for each in watched] == [None, None]
+
+    run(main)
+
+
+def test_a_failure_is_not_kept_by_the_thread(device: DeviceQueue) -> None:
+    async def main() -> None:
+        held = Large()
+
+        def fail(held: Large) -> None:
+            raise ValueError(id(held))
+
+        watched = weakref.ref(held)
+        with pytest.raises(ValueError, match=r"\d+"):
+            await device.submit(lambda held=held: fail(held))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        del held
+        await device.submit(lambda: None)
+        gc.collect()
+        assert watched() is None
+
+    run(main)

@@ -1,0 +1,204 @@
+"""A servable answers: predictions, inspections, and their limits."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+import jax
+import numpy as np
+import pytest
+
+from fluoroscope_server.engine import Capture, Full, SiteStatistics, Statistics
+from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, NotFoundError
+from fluoroscope_server.serving import StageClock, load
+from fluoroscope_server.settings import ModelSource
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+    from pathlib import Path
+
+    from fluoroscope_server.engine import Result
+    from fluoroscope_server.errors import FluoroscopeError
+    from fluoroscope_server.families.base_network import BaseNetwork
+    from fluoroscope_server.serving import Answer, DeviceQueue, Servable
+
+X = np.random.default_rng(0).normal(size=(4, 2, 2)).astype(np.float32)
+EVERYTHING = Capture(sites=("activations/*",), reductions=(Full(), Statistics()))
+NO_LIMIT = 1 << 40
+
+
+@pytest.fixture(scope="module")
+def servable(
+    tmp_path_factory: pytest.TempPathFactory,
+    save: Callable[..., Path],
+    device: DeviceQueue,
+    model_config: dict[str, Any],
+    variables: Any,
+) -> Iterator[Servable]:
+    path = save(tmp_path_factory.mktemp("model") / "run", variables, model_config)
+    loaded = load(ModelSource(name="digits", path=path), device, capacity=8, on_compile=lambda _: None)
+    yield loaded
+    loaded.engine.close()
+
+
+def run(main: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(asyncio.wait_for(main, 60))
+
+
+async def ask(
+    servable: Servable, *captures: Capture, x: np.ndarray = X, outputs: Sequence[str] = (), max_bytes: int = NO_LIMIT
+) -> Answer:
+    return await servable.inspect({"image": x}, captures, outputs, max_bytes=max_bytes, clock=StageClock())
+
+
+async def results(answer: Answer) -> list[Result]:
+    """Returns the results of an answer, by way of messages that are of a size for batches to have a few."""
+    kept: list[Result] = []
+
+    def encode(results: Iterator[Result]) -> Iterator[bytes]:
+        for result in results:
+            kept.append(result)
+            yield b"x" * (1 << 19)
+
+    batches = [batch async for batch in answer.messages(encode)]
+    assert sum(len(batch) for batch in batches) == len(kept)
+    assert max(len(batch) for batch in batches) <= 2
+    return kept
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4])
+def test_predict(rows: int, servable: Servable, module: BaseNetwork, variables: Any) -> None:
+    clock = StageClock()
+    answer = run(servable.predict({"image": X[:rows]}, (), clock))
+    assert list(answer) == ["logits"]
+    want: Any = module.apply(variables, X[:rows])
+    np.testing.assert_allclose(answer["logits"], want, rtol=1e-5, atol=1e-6)
+    stages = [stage for stage, _ in clock.times]
+    assert stages == ["decode", "queue", "pad", "compute", "device_to_host"]
+
+
+def test_predictions_at_once(servable: Servable) -> None:
+    async def main() -> None:
+        alone = [await servable.predict({"image": X[: 1 + index % 4]}, (), StageClock()) for index in range(4)]
+        together = await asyncio.gather(
+            *(servable.predict({"image": X[: 1 + index % 4]}, ["logits"], StageClock()) for index in range(32))
+        )
+        for index, answer in enumerate(together):
+            np.testing.assert_array_equal(answer["logits"], alone[index % 4]["logits"])
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("x", "outputs", "error", "message"),
+    [
+        (X.astype(np.float64), (), InvalidRequestError, "came as float64"),
+        (X, ["logit"], InvalidRequestError, "there is no output 'logit'; the outputs are logits"),
+        (np.concatenate([X, X]), (), LimitExceededError, "the inputs have 8 rows, and the largest bucket"),
+    ],
+)
+def test_predict_refuses(
+    x: np.ndarray, outputs: Sequence[str], error: type[FluoroscopeError], message: str, servable: Servable
+) -> None:
+    with pytest.raises(error, match=message):
+        run(servable.predict({"image": x}, outputs, StageClock()))
+
+
+def test_inspect(servable: Servable, module: BaseNetwork, variables: Any) -> None:
+    async def main() -> tuple[Answer, list[Result]]:
+        answer = await ask(servable, EVERYTHING, x=X[:3], outputs=["logits"])
+        return answer, await results(answer)
+
+    answer, found = run(main())
+    apply = jax.jit(lambda variables, x: module.apply(variables, x, return_activations=True))
+    _, activations = apply(variables, np.concatenate([X[:3], np.zeros_like(X[:1])]))
+    specs = answer.inspection.results
+    assert [spec.name for spec in specs] == [f"activations/{index // 2}" for index in range(10)] + ["logits"]
+    for spec, result in zip(specs, found, strict=True):
+        want = np.asarray(activations[int(spec.name[-1]) if spec.site else -1])[:3]
+        if isinstance(result, SiteStatistics):
+            assert result.mean == pytest.approx(want.mean(dtype=np.float64), rel=1e-5, abs=1e-6)
+        else:
+            np.testing.assert_array_equal(result, want)
+
+
+def test_a_program_is_held_from_then_on(servable: Servable) -> None:
+    async def main() -> None:
+        question = Capture(sites=("Dense_1",))
+        first, second = await ask(servable, question), await ask(servable, question, x=X[:2])
+        assert (first.held, second.held) == (False, True)
+        assert first.program is second.program
+        again = await asyncio.gather(*(ask(servable, Capture(sites=("Dense_2",))) for _ in range(8)))
+        assert len({id(answer.program) for answer in again}) == 1
+
+    run(main())
+
+
+def test_who_gives_up_while_it_is_compiled_leaves_the_program_to_others(servable: Servable) -> None:
+    async def main() -> None:
+        question = Capture(sites=("relu:*", "Dense_0"))
+        giving_up = asyncio.ensure_future(ask(servable, question))
+        waiting = asyncio.ensure_future(ask(servable, question))
+        await asyncio.sleep(0)
+        giving_up.cancel()
+        answer = await waiting
+        assert len(await results(answer)) == 3
+        with pytest.raises(asyncio.CancelledError):
+            await giving_up
+
+    run(main())
+
+
+def test_an_inspection_may_be_too_large(servable: Servable) -> None:
+    size = 4 * 4 * (8 + 8 + 6 + 6 + 3)
+    run(ask(servable, EVERYTHING, max_bytes=size))
+    with pytest.raises(
+        LimitExceededError, match=f"this inspection would send {size} bytes, and the limit is {size - 1}: "
+    ) as caught:
+        run(ask(servable, EVERYTHING, max_bytes=size - 1))
+    assert (caught.value.field, caught.value.reason) == ("max_bytes", "INSPECTION_TOO_LARGE")
+
+
+def test_inspect_refuses(servable: Servable) -> None:
+    with pytest.raises(NotFoundError, match="there is no site 'Dense_7'"):
+        run(ask(servable, Capture(sites=("Dense_7",))))
+    with pytest.raises(InvalidRequestError, match="came as float32"):
+        run(ask(servable, EVERYTHING, x=X[0]))
+
+
+def test_an_answer_that_nobody_reads_to_its_end(servable: Servable) -> None:
+    async def main() -> None:
+        answer = await ask(servable, EVERYTHING)
+        made: list[int] = []
+
+        def encode(results: Iterator[Result]) -> Iterator[bytes]:
+            for index, _ in enumerate(results):
+                made.append(index)
+                yield b"x" * (1 << 20)
+
+        messages = answer.messages(encode)
+        assert await anext(messages) == [b"x" * (1 << 20)]
+        await cast("AsyncGenerator[list[bytes]]", messages).aclose()
+        assert len(made) <= 2  # no more than one batch ahead
+        assert await results(await ask(servable, EVERYTHING))
+
+    run(main())
+
+
+def test_an_error_while_results_are_made_is_the_readers(servable: Servable) -> None:
+    async def main() -> None:
+        answer = await ask(servable, EVERYTHING)
+
+        def encode(results: Iterator[Result]) -> Iterator[bytes]:
+            for index, _ in enumerate(results):
+                if index:
+                    raise OSError("no room")
+                yield b"x" * (1 << 20)
+
+        messages = answer.messages(encode)
+        await anext(messages)
+        with pytest.raises(OSError, match="no room"):
+            await anext(messages)
+
+    run(main())

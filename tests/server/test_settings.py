@@ -1,0 +1,69 @@
+"""Settings: what an operator may write, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fluoroscope_server.errors import SettingsError
+from fluoroscope_server.settings import ModelSource, Settings, split_address
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("digits=runs/digits", ModelSource(name="digits", path=Path("runs/digits"))),
+        ("a.b-c_1=/x=y/z", ModelSource(name="a.b-c_1", path=Path("/x=y/z"))),
+        ("n=p,family=m.n:build", ModelSource(name="n", path=Path("p"), family="m.n:build")),
+        ("n=p,q,family=f", ModelSource(name="n", path=Path("p,q"), family="f")),
+        ("n=~/x", ModelSource(name="n", path=Path.home() / "x")),
+    ],
+)
+def test_model_sources(text: str, source: ModelSource) -> None:
+    assert ModelSource.parse(text) == source
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("digits", "--model 'digits' is not NAME=PATH or NAME=PATH,family=PACKAGE.MODULE:CALLABLE"),
+        ("", "--model '' is not NAME=PATH"),
+        ("=path", "--model '=path' is not NAME=PATH"),
+        ("name=", "--model 'name=' is not NAME=PATH"),
+        ("name=,family=f", "--model 'name=,family=f' is not NAME=PATH"),
+        ("name=p,family=", "--model 'name=p,family=' is not NAME=PATH"),
+        ("name=p,family=f,family=g", "is not NAME=PATH or NAME=PATH,family="),
+        ("a b=p", "model name 'a b' may hold letters, digits, '.', '_' and '-' only"),
+        ("a/b=p", "model name 'a/b' may hold letters"),
+    ],
+)
+def test_model_sources_that_are_refused(text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        ModelSource.parse(text)
+
+
+def test_two_models_of_one_name() -> None:
+    first, second = ModelSource.parse("a=x"), ModelSource.parse("a=y")
+    with pytest.raises(SettingsError, match="two models are named 'a'; give each a name of its own"):
+        Settings(models=(first, ModelSource.parse("b=x"), second))
+    assert Settings(models=(first,)).models == (first,)
+
+
+@given(st.sampled_from(["127.0.0.1", "localhost", "", "0.0.0.0", "h-1.example"]), st.integers(0, 65535))
+def test_addresses(host: str, port: int) -> None:
+    assert split_address(f"{host}:{port}") == (host, port)
+
+
+def test_addresses_in_brackets() -> None:
+    assert split_address("[::1]:80") == ("::1", 80)
+
+
+@pytest.mark.parametrize(
+    "address", ["", "localhost", "127.0.0.1", "h:", "h:-1", "h:65536", "h:http", "h: 1", "h:²", "h:٣", "unix:/run/x"]
+)
+def test_addresses_that_are_refused(address: str) -> None:
+    with pytest.raises(SettingsError, match="is not HOST:PORT with a port from 0 to 65535"):
+        split_address(address)
