@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import click
 
@@ -113,6 +114,8 @@ def serve(
 
 
 def _run(settings: Settings) -> None:
+    # What gRPC would log of a port that is taken, or of a client that is gone, says less than our own words.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Imported here, so that --help answers at once: JAX takes seconds to import.
     from fluoroscope_server.app import App  # noqa: PLC0415
 

@@ -93,7 +93,6 @@ def test_a_port_that_is_taken(checkpoints: Saved, which: str) -> None:
     assert len(said.splitlines()) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="gRPC logs the same in its own words first, and tells of its debug switch")
 def test_a_port_that_is_taken_is_one_clear_line(checkpoints: Saved) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
