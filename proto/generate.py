@@ -43,9 +43,7 @@ def stale_files(fresh: Path, committed: Path) -> list[str]:
 def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit 1 if the code is not current"
-    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the code is not current")
     if not parser.parse_args().check:
         generate(TARGET)
         return
@@ -53,9 +51,7 @@ def main() -> None:
         generate(Path(folder))
         stale = stale_files(Path(folder) / PACKAGE, TARGET / PACKAGE)
     if stale:
-        sys.exit(
-            f"generated code is not current: {', '.join(stale)}; run `make generate` and commit the result"
-        )
+        sys.exit(f"generated code is not current: {', '.join(stale)}; run `make generate` and commit the result")
 
 
 if __name__ == "__main__":
