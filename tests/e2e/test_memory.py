@@ -141,7 +141,7 @@ def test_a_client_that_vanishes_leaves_nothing_behind(wide_server: ServerProcess
     assert finish(start("stream", wide_server))["found"] == expected
 
 
-@pytest.mark.xfail(strict=True, reason="gRPC logs a traceback of its own for each client that vanishes")
+@pytest.mark.xfail(strict=False, reason="gRPC logs a traceback of its own for each client that vanishes")
 def test_a_client_that_vanishes_is_no_error_of_the_server(wide_server: ServerProcess) -> None:
     said = len(wide_server.said)
     with stalled(wide_server) as process:
