@@ -55,9 +55,9 @@ def batches(data: Dataset, recipe: Recipe) -> Iterator[list[Batch]]:
 def train(data: Dataset, recipe: Recipe) -> Iterator[tuple[int, Any, float]]:
     """Trains the network; yields step, variables and test accuracy for each checkpoint that is due."""
     import jax  # noqa: PLC0415 (its import takes seconds, and something is said before)
-    import optax  # noqa: PLC0415
+    import optax  # noqa: PLC0415 (same)
 
-    from fluoroscope_server.families.base_network import build  # noqa: PLC0415
+    from fluoroscope_server.families.base_network import build  # noqa: PLC0415 (same)
 
     network = build(recipe.model_config["config"])
     epochs = list(batches(data, recipe))
