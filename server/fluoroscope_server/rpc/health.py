@@ -67,9 +67,10 @@ class HealthService:
                 status = self._statuses.get(name, HealthCheckResponse.SERVICE_UNKNOWN)
                 if status != last:
                     yield HealthCheckResponse(status=status).SerializeToString()
-                    last = status
-                if self._draining:
+                    last = status  # another may have come while this one was on its way
+                elif self._draining:
                     return
-                await changed.wait()
+                else:
+                    await changed.wait()
         finally:
             self._watchers.discard(changed)
