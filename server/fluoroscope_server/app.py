@@ -8,7 +8,6 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from fluoroscope_server.allocator import keep_large_buffers
 from fluoroscope_server.http import HttpServer
 from fluoroscope_server.metrics import Metrics
 from fluoroscope_server.rpc import RpcServer
@@ -49,7 +48,6 @@ class App:
             SettingsError: an address is wrong or taken.
             ModelError: a model cannot be served. What was begun is stopped again.
         """
-        keep_large_buffers()
         async with contextlib.AsyncExitStack() as undo:
             undo.callback(self._device.close)
             self._http = HttpServer(self._settings.http_listen, self._metrics, lambda: self._ready)

@@ -7,6 +7,7 @@ import os
 
 import click
 
+from fluoroscope_server.allocator import keep_large_buffers
 from fluoroscope_server.errors import FluoroscopeError
 from fluoroscope_server.settings import MIB, ModelSource, Settings
 
@@ -116,6 +117,7 @@ def serve(
 def _run(settings: Settings) -> None:
     # What gRPC would log of a port that is taken, or of a client that is gone, says less than our own words.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    keep_large_buffers()  # before JAX and gRPC are imported: threads that they start have arenas of their own otherwise
     # Imported here, so that --help answers at once: JAX takes seconds to import.
     from fluoroscope_server.app import App  # noqa: PLC0415
 
