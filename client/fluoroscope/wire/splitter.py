@@ -44,10 +44,11 @@ class StreamSplitter:
         checksum = Checksum()
         for offset in range(0, len(data) or 1, self._chunk_bytes):
             payload = data[offset : offset + self._chunk_bytes]
-            checksum.update(payload)
+            message = chunk_frame(result, offset, payload)
+            checksum.update(memoryview(message)[len(message) - len(payload) :])  # the copy is what the cache holds
             self._chunk_count += 1
             self._byte_count += len(payload)
-            yield chunk_frame(result, offset, payload)
+            yield message
         self._checksums.append(checksum.value)
 
     def statistics(self, statistics: Statistics) -> bytes:

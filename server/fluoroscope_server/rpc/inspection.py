@@ -57,13 +57,14 @@ class InspectionService:
         splitter = StreamSplitter(chunk_bytes=CHUNK_BYTES)
         yield splitter.header(encode_header(servable, answer))
         first = True
-        async for frames in answer.messages(lambda results: self._frames(results, splitter)):
+        async for results in answer.results():
             if first:
                 clock.lap("device_to_host")
                 self._metrics.first_result_seconds.observe(clock.elapsed())
                 first = False
-            for frame in frames:
-                yield frame
+            while results:
+                for frame in self._frames(results.pop(0), splitter):
+                    yield frame
         clock.lap("send")
         yield splitter.trailer(inspection.StageTime(stage=stage, seconds=seconds) for stage, seconds in clock.times)
         self._metrics.observe_stages("InspectActivations", clock.times)
@@ -84,14 +85,13 @@ class InspectionService:
         self._metrics.count_program(held=answer.held)
         return answer
 
-    def _frames(self, results: Iterator[Result], splitter: StreamSplitter) -> Iterator[bytes]:
-        """Yields the frames of results."""
-        for result in results:
-            if not isinstance(result, np.ndarray):
-                yield splitter.statistics(encode_statistics(result))
-                continue
-            data = tensor_bytes(result)
-            self._metrics.stream_bytes.inc(len(data))
-            for frame in splitter.tensor(data):
-                self._metrics.stream_chunks.inc()
-                yield frame
+    def _frames(self, result: Result, splitter: StreamSplitter) -> Iterator[bytes]:
+        """Yields the frames of a result."""
+        if not isinstance(result, np.ndarray):
+            yield splitter.statistics(encode_statistics(result))
+            return
+        data = tensor_bytes(result)
+        self._metrics.stream_bytes.inc(len(data))
+        for frame in splitter.tensor(data):
+            self._metrics.stream_chunks.inc()
+            yield frame

@@ -1,10 +1,12 @@
-"""An answer to an inspection: its results, made into messages on another thread while the last ones are sent."""
+"""An answer to an inspection: its results, brought to the host on another thread while the last ones are sent."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from fluoroscope_server.engine import read
 
@@ -17,12 +19,12 @@ if TYPE_CHECKING:
     from fluoroscope_server.engine import Inspection, Program, Result, Results, ResultSpec
 
 BATCH_BYTES = 1 << 20
-"""About how many bytes of messages are made at once: large enough that changing threads costs nothing."""
+"""About how many bytes of results are read at once: large enough that changing threads costs nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What an inspection brings. Nothing has run until `messages` is iterated."""
+    """What an inspection brings. Nothing has run until `results` is iterated."""
 
     inspection: Inspection
     """The resolved question."""
@@ -37,22 +39,19 @@ class Answer:
     """Runs the program on the device."""
 
     reading: Executor
-    """Where results are brought to the host and made into messages."""
+    """Where results are brought to the host."""
 
-    async def messages(self, encode: Callable[[Iterator[Result]], Iterator[bytes]]) -> AsyncIterator[list[bytes]]:
-        """Runs the program and yields its results as messages, a few at a time, in order.
+    async def results(self) -> AsyncIterator[list[Result]]:
+        """Runs the program and yields its results in order, small ones together.
 
-        While the caller sends some, the next are made; no more than these are held besides what is still on the
-        device, and a result is let go when its last message is made.
-
-        Args:
-            encode: makes messages of results; called, and iterated, on another thread.
+        The next are brought to the host while the caller sends some; no more than these are held besides what is
+        still on the device.
         """
         loop = asyncio.get_running_loop()
-        messages = encode(_read(self.inspection.results, list(await self.compute())))
-        ahead = loop.run_in_executor(self.reading, _take, messages)
+        results = _read(self.inspection.results, list(await self.compute()))
+        ahead = loop.run_in_executor(self.reading, _take, results)
         while batch := await ahead:
-            ahead = loop.run_in_executor(self.reading, _take, messages)
+            ahead = loop.run_in_executor(self.reading, _take, results)
             yield batch
 
 
@@ -62,13 +61,13 @@ def _read(specs: Sequence[ResultSpec], results: list[Sequence[jax.Array]]) -> It
         yield read(spec, results.pop())
 
 
-def _take(messages: Iterator[bytes]) -> list[bytes]:
-    """Returns the next messages, about `BATCH_BYTES` of them; none if there are no more."""
-    batch: list[bytes] = []
+def _take(results: Iterator[Result]) -> list[Result]:
+    """Returns the next results, about `BATCH_BYTES` of them; none if there are no more."""
+    batch: list[Result] = []
     size = 0
-    for message in messages:
-        batch.append(message)
-        size += len(message)
+    for result in results:
+        batch.append(result)
+        size += result.nbytes if isinstance(result, np.ndarray) else 0
         if size >= BATCH_BYTES:
             break
     return batch

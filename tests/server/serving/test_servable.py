@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from fluoroscope_server.engine import Capture, Full, SiteStatistics, Statistics
+from fluoroscope_server.engine import Capture, Full, SiteStatistics, Statistics, read
 from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, NotFoundError
 from fluoroscope_server.serving import StageClock, load
 from fluoroscope_server.settings import ModelSource
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 X = np.random.default_rng(0).normal(size=(4, 2, 2)).astype(np.float32)
 EVERYTHING = Capture(sites=("activations/*",), reductions=(Full(), Statistics()))
+TENSORS = Capture(sites=("activations/*",))
 NO_LIMIT = 1 << 40
 
 
@@ -53,18 +54,7 @@ async def ask(
 
 
 async def results(answer: Answer) -> list[Result]:
-    """Returns the results of an answer, by way of messages that are of a size for batches to have a few."""
-    kept: list[Result] = []
-
-    def encode(results: Iterator[Result]) -> Iterator[bytes]:
-        for result in results:
-            kept.append(result)
-            yield b"x" * (1 << 19)
-
-    batches = [batch async for batch in answer.messages(encode)]
-    assert sum(len(batch) for batch in batches) == len(kept)
-    assert max(len(batch) for batch in batches) <= 2
-    return kept
+    return [result async for batch in answer.results() for result in batch]
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4])
@@ -167,38 +157,45 @@ def test_inspect_refuses(servable: Servable) -> None:
         run(ask(servable, EVERYTHING, x=X[0]))
 
 
-def test_an_answer_that_nobody_reads_to_its_end(servable: Servable) -> None:
+def test_small_results_come_together_and_large_ones_alone(servable: Servable, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def sizes() -> list[int]:
+        answer = await ask(servable, TENSORS)
+        return [len(batch) async for batch in answer.results()]
+
+    assert run(sizes()) == [5]
+    monkeypatch.setattr("fluoroscope_server.serving.answer.BATCH_BYTES", 1)
+    assert run(sizes()) == [1] * 5
+
+
+def test_an_answer_that_nobody_reads_to_its_end(servable: Servable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fluoroscope_server.serving.answer.BATCH_BYTES", 1)
+    taken: list[object] = []
+
+    def counting(*arguments: Any) -> Result:
+        taken.append(arguments)
+        return read(*arguments)
+
+    monkeypatch.setattr("fluoroscope_server.serving.answer.read", counting)
+
     async def main() -> None:
-        answer = await ask(servable, EVERYTHING)
-        made: list[int] = []
-
-        def encode(results: Iterator[Result]) -> Iterator[bytes]:
-            for index, _ in enumerate(results):
-                made.append(index)
-                yield b"x" * (1 << 20)
-
-        messages = answer.messages(encode)
-        assert await anext(messages) == [b"x" * (1 << 20)]
-        await cast("AsyncGenerator[list[bytes]]", messages).aclose()
-        assert len(made) <= 2  # no more than one batch ahead
-        assert await results(await ask(servable, EVERYTHING))
+        batches = (await ask(servable, TENSORS)).results()
+        assert len(await anext(batches)) == 1
+        await cast("AsyncGenerator[list[Result]]", batches).aclose()
 
     run(main())
+    assert len(taken) <= 2  # no more than one ahead
 
 
-def test_an_error_while_results_are_made_is_the_readers(servable: Servable) -> None:
+def test_an_error_while_results_are_read_is_the_readers(servable: Servable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any) -> Result:
+        raise OSError("no room")
+
     async def main() -> None:
         answer = await ask(servable, EVERYTHING)
-
-        def encode(results: Iterator[Result]) -> Iterator[bytes]:
-            for index, _ in enumerate(results):
-                if index:
-                    raise OSError("no room")
-                yield b"x" * (1 << 20)
-
-        messages = answer.messages(encode)
-        await anext(messages)
-        with pytest.raises(OSError, match="no room"):
-            await anext(messages)
+        with monkeypatch.context() as patch:
+            patch.setattr("fluoroscope_server.serving.answer.read", failing)
+            with pytest.raises(OSError, match="no room"):
+                await results(answer)
+        assert len(await results(await ask(servable, EVERYTHING))) == 10
 
     run(main())
