@@ -18,7 +18,9 @@ HERE = Path(__file__).resolve().parent
 @contextlib.contextmanager
 def bare(kind: str) -> Iterator[str]:
     """Runs a bare server, 'asyncio' or 'threaded'; yields its address."""
-    with _process([sys.executable, str(HERE / "bare.py"), kind], subprocess.PIPE, None) as process:
+    command = [sys.executable, str(HERE / "bare.py"), kind]
+    # The rest of what fluoroscope tells its allocator, bare.py says itself: this must be said before the first thread.
+    with _process(command, subprocess.PIPE, None, MALLOC_ARENA_MAX="1") as process:
         assert process.stdout is not None
         yield f"127.0.0.1:{int(process.stdout.readline())}"
 
@@ -41,8 +43,10 @@ def fluoroscope(*models: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _process(command: list[str], stdout: int | None, stderr: int | None) -> Iterator[subprocess.Popen[str]]:
-    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+def _process(
+    command: list[str], stdout: int | None, stderr: int | None, **variables: str
+) -> Iterator[subprocess.Popen[str]]:
+    environment = {**os.environ, "PYTHONPATH": str(HERE), **variables}
     process = subprocess.Popen(command, stdout=stdout, stderr=stderr, text=True, env=environment)
     try:
         yield process
