@@ -123,7 +123,7 @@ def test_a_client_that_vanishes_leaves_nothing_behind(wide_server: ServerProcess
     before = wide_server.resident_bytes()
     cancelled = wide_server.metrics()
 
-    for _ in range(3):
+    for _ in range(6):
         with stalled(wide_server) as process:
             assert wide_server.metrics().total("grpc_server_in_flight", grpc_method="InspectActivations") == 1
             process.kill()
@@ -134,8 +134,9 @@ def test_a_client_that_vanishes_leaves_nothing_behind(wide_server: ServerProcess
         each.total("grpc_server_handled_total", grpc_method="InspectActivations", grpc_code="CANCELLED")
         for each in (cancelled, after)
     ]
-    assert ended[1] == ended[0] + 3
-    assert wide_server.resident_bytes() < before + total / 2, "an abandoned stream must not be kept"
+    assert ended[1] == ended[0] + 6
+    # Where small buffers lie between, the allocator may need room for some of the large ones anew, but not for all six.
+    assert wide_server.resident_bytes() < before + total, "six abandoned streams must not be kept"
     with fluoroscope.Client(wide_server.target) as client:
         assert client.predict("wide", {"x": batch(2)})["logits"].shape == (2, 4)
     assert finish(start("stream", wide_server))["found"] == expected
