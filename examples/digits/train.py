@@ -55,9 +55,9 @@ def batches(data: Dataset, recipe: Recipe) -> Iterator[list[Batch]]:
 def train(data: Dataset, recipe: Recipe) -> Iterator[tuple[int, Any, float]]:
     """Trains the network; yields step, variables and test accuracy for each checkpoint that is due."""
     import jax  # noqa: PLC0415 (its import takes seconds, and something is said before)
-    import optax  # noqa: PLC0415 (same)
+    import optax  # noqa: PLC0415 (its import takes seconds, and something is said before)
 
-    from fluoroscope_server.families.base_network import build  # noqa: PLC0415 (same)
+    from fluoroscope_server.families.base_network import build  # noqa: PLC0415 (its import takes seconds, and something is said before)
 
     network = build(recipe.model_config["config"])
     epochs = list(batches(data, recipe))
@@ -93,7 +93,7 @@ def train(data: Dataset, recipe: Recipe) -> Iterator[tuple[int, Any, float]]:
 
 def write_checkpoints(folder: Path, data: Dataset, recipe: Recipe) -> tuple[list[int], float]:
     """Trains, and saves weights and config at each step that is due; returns the steps and the last accuracy."""
-    import orbax.checkpoint as ocp  # noqa: PLC0415 (same)
+    import orbax.checkpoint as ocp  # noqa: PLC0415 (its import takes seconds, and something is said before)
 
     steps, accuracy = [], 0.0
     with ocp.CheckpointManager(folder.resolve(), item_names=("params", "config")) as checkpoints:

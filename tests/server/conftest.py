@@ -14,11 +14,14 @@ import pytest
 
 from fluoroscope_server.families.base_network import BaseNetwork
 from fluoroscope_server.model_config import ModelConfig
-from fluoroscope_server.serving import DeviceQueue
+from fluoroscope_server.serving import DeviceQueue, load
+from fluoroscope_server.settings import ModelSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from fluoroscope_server.serving import Servable
 
 
 @pytest.fixture(autouse=True)
@@ -104,3 +107,18 @@ def save() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="module")
+def servable(
+    tmp_path_factory: pytest.TempPathFactory,
+    save: Callable[..., Path],
+    device: DeviceQueue,
+    model_config: dict[str, Any],
+    variables: Any,
+) -> Iterator[Servable]:
+    """The small network, saved and loaded as model `digits`."""
+    path = save(tmp_path_factory.mktemp("model") / "run", variables, model_config)
+    loaded = load(ModelSource(name="digits", path=path), device, capacity=8, on_compile=lambda _: None)
+    yield loaded
+    loaded.engine.close()

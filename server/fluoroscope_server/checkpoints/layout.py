@@ -75,7 +75,7 @@ def _require_folder(path: Path) -> None:
     elif path.is_file():
         hint = "it is a file; give the folder that Orbax wrote"
     else:
-        hint = "there is no such folder, or this user may not see it"
+        hint = "there is no such folder, or this user may not see it; give the folder that Orbax wrote"
     raise CheckpointError(f"checkpoint '{path}' cannot be opened: {hint}")
 
 

@@ -70,5 +70,5 @@ def gated(config: Mapping[str, Any]) -> Callable[[Any, Mapping[str, jax.Array]],
     for _ in range(6000):
         if Path(config["gate"]).exists():
             return attention
-        time.sleep(0.01)
+        time.sleep(0.01)  # the gate is a file, opened by another process: there is no event to wait for
     raise TimeoutError("the gate never opened")

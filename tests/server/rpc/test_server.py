@@ -18,35 +18,21 @@ from fluoroscope.wire import StreamJoiner, decode_tensor, encode_tensor
 from fluoroscope_server.errors import SettingsError
 from fluoroscope_server.metrics import STAGES, Metrics
 from fluoroscope_server.rpc import RpcServer
-from fluoroscope_server.serving import Repository, load
-from fluoroscope_server.settings import ModelSource, Settings
+from fluoroscope_server.serving import Repository
+from fluoroscope_server.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from google.protobuf.message import Message
 
     from fluoroscope_server.families.base_network import BaseNetwork
-    from fluoroscope_server.serving import DeviceQueue, Servable
+    from fluoroscope_server.serving import Servable
 
 WAIT = 60
 X = np.random.default_rng(0).normal(size=(3, 2, 2)).astype(np.float32)
 SERVICE = "/fluoroscope.v1."
-
-
-@pytest.fixture(scope="module")
-def servable(
-    tmp_path_factory: pytest.TempPathFactory,
-    save: Callable[..., Path],
-    device: DeviceQueue,
-    model_config: dict[str, Any],
-    variables: Any,
-) -> Iterator[Servable]:
-    path = save(tmp_path_factory.mktemp("model") / "run", variables, model_config)
-    loaded = load(ModelSource(name="digits", path=path), device, capacity=8, on_compile=lambda _: None)
-    yield loaded
-    loaded.engine.close()
 
 
 class Client:

@@ -11,36 +11,20 @@ import pytest
 
 from fluoroscope_server.engine import Capture, Full, SiteStatistics, Statistics, read
 from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, NotFoundError
-from fluoroscope_server.serving import StageClock, load
-from fluoroscope_server.settings import ModelSource
+from fluoroscope_server.serving import StageClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import AsyncGenerator, Coroutine, Sequence
 
     from fluoroscope_server.engine import Result
     from fluoroscope_server.errors import FluoroscopeError
     from fluoroscope_server.families.base_network import BaseNetwork
-    from fluoroscope_server.serving import Answer, DeviceQueue, Servable
+    from fluoroscope_server.serving import Answer, Servable
 
 X = np.random.default_rng(0).normal(size=(4, 2, 2)).astype(np.float32)
 EVERYTHING = Capture(sites=("activations/*",), reductions=(Full(), Statistics()))
 TENSORS = Capture(sites=("activations/*",))
 NO_LIMIT = 1 << 40
-
-
-@pytest.fixture(scope="module")
-def servable(
-    tmp_path_factory: pytest.TempPathFactory,
-    save: Callable[..., Path],
-    device: DeviceQueue,
-    model_config: dict[str, Any],
-    variables: Any,
-) -> Iterator[Servable]:
-    path = save(tmp_path_factory.mktemp("model") / "run", variables, model_config)
-    loaded = load(ModelSource(name="digits", path=path), device, capacity=8, on_compile=lambda _: None)
-    yield loaded
-    loaded.engine.close()
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
