@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import socket
-import sys
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import grpc
 import numpy as np
 import pytest
 
@@ -17,6 +12,7 @@ from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2
 from fluoroscope.wire import decode_tensor, encode_tensor
 
 from . import raw
+from .aftermath import keeps_secrets, still_serves
 from .raw import GET_MODEL, INSPECT, LIST_MODELS, LIST_SITES, METHODS, PREDICT, Refusal, capture, inspect, predict
 from .saved import batch
 
@@ -26,8 +22,6 @@ if TYPE_CHECKING:
     from .server_process import ServerProcess
 
 INVALID, NOT_FOUND, EXHAUSTED = "INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED"
-SECRETS = ("Traceback", 'File "', ".py", "site-packages", sys.prefix, str(Path(__file__).parents[2]), "0x7f")
-"""What no message may say: where our code is, and what it was doing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,19 +250,6 @@ LENGTHY = [
 ]
 
 
-def still_serves(server: ServerProcess) -> None:
-    answer = raw.call(server.target, PREDICT, predict())
-    assert isinstance(answer, list), answer
-    (message,) = answer
-    logits = decode_tensor(inference_pb2.PredictResponse.FromString(message).outputs["logits"])
-    assert logits.shape == (1, 5)
-    assert np.isfinite(logits).all()
-
-
-def keeps_secrets(found: Refusal) -> None:
-    assert not [secret for secret in SECRETS if secret in found.message], found.message
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_wrong_turn(server: ServerProcess, case: Case) -> None:
     found = raw.call(server.target, case.method, case.request)
@@ -310,70 +291,6 @@ def test_numbers_that_are_none_are_numbers(server: ServerProcess, value: float) 
     still_serves(server)
 
 
-def test_a_request_over_the_message_limit(server: ServerProcess) -> None:
-    found = raw.call(server.target, PREDICT, predict(inputs=x(shape=(1 << 19,), data=bytes(1 << 21))))
-    assert isinstance(found, Refusal)
-    assert found.code == EXHAUSTED
-    assert str(1 << 20) in found.message
-    keeps_secrets(found)
-    still_serves(server)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_an_empty_message(server: ServerProcess, method: str) -> None:
-    found = raw.call(server.target, method, b"")
-    if method == LIST_MODELS:
-        assert isinstance(found, list)
-    else:
-        assert isinstance(found, Refusal)
-        assert (found.code, found.reason, found.field) == (NOT_FOUND, "MODEL_NOT_FOUND", "model")
-    still_serves(server)
-
-
-@pytest.mark.parametrize(
-    "method", ["/fluoroscope.v1.InferenceService/Predicts", "/fluoroscope.v2.InferenceService/Predict", "/", "//"]
-)
-def test_an_unknown_method(server: ServerProcess, method: str) -> None:
-    found = raw.call(server.target, method, predict())
-    assert isinstance(found, Refusal)
-    assert found.code == "UNIMPLEMENTED"
-    keeps_secrets(found)
-    still_serves(server)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_deadline_that_has_passed(server: ServerProcess, method: str) -> None:
-    found = raw.call(server.target, method, predict(), timeout=-1.0)
-    assert isinstance(found, Refusal)
-    assert found.code == "DEADLINE_EXCEEDED"
-    still_serves(server)
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        bytes(np.random.default_rng(0).integers(0, 256, 4096, np.uint8)),
-        b"",
-        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        bytes.fromhex("16030100a5010000a10303") + bytes(160),
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000") + b"\xff" * 99,
-    ],
-    ids=["noise", "nothing", "HTTP/1.1", "TLS", "HTTP/2 without gRPC"],
-)
-def test_raw_bytes_to_the_port(server: ServerProcess, sent: bytes) -> None:
-    host, _, port = server.target.rpartition(":")
-    received = b""
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
-        connection.sendall(sent)
-        connection.shutdown(socket.SHUT_WR)
-        with suppress(ConnectionError):
-            while piece := connection.recv(4096):  # until the server hangs up; the timeout bounds it
-                received += piece
-                assert len(received) < 1 << 20
-    assert b"Traceback" not in received
-    still_serves(server)
-
-
 def test_pages_join_to_the_whole(server: ServerProcess) -> None:
     def ask(**options: Any) -> inspection_pb2.ListSitesResponse:
         answer = raw.call(server.target, LIST_SITES, inspection_pb2.ListSitesRequest(model="relu", **options))
@@ -394,13 +311,10 @@ def test_pages_join_to_the_whole(server: ServerProcess) -> None:
     assert whole.next_page_token == ""
 
 
-def test_a_dead_connection_and_a_good_one(server: ServerProcess) -> None:
-    with grpc.insecure_channel(server.target) as channel:
-        call: Any = channel.unary_unary(PREDICT)
-        futures = [call.future(predict().SerializeToString(), timeout=30) for _ in range(50)]
-        for future in futures[::2]:
-            future.cancel()
-        answers = [future.result() for future in futures[1::2]]
-    assert len(set(answers)) == 1, "a call that was given up must not hurt its neighbours"
-    server.at_rest()
+def test_a_request_over_the_message_limit(server: ServerProcess) -> None:
+    found = raw.call(server.target, PREDICT, predict(inputs=x(shape=(1 << 19,), data=bytes(1 << 21))))
+    assert isinstance(found, Refusal)
+    assert found.code == EXHAUSTED
+    assert str(1 << 20) in found.message
+    keeps_secrets(found)
     still_serves(server)

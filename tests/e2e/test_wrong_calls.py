@@ -1,0 +1,87 @@
+"""Wrong calls: no message, no such method, no time left, no gRPC at all; the server goes on serving."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+import pytest
+
+from . import raw
+from .aftermath import keeps_secrets, still_serves
+from .raw import LIST_MODELS, METHODS, PREDICT, Refusal, predict
+
+if TYPE_CHECKING:
+    from .server_process import ServerProcess
+
+NOT_FOUND = "NOT_FOUND"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_empty_message(server: ServerProcess, method: str) -> None:
+    found = raw.call(server.target, method, b"")
+    if method == LIST_MODELS:
+        assert isinstance(found, list)
+    else:
+        assert isinstance(found, Refusal)
+        assert (found.code, found.reason, found.field) == (NOT_FOUND, "MODEL_NOT_FOUND", "model")
+    still_serves(server)
+
+
+@pytest.mark.parametrize(
+    "method", ["/fluoroscope.v1.InferenceService/Predicts", "/fluoroscope.v2.InferenceService/Predict", "/", "//"]
+)
+def test_an_unknown_method(server: ServerProcess, method: str) -> None:
+    found = raw.call(server.target, method, predict())
+    assert isinstance(found, Refusal)
+    assert found.code == "UNIMPLEMENTED"
+    keeps_secrets(found)
+    still_serves(server)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_deadline_that_has_passed(server: ServerProcess, method: str) -> None:
+    found = raw.call(server.target, method, predict(), timeout=-1.0)
+    assert isinstance(found, Refusal)
+    assert found.code == "DEADLINE_EXCEEDED"
+    still_serves(server)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        bytes(np.random.default_rng(0).integers(0, 256, 4096, np.uint8)),
+        b"",
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        bytes.fromhex("16030100a5010000a10303") + bytes(160),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000") + b"\xff" * 99,
+    ],
+    ids=["noise", "nothing", "HTTP/1.1", "TLS", "HTTP/2 without gRPC"],
+)
+def test_raw_bytes_to_the_port(server: ServerProcess, sent: bytes) -> None:
+    host, _, port = server.target.rpartition(":")
+    received = b""
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        with suppress(ConnectionError):
+            while piece := connection.recv(4096):  # until the server hangs up; the timeout bounds it
+                received += piece
+                assert len(received) < 1 << 20
+    assert b"Traceback" not in received
+    still_serves(server)
+
+
+def test_a_dead_connection_and_a_good_one(server: ServerProcess) -> None:
+    with grpc.insecure_channel(server.target) as channel:
+        call: Any = channel.unary_unary(PREDICT)
+        futures = [call.future(predict().SerializeToString(), timeout=30) for _ in range(50)]
+        for future in futures[::2]:
+            future.cancel()
+        answers = [future.result() for future in futures[1::2]]
+    assert len(set(answers)) == 1, "a call that was given up must not hurt its neighbours"
+    server.at_rest()
+    still_serves(server)
