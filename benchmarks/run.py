@@ -1,7 +1,8 @@
 """Measures fluoroscope beside bare grpcio servers over the same jitted network, and prints the ratios.
 
 All servers run at the same time and are measured in turn, round after round, so that a slow minute of the machine
-slows them all; each figure is the median of its rounds. Run by `make bench`.
+slows them all. There are several copies of each, since a process is faster or slower by where its memory happens to
+lie; each figure is the median of all rounds. Run by `make bench`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 PREDICT = "/fluoroscope.v1.InferenceService/Predict"
 INSPECT = "/fluoroscope.v1.InspectionService/InspectActivations"
 BATCHES = (1, 8, 64)
+STREAMS = 3  # a round of streams is short
+
+Addresses = dict[str, str]
+"""Where one copy of each server listens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,14 +75,14 @@ def predict_request(rows: int) -> bytes:
     return PredictRequest(model="digits", inputs={"image": encode_tensor(image)}).SerializeToString()
 
 
-def measure_predict(addresses: dict[str, str], *, rounds: int, seconds: float) -> list[Row]:
+def measure_predict(copies: list[Addresses], *, rounds: int, seconds: float) -> list[Row]:
     """Compares `Predict` with the faster of the two bare servers."""
     rows = []
-    methods = {name: PREDICT if name == "fluoroscope" else "/bare.Bare/Predict" for name in addresses}
+    methods = {name: PREDICT if name == "fluoroscope" else "/bare.Bare/Predict" for name in copies[0]}
     for batch in BATCHES:
         request = predict_request(batch)
         p50, p99, rate = Samples(), Samples(), Samples()
-        for _ in range(rounds):
+        for addresses in copies * rounds:
             for name, address in addresses.items():
                 times = load.latencies(address, methods[name], request, seconds=seconds)
                 p50.add(name, float(np.percentile(times, 50)))
@@ -89,19 +94,20 @@ def measure_predict(addresses: dict[str, str], *, rounds: int, seconds: float) -
     return rows
 
 
-def measure_stream(addresses: dict[str, str], *, rounds: int) -> list[Row]:
+def measure_stream(copies: list[Addresses], *, rounds: int) -> list[Row]:
     """Compares `InspectActivations` of 64 MiB with bytes that lie ready, and with a bare server that computes them."""
     x = encode_tensor(np.ones((1, 1), np.float32))
     request = InspectActivationsRequest(model="wide", inputs={"x": x}, captures=[Capture(sites=["wide/*"])])
-    bare = addresses["asyncio"]
     asked = {
-        "fluoroscope": (addresses["fluoroscope"], INSPECT, request.SerializeToString()),
-        "lying ready": (bare, "/bare.Bare/Stream", b""),
-        "computed": (bare, "/bare.Bare/Compute", b""),
+        "fluoroscope": ("fluoroscope", INSPECT, request.SerializeToString()),
+        "lying ready": ("asyncio", "/bare.Bare/Stream", b""),
+        "computed": ("asyncio", "/bare.Bare/Compute", b""),
     }
     ready, computed = Samples(), Samples()
-    for _ in range(3 * rounds):
-        rates = {name: load.stream_rate(*call) for name, call in asked.items()}
+    for addresses in copies * STREAMS * rounds:
+        rates = {
+            name: load.stream_rate(addresses[server], method, data) for name, (server, method, data) in asked.items()
+        }
         for samples, reference in ((ready, "lying ready"), (computed, "computed")):
             samples.add("fluoroscope", rates["fluoroscope"])
             samples.add(reference, rates[reference])
@@ -151,6 +157,12 @@ def measure_captures(*, rounds: int) -> list[Row]:
     ]
 
 
+def start(stack: contextlib.ExitStack, *models: str) -> Addresses:
+    """Starts a copy of each server, to be stopped by the stack."""
+    addresses = {"fluoroscope": stack.enter_context(servers.fluoroscope(*models))}
+    return addresses | {kind: stack.enter_context(servers.bare(kind)) for kind in ("asyncio", "threaded")}
+
+
 def table(rows: list[Row]) -> str:
     """Returns the rows as a Markdown table."""
     lines = ["| ratio | target | what | fluoroscope | reference |", "| ---: | --- | --- | ---: | ---: |"]
@@ -161,8 +173,9 @@ def table(rows: list[Row]) -> str:
 def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="how often to measure each server (default 5)")
+    parser.add_argument("--rounds", type=int, default=2, help="how often to measure each copy (default 2)")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long each time (default 2)")
+    parser.add_argument("--copies", type=int, default=3, help="how many processes of each server (default 3)")
     parser.add_argument("--only", choices=("predict", "stream", "captures"), help="measure this alone")
     parser.add_argument("--write", action="store_true", help=f"add the table to docs/{DOCUMENT.name}")
     arguments = parser.parse_args()
@@ -173,12 +186,11 @@ def main() -> None:
                 f"digits={networks.save_digits(Path(folder))}",
                 f"wide={networks.save_wide(Path(folder))}",
             )
-            addresses = {"fluoroscope": stack.enter_context(servers.fluoroscope(*models))}
-            addresses |= {kind: stack.enter_context(servers.bare(kind)) for kind in ("asyncio", "threaded")}
+            copies = [start(stack, *models) for _ in range(arguments.copies)]
             if arguments.only in {None, "stream"}:
-                rows = measure_stream(addresses, rounds=arguments.rounds) + rows
+                rows = measure_stream(copies, rounds=arguments.rounds) + rows
             if arguments.only in {None, "predict"}:
-                rows = measure_predict(addresses, rounds=arguments.rounds, seconds=arguments.seconds) + rows
+                rows = measure_predict(copies, rounds=arguments.rounds, seconds=arguments.seconds) + rows
     report = (
         f"{in_process.machine()}; {platform.python_implementation()} {platform.python_version()}\n\n{table(rows)}\n"
     )

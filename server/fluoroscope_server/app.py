@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from fluoroscope_server.serving import Servable
     from fluoroscope_server.settings import ModelSource, Settings
 
-DEVICE_WORKERS = 2
-"""How many threads bring work to the device: while one waits for it, the other prepares what comes next."""
+DEVICE_WORKERS = 8
+"""How many threads bring work to the device: while one waits for it, others prepare what comes next, and where the
+device is the processor, XLA's own threads find work instead of spinning."""
 
 
 class App:

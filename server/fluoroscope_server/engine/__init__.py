@@ -5,7 +5,7 @@ from fluoroscope_server.engine.engine import Engine
 from fluoroscope_server.engine.inspection import Inspection, ResultSpec, check_outputs
 from fluoroscope_server.engine.program import Program, Results
 from fluoroscope_server.engine.reductions import Full, Reduction, SiteStatistics, Statistics
-from fluoroscope_server.engine.result import Result, read, read_rows, wait
+from fluoroscope_server.engine.result import Result, read, wait
 from fluoroscope_server.engine.site import Site, SiteKind
 from fluoroscope_server.engine.site_table import SiteTable
 
@@ -27,6 +27,5 @@ __all__ = [
     "Statistics",
     "check_outputs",
     "read",
-    "read_rows",
     "wait",
 ]

@@ -84,6 +84,11 @@ class Engine:
         """What the device calls itself."""
         return str(jax.devices()[0].device_kind)
 
+    @property
+    def joined_rows(self) -> int:
+        """How many rows several requests may have together; 0 if the network mixes the rows of a batch."""
+        return 0 if self._traced.mixes_rows else self.buckets[-1]
+
     def bucket_for(self, rows: int) -> int:
         """Returns the smallest bucket that holds so many rows.
 

@@ -40,11 +40,6 @@ def read(spec: ResultSpec, arrays: Sequence[jax.Array]) -> Result:
     return trim(host[0], spec.padded_axis, spec.shape)
 
 
-def read_rows(arrays: Sequence[jax.Array], rows: int) -> np.ndarray:
-    """Returns an output of the network, without the rows that only filled the bucket."""
-    return np.asarray(arrays[0])[:rows]
-
-
 def trim(array: np.ndarray, axis: int | None, shape: tuple[int, ...]) -> np.ndarray:
     """Returns an array without the rows of `axis` behind those that `shape` has; a view."""
     if axis is None or array.shape[axis] == shape[axis]:

@@ -22,13 +22,17 @@ class InferenceService:
         """Takes the models, and where to count."""
         self._repository = repository
         self._metrics = metrics
+        self._open = 0
 
-    async def predict(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
+    async def predict(self, data: bytes, context: Context) -> bytes:
         """Answers one `Predict`."""
         clock = StageClock()
+        self._open += 1
+        context.add_done_callback(self._close)  # type: ignore[arg-type]  # the stub's is a class, not a callable
         request = parse(PredictRequest, data)
         servable = self._repository.get(request.model, decode_version(request))
-        outputs = await servable.predict(decode_inputs(request.inputs), request.outputs, clock)
+        inputs = decode_inputs(request.inputs)
+        outputs = await servable.predict(inputs, request.outputs, clock, alone=self._open == 1)
         response = PredictResponse(model=servable.name, version=servable.version)
         for name, array in outputs.items():
             fill_tensor(response.outputs[name], array)
@@ -36,3 +40,7 @@ class InferenceService:
         clock.lap("encode")
         self._metrics.observe_stages("Predict", clock.times)
         return answer
+
+    def _close(self, _: object) -> None:
+        """Counts a call whose answer has left, or whose caller is gone: who calls again after it is still alone."""
+        self._open -= 1

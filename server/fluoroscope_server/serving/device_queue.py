@@ -13,8 +13,9 @@ from fluoroscope_server.errors import UnavailableError
 
 T = TypeVar("T")
 
-QUICK_SECONDS = 0.0005
-"""Work that takes no longer runs where it is: under load, two changes of thread cost as much."""
+QUICK_SECONDS = 0.003
+"""Work that takes no longer may run where it is: it holds up the loop for less than anybody would notice, and two
+changes of thread would take a good part of that."""
 
 _Work = tuple[asyncio.Future[Any], Callable[[], Any]]
 
@@ -31,6 +32,7 @@ class DeviceQueue:
     def __init__(self, name: str, workers: int = 1) -> None:
         """Starts the threads."""
         self._waiting: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self.workers = workers
         self._unsettled = 0
         self._closed = False
         self._threads = [

@@ -10,7 +10,7 @@ from fluoroscope_server.errors import InvalidRequestError, nearest
 from fluoroscope_server.signature import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from fluoroscope_server.signature import Signature, TensorSpec
 
@@ -67,16 +67,22 @@ def _check(array: np.ndarray, spec: TensorSpec) -> None:
     )
 
 
-def pad_inputs(inputs: Mapping[str, np.ndarray], signature: Signature, bucket: int) -> list[np.ndarray]:
-    """Returns the inputs in the order of the signature, with zeros up to `bucket` rows; copies only to pad."""
-    return [_pad(inputs[spec.name], bucket) for spec in signature.inputs]
+def pad_inputs(requests: Sequence[Mapping[str, np.ndarray]], signature: Signature, bucket: int) -> list[np.ndarray]:
+    """Returns the inputs of requests behind each other, in the order of the signature, with zeros up to `bucket` rows.
+
+    Nothing is copied if there is one request and it fills the bucket.
+    """
+    return [_pad([inputs[spec.name] for inputs in requests], bucket) for spec in signature.inputs]
 
 
-def _pad(array: np.ndarray, bucket: int) -> np.ndarray:
-    rows = len(array)
-    if rows == bucket:
-        return array
-    padded = np.empty((bucket, *array.shape[1:]), array.dtype)
-    padded[:rows] = array
-    padded[rows:] = 0
+def _pad(arrays: Sequence[np.ndarray], bucket: int) -> np.ndarray:
+    first = arrays[0]
+    if len(first) == bucket:
+        return first
+    padded = np.empty((bucket, *first.shape[1:]), first.dtype)
+    end = 0
+    for array in arrays:
+        start, end = end, end + len(array)
+        padded[start:end] = array
+    padded[end:] = 0
     return padded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import tomllib
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ from fluoroscope_server.engine import Engine
 from fluoroscope_server.errors import ConfigError, ModelError
 from fluoroscope_server.families import build_network
 from fluoroscope_server.model_config import EXAMPLE, ModelConfig
-from fluoroscope_server.serving.servable import Servable
+from fluoroscope_server.serving.batcher import Batcher
+from fluoroscope_server.serving.servable import Servable, predict_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +53,12 @@ def load(source: ModelSource, device: DeviceQueue, *, capacity: int, on_compile:
         family=config.family,
         engine=engine,
         device=device,
+        batcher=Batcher(
+            functools.partial(predict_batch, engine),
+            device,
+            max_rows=engine.joined_rows,
+            expected_seconds=lambda rows: engine.seconds[engine.bucket_for(rows)],
+        ),
         load_seconds=seconds,
     )
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fluoroscope_server.engine import check_outputs, read_rows, wait
+import numpy as np
+
+from fluoroscope_server.engine import check_outputs, wait
 from fluoroscope_server.errors import LimitExceededError
 from fluoroscope_server.serving.answer import Answer
 from fluoroscope_server.serving.inputs import check_inputs, pad_inputs
@@ -15,9 +18,8 @@ from fluoroscope_server.serving.inputs import check_inputs, pad_inputs
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy as np
-
     from fluoroscope_server.engine import Capture, Engine, Inspection, Program, Results
+    from fluoroscope_server.serving.batcher import Batcher, Job, Outputs
     from fluoroscope_server.serving.device_queue import DeviceQueue
     from fluoroscope_server.serving.stages import StageClock
 
@@ -41,15 +43,25 @@ class Servable:
     """Runs the network."""
 
     device: DeviceQueue
-    """The thread that may use the device."""
+    """Where inspections run."""
+
+    batcher: Batcher
+    """Where predictions run."""
 
     load_seconds: float
     """How long it took to load, compile and warm up."""
 
     async def predict(
-        self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str], clock: StageClock
+        self,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Sequence[str],
+        clock: StageClock,
+        *,
+        alone: bool = False,
     ) -> dict[str, np.ndarray]:
         """Returns the asked-for outputs, all if none is named, with as many rows as the inputs have.
+
+        If the caller knows that nobody else is calling, it says so with `alone`: what is quick is then done at once.
 
         Raises:
             InvalidRequestError: the inputs or outputs do not fit the signature.
@@ -57,18 +69,11 @@ class Servable:
         """
         signature = self.engine.signature
         rows = check_inputs(inputs, signature)
+        self.engine.bucket_for(rows)
         wanted = check_outputs(outputs, signature) or signature.output_names
-        program, inspection = self.engine.prediction(self.engine.bucket_for(rows))
-
-        def work() -> dict[str, np.ndarray]:
-            results = self._compute(program, inspection, inputs, clock)
-            named = zip(signature.output_names, results, strict=True)
-            answer = {name: read_rows(arrays, rows) for name, arrays in named if name in wanted}
-            clock.lap("device_to_host")
-            return answer
-
         clock.lap("decode")
-        return await self.device.submit(work, expected_seconds=self.engine.seconds[program.plan.bucket])
+        answer = await self.batcher.submit(inputs, rows, clock, alone=alone)
+        return {name: answer[name] for name in signature.output_names if name in wanted}
 
     async def inspect(
         self,
@@ -105,17 +110,41 @@ class Servable:
             inspection=inspection,
             program=program,
             held=held,
-            compute=lambda: self.device.submit(lambda: self._compute(program, inspection, inputs, clock)),
+            compute=lambda: self.device.submit(lambda: self._inspect(program, inspection, inputs, clock)),
             reading=_reading,
         )
 
-    def _compute(
+    def _inspect(
         self, program: Program, inspection: Inspection, inputs: Mapping[str, np.ndarray], clock: StageClock
     ) -> Results:
         clock.lap("queue")
-        padded = pad_inputs(inputs, self.engine.signature, program.plan.bucket)
+        padded = pad_inputs([inputs], self.engine.signature, program.plan.bucket)
         clock.lap("pad")
         results = self.engine.run(program, padded, inspection)
         wait(results)
         clock.lap("compute")
         return results
+
+
+def predict_batch(engine: Engine, jobs: Sequence[Job]) -> list[Outputs]:
+    """Computes the outputs of jobs that go together, each with its own rows."""
+    program, inspection = engine.prediction(engine.bucket_for(sum(job.rows for job in jobs)))
+    _lap(jobs, "queue")
+    padded = pad_inputs([job.inputs for job in jobs], engine.signature, program.plan.bucket)
+    _lap(jobs, "pad")
+    results = engine.run(program, padded, inspection)
+    wait(results)
+    _lap(jobs, "compute")
+    whole = [np.asarray(arrays[0]) for arrays in results]
+    ends = itertools.accumulate(job.rows for job in jobs)
+    answers = [
+        {name: array[end - job.rows : end] for name, array in zip(engine.signature.output_names, whole, strict=True)}
+        for job, end in zip(jobs, ends, strict=True)
+    ]
+    _lap(jobs, "device_to_host")
+    return answers
+
+
+def _lap(jobs: Sequence[Job], stage: str) -> None:
+    for job in jobs:
+        job.clock.lap(stage)

@@ -49,17 +49,31 @@ def questions() -> list[Question]:
 
 
 async def ask(client: fluoroscope.AsyncClient, question: Question) -> Any:
-    """Returns the answer as something that is equal only to the very same answer."""
+    """Returns the answer; of an inspection, as something that is equal only to the very same answer."""
     model, inputs, inspection = question
     if inspection is None:
-        answer = await client.predict(model, inputs)
-        return [(name, array.dtype.name, array.shape, array.tobytes()) for name, array in answer.items()]
+        return await client.predict(model, inputs)
     found = await client.inspect(model, inputs, **inspection)
     sites = [
         (each.site, each.shape, None if each.array is None else each.array.tobytes(), repr(each.statistics))
         for each in found.values()
     ]
     return sites, [(name, array.tobytes()) for name, array in found.outputs.items()]
+
+
+def right(answer: Any, expected: Any) -> bool:
+    """Whether an answer is the one that came when nobody else was there.
+
+    Predictions that are joined run at another batch size, where the compiler may sum in another order.
+    """
+    if not isinstance(expected, dict):
+        return bool(answer == expected)
+    return answer.keys() == expected.keys() and all(
+        array.dtype == expected[name].dtype
+        and array.shape == expected[name].shape
+        and np.allclose(array, expected[name], rtol=1e-5, atol=1e-6)
+        for name, array in answer.items()
+    )
 
 
 async def run(
@@ -70,7 +84,7 @@ async def run(
     count = wrong = 0
     while time.monotonic() < until:
         index = choose.randrange(len(asked))
-        wrong += await ask(client, asked[index]) != answers[index]
+        wrong += not right(await ask(client, asked[index]), answers[index])
         count += 1
     return count, wrong
 

@@ -99,7 +99,7 @@ def test_refusals(changes: dict[str, Any], field: str, reason: str, message: str
 @given(st.integers(1, 6), st.integers(0, 6))
 def test_padding_is_zeros_behind_the_rows(rows: int, extra: int) -> None:
     given_inputs = inputs(rows)
-    image, flag = pad_inputs(dict(reversed(given_inputs.items())), SIGNATURE, rows + extra)
+    image, flag = pad_inputs([dict(reversed(given_inputs.items()))], SIGNATURE, rows + extra)
     assert (image.shape, image.dtype.name) == ((rows + extra, 4, 2), "float32")
     assert (flag.shape, flag.dtype.name) == ((rows + extra,), "bool")
     np.testing.assert_array_equal(image[:rows], given_inputs["image"])
@@ -109,11 +109,23 @@ def test_padding_is_zeros_behind_the_rows(rows: int, extra: int) -> None:
 
 def test_a_full_bucket_is_not_copied() -> None:
     given_inputs = inputs(3)
-    padded = pad_inputs(given_inputs, SIGNATURE, 3)
+    padded = pad_inputs([given_inputs], SIGNATURE, 3)
     assert padded[0] is given_inputs["image"]
+
+
+def test_requests_are_joined_in_their_order() -> None:
+    generator = np.random.default_rng(0)
+    requests = [
+        inputs(image=generator.normal(size=(rows, 4, 2)).astype(np.float32), flag=generator.random(rows) < 0.5)
+        for rows in (1, 3, 2)
+    ]
+    image, flag = pad_inputs(requests, SIGNATURE, 8)
+    for padded, name in ((image, "image"), (flag, "flag")):
+        np.testing.assert_array_equal(padded[:6], np.concatenate([each[name] for each in requests]))
+        assert not padded[6:].any()
 
 
 def test_types_that_numpy_does_not_know_are_padded_too() -> None:
     signature = Signature(inputs=(spec("x", (2,), ml_dtypes.int4),), outputs=())
-    (padded,) = pad_inputs({"x": np.ones((1, 2), ml_dtypes.int4)}, signature, 2)
+    (padded,) = pad_inputs([{"x": np.ones((1, 2), ml_dtypes.int4)}], signature, 2)
     np.testing.assert_array_equal(padded.astype(np.int32), [[1, 1], [0, 0]])
