@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-DEFAULT_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
-"""The batch sizes to compile for when the config names none."""
+DEFAULT_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""The batch sizes to compile for when the config names none. The last ones are for requests that are joined."""
 
 EXAMPLE = '{"family": "base_network", "config": {...}, "inputs": {"image": {"dtype": "float32", "shape": [28, 28]}}}'
 

@@ -197,7 +197,7 @@ async def served(folder: Path, x: np.ndarray) -> tuple[set[str], np.ndarray]:
 def test_table_of_the_config_has_every_key() -> None:
     keys = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
     assert keys == [field.name for field in fields(ModelConfig)]
-    assert tuple(2**power for power in range(7)) == DEFAULT_BUCKETS
+    assert tuple(2**power for power in range(9)) == DEFAULT_BUCKETS
 
 
 def test_table_of_the_rpcs_has_every_rpc() -> None:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 WARM_UP_SECONDS = 0.02
 """How long each bucket is run again and again before it serves."""
 
+SLOW_SECONDS = 1.0
+"""A run that takes longer has nothing to gain from warming up, nor have those of larger buckets."""
+
 
 class Engine:
     """Answers questions about one network. Its methods that touch the device are meant for one thread."""
@@ -114,13 +117,18 @@ class Engine:
         return self.buckets[index]
 
     def warm_up(self) -> None:
-        """Runs each bucket a few times: the first run pays for what later ones do not. Sets `seconds`, by bucket."""
+        """Runs each bucket a few times: the first run pays for what later ones do not. Sets `seconds`, by bucket.
+
+        Where a run takes so long that its beginning does not matter, larger buckets are left as they are.
+        """
         for bucket, (program, inspection) in self._predictions.items():
             inputs = [np.zeros(spec.with_rows(bucket), spec.dtype) for spec in self.signature.inputs]
             end = time.perf_counter() + WARM_UP_SECONDS
             while (start := time.perf_counter()) < end:
                 wait(self.run(program, inputs, inspection))
                 self.seconds[bucket] = min(self.seconds[bucket], time.perf_counter() - start)
+            if self.seconds[bucket] > SLOW_SECONDS:
+                return
 
     def prediction(self, bucket: int) -> tuple[Program, Inspection]:
         """Returns the program that computes all outputs, and the inspection to run it with."""

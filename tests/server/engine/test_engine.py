@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from jax.ad_checkpoint import checkpoint_name
 
 from fluoroscope_server.engine import Capture, Full, SiteKind, Statistics
+from fluoroscope_server.engine import engine as engine_module
 from fluoroscope_server.errors import LimitExceededError
 from fluoroscope_server.families.base_network import ACTIVATIONS, BaseNetwork
 
@@ -210,6 +212,18 @@ def test_predict_is_compiled_for_each_bucket_and_nothing_else(linen_lab: Callabl
     assert all(seconds > 0 for seconds in lab.compiled)
     lab.predict(np.zeros((3, 4), np.float32))
     assert len(lab.compiled) == 3
+
+
+def test_buckets_behind_a_slow_one_are_not_warmed_up(
+    linen_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = linen_lab(seed_network("tanh", 5), buckets=(1, 2, 4)).engine
+    monkeypatch.setattr(engine_module, "SLOW_SECONDS", 0.0)
+    engine.warm_up()
+    assert [math.isfinite(seconds) for seconds in engine.seconds.values()] == [True, False, False]
+    monkeypatch.undo()
+    engine.warm_up()
+    assert all(math.isfinite(seconds) for seconds in engine.seconds.values())
 
 
 def test_sizes(relu: Lab) -> None:
