@@ -17,6 +17,7 @@ from fluoroscope_server.rpc.inspection import InspectionService
 from fluoroscope_server.rpc.model import ModelService
 from fluoroscope_server.rpc.observer import Observer
 from fluoroscope_server.rpc.reflection import ReflectionService
+from fluoroscope_server.rpc.vanished import log_no_vanished_clients
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +35,7 @@ class RpcServer:
 
     def __init__(self, repository: Repository, metrics: Metrics, settings: Settings) -> None:
         """Registers all services; nothing listens yet."""
+        log_no_vanished_clients()
         observer = Observer(metrics)
         self._server = grpc.aio.server(
             options=(
