@@ -452,6 +452,7 @@ class ResultHeader(google.protobuf.message.Message):
     DATA_TYPE_FIELD_NUMBER: builtins.int
     SHAPE_FIELD_NUMBER: builtins.int
     BYTE_SIZE_FIELD_NUMBER: builtins.int
+    PART_FIELD_NUMBER: builtins.int
     site: builtins.str
     """The path of a site."""
     output: builtins.str
@@ -462,6 +463,10 @@ class ResultHeader(google.protobuf.message.Message):
     """The type of each element of the result. Unset for a summary."""
     byte_size: builtins.int
     """How many bytes the chunks of this result have together. Zero for a summary."""
+    part: builtins.str
+    """Which part this is of a reduction that gives several tensors: "values", "indices". The parts come one
+    after the other. Unset if there is one only.
+    """
     @property
     def reduction(self) -> Global___Reduction:
         """What was done to the value."""
@@ -480,9 +485,10 @@ class ResultHeader(google.protobuf.message.Message):
         data_type: fluoroscope.v1.tensor_pb2.DataType.ValueType = ...,
         shape: collections.abc.Iterable[builtins.int] | None = ...,
         byte_size: builtins.int = ...,
+        part: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["output", b"output", "reduction", b"reduction", "site", b"site", "source", b"source"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["byte_size", b"byte_size", "data_type", b"data_type", "kind", b"kind", "output", b"output", "reduction", b"reduction", "shape", b"shape", "site", b"site", "source", b"source"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["byte_size", b"byte_size", "data_type", b"data_type", "kind", b"kind", "output", b"output", "part", b"part", "reduction", b"reduction", "shape", b"shape", "site", b"site", "source", b"source"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["source", b"source"]) -> typing.Literal["site", "output"] | None: ...
 
 Global___ResultHeader: typing_extensions.TypeAlias = ResultHeader

@@ -4,8 +4,8 @@ from fluoroscope_server.engine.capture import Capture, Slice
 from fluoroscope_server.engine.engine import Engine
 from fluoroscope_server.engine.inspection import Inspection, ResultSpec, check_outputs
 from fluoroscope_server.engine.program import Program, Results
-from fluoroscope_server.engine.reductions import Full, Reduction, SiteStatistics, Statistics
-from fluoroscope_server.engine.result import Result, read, wait
+from fluoroscope_server.engine.reductions import Full, Part, Reduction, SiteStatistics, Statistics, ValueSpec
+from fluoroscope_server.engine.result import Result, paired, read, wait
 from fluoroscope_server.engine.site import Site, SiteKind
 from fluoroscope_server.engine.site_table import SiteTable
 
@@ -14,6 +14,7 @@ __all__ = [
     "Engine",
     "Full",
     "Inspection",
+    "Part",
     "Program",
     "Reduction",
     "Result",
@@ -25,7 +26,9 @@ __all__ = [
     "SiteTable",
     "Slice",
     "Statistics",
+    "ValueSpec",
     "check_outputs",
+    "paired",
     "read",
     "wait",
 ]

@@ -163,4 +163,4 @@ class Engine:
     def _compile_prediction(self, bucket: int) -> tuple[Program, Inspection]:
         plan = Plan(bucket=bucket, outputs=self.signature.output_names)
         program = self._programs.pin(plan)
-        return program, Inspection(plan=plan, starts=(), rows=bucket, outputs=(), results=())
+        return program, Inspection(plan=plan, starts=(), numbers=(), rows=bucket, outputs=(), results=())

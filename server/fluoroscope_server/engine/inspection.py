@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fluoroscope_server.engine.glob import check_globs
 from fluoroscope_server.engine.plan import CapturedValue, Cut, Plan
-from fluoroscope_server.engine.reductions import Full
+from fluoroscope_server.engine.reductions import Full, Part, ValueSpec
 from fluoroscope_server.errors import InvalidRequestError, LimitExceededError
 from fluoroscope_server.signature import BATCH
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from fluoroscope_server.engine.site import Site
     from fluoroscope_server.engine.site_table import SiteTable
     from fluoroscope_server.signature import Signature
+
+_Arguments = tuple[tuple[int, ...], tuple[float, ...]]
+"""Where the cuts of a captured value start, and the numbers of its reduction."""
 
 MOST_CAPTURES = 1_000
 """How many captures one request may have."""
@@ -40,11 +44,14 @@ class ResultSpec:
     reduction: Reduction
     """What is computed of the value."""
 
+    part: str | None
+    """Which part of that this is, empty if there is one only; None for a summary."""
+
     dtype: np.dtype
-    """The type of each element of the value."""
+    """The type of each element of the tensor; for a summary: of the value that it describes."""
 
     shape: tuple[int, ...]
-    """The shape of the value after slicing, without rows that only fill a bucket."""
+    """The shape of the tensor, or of the value that a summary describes, without rows that only fill a bucket."""
 
     padded_axis: int | None
     """The axis of the program's result from which such rows must be cut; None if there is none."""
@@ -52,7 +59,7 @@ class ResultSpec:
     @property
     def byte_size(self) -> int:
         """Returns how many bytes the result has when sent in chunks; 0 for a summary."""
-        return math.prod(self.shape) * self.dtype.itemsize if self.reduction.gives_tensor else 0
+        return 0 if self.part is None else math.prod(self.shape) * self.dtype.itemsize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +72,9 @@ class Inspection:
     starts: tuple[tuple[int, ...], ...]
     """For each captured value of the plan, where each of its cuts starts."""
 
+    numbers: tuple[tuple[float, ...], ...]
+    """For each captured value of the plan, the numbers of its reduction."""
+
     rows: int
     """How many examples the inputs hold."""
 
@@ -73,7 +83,7 @@ class Inspection:
     program that serves `Predict` computes them, so that they have its bits whatever is captured."""
 
     results: tuple[ResultSpec, ...]
-    """The results: the captured values, as in the plan, then the outputs."""
+    """The results: the parts of the captured values, in the order of the plan, then the outputs."""
 
     @property
     def byte_size(self) -> int:
@@ -110,26 +120,26 @@ def resolve(
             reason="TOO_MANY_CAPTURES",
         )
     check_globs((glob for capture in captures for glob in capture.sites), field="captures")
-    found: dict[tuple[CapturedValue, tuple[int, ...]], ResultSpec] = {}
+    found: dict[tuple[CapturedValue, _Arguments], tuple[ResultSpec, ...]] = {}
     for index, capture in enumerate(captures):
         field = f"captures[{index}]"
         for site in sites.select(capture.sites, capture.kinds, field=field):
             cuts, starts, shape = _cut(site, capture.slices, rows, field)
-            padded = None if site.batch_axis in {cut.axis for cut in cuts} else site.batch_axis
+            value = ValueSpec(site=site.path, dtype=site.dtype, shape=shape)
             for reduction in capture.reductions:
-                reduction.check(site.dtype, site.path, field=f"{field}.reductions")
-                value = CapturedValue(site=site.path, cuts=cuts, reduction=reduction)
-                found[value, starts] = ResultSpec(
-                    name=site.path, site=site, reduction=reduction, dtype=site.dtype, shape=shape, padded_axis=padded
-                )
-    ordered = sorted(found.items(), key=lambda entry: _place(entry[1], entry[0]))
+                reduction.check(value, field=f"{field}.reductions")
+                captured = CapturedValue(site=site.path, cuts=cuts, reduction=reduction)
+                found[captured, (starts, reduction.numbers)] = _results(site, value, reduction, rows)
+    ordered = sorted(found.items(), key=lambda entry: _place(entry[1][0], *entry[0]))
     wanted = check_outputs(outputs, signature)
+    results = itertools.chain.from_iterable(specs for _, specs in ordered)
     return Inspection(
-        plan=Plan(bucket=bucket, captured=tuple(key[0] for key, _ in ordered)),
+        plan=Plan(bucket=bucket, captured=tuple(captured for (captured, _), _ in ordered)),
         outputs=wanted,
-        starts=tuple(key[1] for key, _ in ordered),
+        starts=tuple(starts for (_, (starts, _)), _ in ordered),
+        numbers=tuple(numbers for (_, (_, numbers)), _ in ordered),
         rows=rows,
-        results=(*(spec for _, spec in ordered), *_output_results(wanted, signature, rows)),
+        results=(*results, *_output_results(wanted, signature, rows)),
     )
 
 
@@ -145,23 +155,39 @@ def check_outputs(names: Sequence[str], signature: Signature) -> tuple[str, ...]
     return tuple(name for name in signature.output_names if name in names)
 
 
-def _place(spec: ResultSpec, key: tuple[CapturedValue, tuple[int, ...]]) -> tuple[int, str, str]:
-    value, starts = key
-    return (spec.site.order if spec.site else 0, repr(value.reduction), repr((value.cuts, starts)))
+def _results(site: Site, value: ValueSpec, reduction: Reduction, rows: int) -> tuple[ResultSpec, ...]:
+    parts = reduction.parts(value)
+    return tuple(
+        ResultSpec(
+            name=site.path,
+            site=site,
+            reduction=reduction,
+            part=part.name if parts else None,
+            dtype=part.dtype,
+            shape=tuple(rows if size == BATCH else size for size in part.shape),
+            padded_axis=part.shape.index(BATCH) if BATCH in part.shape else None,
+        )
+        for part in parts or (Part(dtype=value.dtype, shape=value.shape),)
+    )
+
+
+def _place(spec: ResultSpec, captured: CapturedValue, arguments: _Arguments) -> tuple[int, str, str]:
+    return (spec.site.order if spec.site else 0, repr(captured.reduction), repr((captured.cuts, arguments)))
 
 
 def _cut(
     site: Site, slices: Sequence[Slice], rows: int, field: str
 ) -> tuple[tuple[Cut, ...], tuple[int, ...], tuple[int, ...]]:
-    """Returns the cuts by axis, where each starts, and the shape that is left."""
-    shape = [rows if size == BATCH else size for size in site.shape]
+    """Returns the cuts by axis, where each starts, and the shape that is left, its batch axis marked if still whole."""
+    shape = list(site.shape)
     cuts: dict[int, tuple[Cut, int]] = {}
     for index, each in enumerate(slices):
         place = f"{field}.slices[{index}]"
         axis = _axis(each.axis, site, place)
         if axis in cuts:
             raise InvalidRequestError(f"axis {axis} of site {site.path!r} is sliced twice", field=place)
-        taken = each.range_of(shape[axis], axis=axis, site=site.path, field=place)
+        size = rows if shape[axis] == BATCH else shape[axis]
+        taken = each.range_of(size, axis=axis, site=site.path, field=place)
         shape[axis] = len(taken)
         step = taken.step if len(taken) > 1 else 1  # one index is the same program, whatever the step
         cuts[axis] = (Cut(axis=axis, extent=taken[-1] - taken[0] + 1, step=step), taken.start)
@@ -181,7 +207,13 @@ def _axis(axis: int, site: Site, field: str) -> int:
 def _output_results(names: Sequence[str], signature: Signature, rows: int) -> list[ResultSpec]:
     return [
         ResultSpec(
-            name=spec.name, site=None, reduction=Full(), dtype=spec.dtype, shape=spec.with_rows(rows), padded_axis=0
+            name=spec.name,
+            site=None,
+            reduction=Full(),
+            part="",
+            dtype=spec.dtype,
+            shape=spec.with_rows(rows),
+            padded_axis=0,
         )
         for spec in signature.outputs
         if spec.name in names

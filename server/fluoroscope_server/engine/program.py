@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 Results = tuple[tuple[jax.Array, ...], ...]
 """For each captured value, then for each output, the arrays of its result, on the device."""
 
+Arguments = tuple[jax.Array, jax.Array]
+"""For one captured value, where its cuts start, and the numbers of its reduction."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
@@ -36,7 +39,7 @@ class Program:
     """How long the compiler took."""
 
     executable: Callable[..., Results]
-    """`(leaves, inputs, rows, starts) -> results`. Takes the shapes and dtypes it was compiled for, and no others."""
+    """`(leaves, inputs, rows, arguments) -> results`. Takes the shapes and dtypes it was compiled for, no others."""
 
     def run(self, leaves: Sequence[jax.Array], inputs: Sequence[Any], inspection: Inspection) -> Results:
         """Starts the program on the device; the results may not be there yet when this returns.
@@ -44,7 +47,7 @@ class Program:
         Args:
             leaves: the leaves of the network's variables.
             inputs: the inputs, padded to the bucket, in the order of the signature.
-            inspection: the rows and starts to run with; its plan must be this program's.
+            inspection: the rows, starts and numbers to run with; its plan must be this program's.
         """
         return self.executable(tuple(leaves), tuple(inputs), *_arguments(inspection))
 
@@ -59,14 +62,24 @@ def compile_program(
     start = time.perf_counter()
     function = _function(plan, traced, signature)
     inputs = abstract_inputs(signature.inputs, plan.bucket)
-    starts = tuple(jax.ShapeDtypeStruct((len(value.cuts),), np.int32) for value in plan.captured)
-    lowered = jax.jit(function).lower(tuple(leaves), inputs, jax.ShapeDtypeStruct((), np.int32), starts)
+    arguments = tuple(
+        (
+            jax.ShapeDtypeStruct((len(value.cuts),), np.int32),
+            jax.ShapeDtypeStruct((len(value.reduction.numbers),), np.float32),
+        )
+        for value in plan.captured
+    )
+    lowered = jax.jit(function).lower(tuple(leaves), inputs, jax.ShapeDtypeStruct((), np.int32), arguments)
     executable = lowered.compile()
     return Program(plan=plan, compile_seconds=time.perf_counter() - start, executable=executable)
 
 
-def _arguments(inspection: Inspection) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    return np.asarray(inspection.rows, np.int32), tuple(np.asarray(each, np.int32) for each in inspection.starts)
+def _arguments(inspection: Inspection) -> tuple[np.ndarray, tuple[tuple[np.ndarray, np.ndarray], ...]]:
+    pairs = zip(inspection.starts, inspection.numbers, strict=True)
+    return (
+        np.asarray(inspection.rows, np.int32),
+        tuple((np.asarray(starts, np.int32), np.asarray(numbers, np.float32)) for starts, numbers in pairs),
+    )
 
 
 def _function(plan: Plan, traced: TracedNetwork, signature: Signature) -> Callable[..., Results]:
@@ -77,12 +90,15 @@ def _function(plan: Plan, traced: TracedNetwork, signature: Signature) -> Callab
     batch_axes = [traced.sites[value.site].batch_axis for value in plan.captured]
 
     def function(
-        leaves: tuple[jax.Array, ...], inputs: tuple[jax.Array, ...], rows: jax.Array, starts: tuple[jax.Array, ...]
+        leaves: tuple[jax.Array, ...],
+        inputs: tuple[jax.Array, ...],
+        rows: jax.Array,
+        arguments: tuple[Arguments, ...],
     ) -> Results:
         values = compute(*leaves, *inputs)
         captured = [
-            _reduce(value, spec, axis, rows, start)
-            for value, spec, axis, start in zip(values, plan.captured, batch_axes, starts, strict=False)
+            _reduce(value, spec, axis, rows, each)
+            for value, spec, axis, each in zip(values, plan.captured, batch_axes, arguments, strict=False)
         ]
         return (*captured, *((output,) for output in values[len(captured) :]))
 
@@ -90,12 +106,13 @@ def _function(plan: Plan, traced: TracedNetwork, signature: Signature) -> Callab
 
 
 def _reduce(
-    value: jax.Array, spec: CapturedValue, batch_axis: int | None, rows: jax.Array, starts: jax.Array
+    value: jax.Array, spec: CapturedValue, batch_axis: int | None, rows: jax.Array, arguments: Arguments
 ) -> tuple[jax.Array, ...]:
+    starts, numbers = arguments
     for cut, start in zip(spec.cuts, starts, strict=True):
         value = jax.lax.dynamic_slice_in_dim(value, start, cut.extent, axis=cut.axis)
         value = jax.lax.slice_in_dim(value, 0, cut.extent, stride=cut.step, axis=cut.axis)
-    return spec.reduction.compute(value, _valid(value, spec, batch_axis, rows))
+    return spec.reduction.compute(value, _valid(value, spec, batch_axis, rows), numbers)
 
 
 def _valid(value: jax.Array, spec: CapturedValue, batch_axis: int | None, rows: jax.Array) -> jax.Array | None:

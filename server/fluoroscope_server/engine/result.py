@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import jax
 import numpy as np
 
-from fluoroscope_server.engine.reductions import Statistics
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from fluoroscope_server.engine.inspection import ResultSpec
     from fluoroscope_server.engine.program import Results
@@ -32,11 +30,26 @@ def wait(results: Results) -> None:
     jax.block_until_ready(results)
 
 
+def paired(
+    specs: Iterable[ResultSpec], results: Iterable[Sequence[jax.Array]]
+) -> Iterator[tuple[ResultSpec, Sequence[jax.Array]]]:
+    """Yields each result with its arrays: a summary with all that its reduction left, each part with its own."""
+    remaining = iter(specs)
+    for arrays in results:
+        spec = next(remaining)
+        if spec.part is None:
+            yield spec, arrays
+            continue
+        for index, array in enumerate(arrays):
+            yield spec if index == 0 else next(remaining), (array,)
+
+
 def read(spec: ResultSpec, arrays: Sequence[jax.Array]) -> Result:
     """Waits for one result and returns it, without the rows that only filled the bucket."""
     host = [np.asarray(array) for array in arrays]
-    if isinstance(spec.reduction, Statistics):
-        return Statistics.read(host, math.prod(spec.shape))
+    if spec.part is None:
+        summary: SiteStatistics = spec.reduction.read(host, math.prod(spec.shape))
+        return summary
     return trim(host[0], spec.padded_axis, spec.shape)
 
 

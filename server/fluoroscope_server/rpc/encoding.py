@@ -89,7 +89,8 @@ def encode_statistics(statistics: SiteStatistics) -> inspection.Statistics:
 def _result(spec: ResultSpec) -> inspection.ResultHeader:
     header = inspection.ResultHeader(shape=spec.shape, byte_size=spec.byte_size)
     getattr(header.reduction, REDUCTION_NAMES[spec.reduction]).SetInParent()
-    if spec.reduction.gives_tensor:
+    if spec.part is not None:
+        header.part = spec.part
         header.data_type = dtype_to_wire(spec.dtype)
     if spec.site is None:
         header.output = spec.name

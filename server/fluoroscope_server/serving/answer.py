@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fluoroscope_server.engine import read
+from fluoroscope_server.engine import paired, read
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -55,10 +55,15 @@ class Answer:
             yield batch
 
 
+def _popped(results: list[Sequence[jax.Array]]) -> Iterator[Sequence[jax.Array]]:
+    while results:
+        yield results.pop()
+
+
 def _read(specs: Sequence[ResultSpec], results: list[Sequence[jax.Array]]) -> Iterator[Result]:
     results.reverse()  # so that each can be let go from the end when it is read
-    for spec in specs:
-        yield read(spec, results.pop())
+    for spec, arrays in paired(specs, _popped(results)):
+        yield read(spec, arrays)
 
 
 def _take(results: Iterator[Result]) -> list[Result]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fluoroscope_server.engine import Capture, Engine, Full, read
+from fluoroscope_server.engine import Capture, Engine, Full, paired, read
 from fluoroscope_server.families.function import PureFunction, function_network
 from fluoroscope_server.families.linen import Linen, linen_network
 
@@ -58,7 +58,7 @@ class Lab:
         """Answers a question. Rows that only fill the bucket are `padding`."""
         padded = [_padded(each, inspection.plan.bucket, padding) for each in inputs]
         arrays = self.engine.run(self.program(inspection), padded, inspection)
-        return [read(spec, each) for spec, each in zip(inspection.results, arrays, strict=True)]
+        return [read(spec, each) for spec, each in paired(inspection.results, arrays)]
 
     def capture(self, *sites: str, x: np.ndarray, padding: float = 0, **question: Any) -> dict[str, Any]:
         """Answers a question of one capture with one reduction, by the names of its results."""

@@ -5,7 +5,7 @@ inspection.proto, and a row in each table of `rpc.reduction` and the client's `c
 """
 
 from fluoroscope_server.engine.reductions.full import Full
-from fluoroscope_server.engine.reductions.reduction import Reduction
+from fluoroscope_server.engine.reductions.reduction import Part, Reduction, ValueSpec
 from fluoroscope_server.engine.reductions.statistics import SiteStatistics, Statistics
 
-__all__ = ["Full", "Reduction", "SiteStatistics", "Statistics"]
+__all__ = ["Full", "Part", "Reduction", "SiteStatistics", "Statistics", "ValueSpec"]

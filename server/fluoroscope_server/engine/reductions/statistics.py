@@ -14,6 +14,8 @@ from fluoroscope_server.errors import InvalidRequestError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fluoroscope_server.engine.reductions.reduction import Part, ValueSpec
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteStatistics:
@@ -54,16 +56,20 @@ class SiteStatistics:
 class Statistics:
     """Computes `SiteStatistics` on the device, in float32."""
 
-    gives_tensor = False
+    numbers = ()
 
-    def check(self, dtype: np.dtype, site: str, *, field: str) -> None:
+    def check(self, value: ValueSpec, *, field: str) -> None:
         """Refuses complex values: they have no order."""
-        if np.issubdtype(dtype, np.complexfloating):
+        if np.issubdtype(value.dtype, np.complexfloating):
             raise InvalidRequestError(
-                f"site {site!r} is {dtype}, and statistics are of real values; capture it full", field=field
+                f"site {value.site!r} is {value.dtype}, and statistics are of real values; capture it full", field=field
             )
 
-    def compute(self, value: jax.Array, valid: jax.Array | None) -> tuple[jax.Array, ...]:
+    def parts(self, value: ValueSpec) -> tuple[Part, ...]:  # noqa: ARG002 (whatever the value)
+        """Returns none: statistics are a summary."""
+        return ()
+
+    def compute(self, value: jax.Array, valid: jax.Array | None, numbers: jax.Array) -> tuple[jax.Array, ...]:  # noqa: ARG002 (there are none)
         """Returns a float32 array `(7,)` and an int32 array `(3,)`, as `read` takes them.
 
         Sums are of values divided by a power of two near the greatest, which is exact: attention scores that
@@ -85,12 +91,11 @@ class Statistics:
         least = jnp.min(jnp.where(finite, x, jnp.inf), initial=jnp.inf)
         greatest = jnp.max(jnp.where(finite, x, -jnp.inf), initial=-jnp.inf)
         none = number == 0
-        numbers = [jnp.where(none, jnp.nan, each) for each in (mean, std, least, greatest, abs_max)]
+        moments = [jnp.where(none, jnp.nan, each) for each in (mean, std, least, greatest, abs_max)]
         counts = [jnp.sum(each & present, dtype=jnp.int32) for each in (x == 0, jnp.isnan(x), jnp.isinf(x))]
-        return jnp.stack([*numbers, l2_norm, scale]), jnp.stack(counts)
+        return jnp.stack([*moments, l2_norm, scale]), jnp.stack(counts)
 
-    @staticmethod
-    def read(arrays: Sequence[np.ndarray], count: int) -> SiteStatistics:
+    def read(self, arrays: Sequence[np.ndarray], count: int) -> SiteStatistics:
         """Returns what `compute` left on the device as statistics of a value of `count` elements."""
         mean, std, least, greatest, abs_max, l2_norm, scale = arrays[0].tolist()
         zeros, nans, infs = arrays[1].tolist()

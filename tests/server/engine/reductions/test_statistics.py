@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,18 +14,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fluoroscope_server.engine import SiteStatistics, Statistics
+from fluoroscope_server.engine import SiteStatistics, Statistics, ValueSpec
 from fluoroscope_server.errors import InvalidRequestError
+from fluoroscope_server.signature import BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+NONE = jnp.zeros(0, jnp.float32)
+
 compute = jax.jit(Statistics().compute)
+
+
+def spec(site: str, dtype: Any) -> ValueSpec:
+    return ValueSpec(site=site, dtype=np.dtype(dtype), shape=(BATCH, 3))
 
 
 def on_device(array: np.ndarray, valid: np.ndarray | None = None) -> SiteStatistics:
     count = array.size if valid is None else int(np.broadcast_to(valid, array.shape).sum())
-    return Statistics.read([np.asarray(each) for each in compute(jnp.asarray(array), valid)], count)
+    arrays = compute(jnp.asarray(array), valid, NONE)
+    return Statistics().read([np.asarray(each) for each in arrays], count)
 
 
 def in_float64(array: np.ndarray) -> SiteStatistics:
@@ -183,13 +191,13 @@ def test_rows_that_are_not_valid_never_count(array: np.ndarray, rows: int, axis:
 def test_complex_values_are_refused() -> None:
     for dtype in (np.complex64, np.complex128):
         with pytest.raises(InvalidRequestError, match="statistics are of real values; capture it full") as caught:
-            Statistics().check(np.dtype(dtype), "fft:0", field="captures[3].reductions")
+            Statistics().check(spec("fft:0", dtype), field="captures[3].reductions")
         assert caught.value.field == "captures[3].reductions"
     for name in ("float32", "bfloat16", "int4", "bool"):
-        Statistics().check(jnp.dtype(name), "x", field="f")
+        Statistics().check(spec("x", jnp.dtype(name)), field="f")
 
 
 def test_equal_ones_are_one() -> None:
     """They are part of a plan."""
     assert len({Statistics(), Statistics()}) == 1
-    assert not Statistics.gives_tensor
+    assert not Statistics().parts(spec("x", np.float32))
