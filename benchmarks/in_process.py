@@ -59,7 +59,7 @@ def measure(*, rounds: int) -> list[Measured]:
     for what, capture in asked.items():
         inspection = engine.inspect([capture], [], rows=BATCH)
         program = engine.program(inspection.plan).result()
-        runs[what] = lambda program=program, inspection=inspection: engine.run(program, [image], inspection)  # type: ignore[misc]  # mypy does not infer the defaults of a lambda
+        runs[what] = lambda program=program, inspection=inspection: list(engine.run(program, [image], inspection))  # type: ignore[misc]  # mypy does not infer the defaults of a lambda
     medians = _medians(runs, rounds)
     targets = {"every module, statistics": "at most 1.30", "the first module, full": "its share of the FLOPs, 0.66"}
     return [

@@ -2,7 +2,7 @@
 
 from fluoroscope_server.engine.capture import Capture, Slice
 from fluoroscope_server.engine.engine import Engine
-from fluoroscope_server.engine.inspection import Inspection, ResultSpec, check_outputs
+from fluoroscope_server.engine.inspection import Execution, Inspection, ResultSpec, check_outputs
 from fluoroscope_server.engine.program import Program, Results
 from fluoroscope_server.engine.reductions import Full, Part, Reduction, SiteStatistics, Statistics, ValueSpec
 from fluoroscope_server.engine.result import Result, paired, read, wait
@@ -12,6 +12,7 @@ from fluoroscope_server.engine.site_table import SiteTable
 __all__ = [
     "Capture",
     "Engine",
+    "Execution",
     "Full",
     "Inspection",
     "Part",

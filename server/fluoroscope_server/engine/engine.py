@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import bisect
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from fluoroscope_server.engine.inspection import Inspection, resolve
-from fluoroscope_server.engine.plan import Plan
+from fluoroscope_server.engine.inspection import Execution, resolve
+from fluoroscope_server.engine.prediction import prediction
 from fluoroscope_server.engine.program import compile_program
 from fluoroscope_server.engine.program_cache import ProgramCache
-from fluoroscope_server.engine.result import wait
+from fluoroscope_server.engine.question import pose
 from fluoroscope_server.engine.traced import trace
 from fluoroscope_server.errors import InvalidRequestError, LimitExceededError
+from fluoroscope_server.families import abstract_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
     from fluoroscope_server.engine.capture import Capture
+    from fluoroscope_server.engine.inspection import Inspection
+    from fluoroscope_server.engine.plan import Plan
     from fluoroscope_server.engine.program import Program, Results
     from fluoroscope_server.engine.site_table import SiteTable
     from fluoroscope_server.families import Network, Variables
@@ -63,6 +66,7 @@ class Engine:
         self.buckets = tuple(buckets)
         self._leaves: tuple[jax.Array, ...] = tuple(jax.tree.leaves(variables))
         self._traced = trace(network, buckets)
+        self._on_compile = on_compile
         self._programs = ProgramCache(self._compile, capacity=capacity, on_compile=on_compile)
         self.seconds: dict[int, float] = dict.fromkeys(self.buckets, float("inf"))
         self._predictions = {bucket: self._compile_prediction(bucket) for bucket in self.buckets}
@@ -121,46 +125,67 @@ class Engine:
 
         Where a run takes so long that its beginning does not matter, larger buckets are left as they are.
         """
-        for bucket, (program, inspection) in self._predictions.items():
+        for bucket in self.buckets:
             inputs = [np.zeros(spec.with_rows(bucket), spec.dtype) for spec in self.signature.inputs]
             end = time.perf_counter() + WARM_UP_SECONDS
             while (start := time.perf_counter()) < end:
-                wait(self.run(program, inputs, inspection))
+                jax.block_until_ready(self.predict(bucket, inputs))
                 self.seconds[bucket] = min(self.seconds[bucket], time.perf_counter() - start)
             if self.seconds[bucket] > SLOW_SECONDS:
                 return
 
-    def prediction(self, bucket: int) -> tuple[Program, Inspection]:
-        """Returns the program that computes all outputs, and the inspection to run it with."""
-        return self._predictions[bucket]
+    def predict(self, bucket: int, inputs: Sequence[np.ndarray]) -> tuple[jax.Array, ...]:
+        """Starts the network on the device; the outputs, in the order of the signature, may not be there yet.
 
-    def inspect(self, captures: Sequence[Capture], outputs: Sequence[str], *, rows: int) -> Inspection:
+        Args:
+            bucket: the batch size.
+            inputs: the inputs, padded to it, in the order of the signature.
+        """
+        outputs: tuple[jax.Array, ...] = self._predictions[bucket](self._leaves, tuple(inputs))
+        return outputs
+
+    def inspect(
+        self, captures: Sequence[Capture], outputs: Sequence[str], *, rows: int, execution: Execution = Execution.AUTO
+    ) -> Inspection:
         """Resolves a question against this network; raises as `resolve` and `bucket_for` do."""
-        bucket = self.bucket_for(rows)
-        return resolve(captures, outputs, rows=rows, bucket=bucket, sites=self.sites, signature=self.signature)
+        return resolve(
+            captures,
+            outputs,
+            rows=rows,
+            bucket=self.bucket_for(rows),
+            sites=self.sites,
+            signature=self.signature,
+            execution=execution,
+        )
 
     def program(self, plan: Plan) -> Future[Program]:
         """Returns the program of a plan, compiled off the thread that asks."""
         return self._programs.request(plan)
 
-    def run(self, program: Program, inputs: Sequence[np.ndarray], inspection: Inspection) -> Results:
-        """Starts a program on the device. Inputs are padded to its bucket, in the order of the signature."""
-        results = program.run(self._leaves, inputs, inspection)
-        if not inspection.outputs:
-            return results
-        prediction, plain = self._predictions[program.plan.bucket]
-        predicted = prediction.run(self._leaves, inputs, plain)
-        return (*results, *(predicted[self.signature.output_names.index(name)] for name in inspection.outputs))
+    def run(self, program: Program, inputs: Sequence[np.ndarray], inspection: Inspection) -> Iterator[Results]:
+        """Runs an inspection on the device, stage after stage, each when it is asked for; yields the results of each.
+
+        Inputs are padded to the program's bucket, in the order of the signature.
+        """
+        yield from program.run(self._leaves, inputs, inspection)
+        if inspection.outputs:
+            predicted = self.predict(program.plan.bucket, inputs)
+            yield tuple((predicted[self.signature.output_names.index(name)],) for name in inspection.outputs)
 
     def close(self) -> None:
         """Compiles nothing more."""
         self._programs.close()
 
     def _compile(self, plan: Plan) -> Program:
-        shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for leaf in self._leaves]
-        return compile_program(plan, self._traced, self.signature, shapes)
+        return compile_program(pose(plan, self._traced), self._structures())
 
-    def _compile_prediction(self, bucket: int) -> tuple[Program, Inspection]:
-        plan = Plan(bucket=bucket, outputs=self.signature.output_names)
-        program = self._programs.pin(plan)
-        return program, Inspection(plan=plan, starts=(), numbers=(), rows=bucket, outputs=(), results=())
+    def _compile_prediction(self, bucket: int) -> Callable[..., Any]:
+        start = time.perf_counter()
+        inputs = abstract_inputs(self.signature.inputs, bucket)
+        function = prediction(self._traced.flat[bucket])
+        executable = jax.jit(function).lower(self._structures(), inputs).compile()
+        self._on_compile(time.perf_counter() - start)
+        return executable
+
+    def _structures(self) -> tuple[jax.ShapeDtypeStruct, ...]:
+        return tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for leaf in self._leaves)

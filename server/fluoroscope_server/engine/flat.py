@@ -2,151 +2,163 @@
 
 JAX nests: a jit inside a jit, a remat block, a function with its own derivative. A value in such a
 nest cannot leave it. So every call is written out in place, as XLA's inliner would do; what remains is one list
-of equations, and each value in it can become an output.
+of equations, and each value in it can become an output. The body of a scan stays a jaxpr of its own, as flat as
+the one around it: its values have a name for each iteration.
 """
 
 from __future__ import annotations
 
-import collections
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fluoroscope_server.engine import jaxprs
-from fluoroscope_server.engine.site import SiteKind
+from fluoroscope_server.engine.jaxprs import FlatJaxpr
+from fluoroscope_server.engine.loop import Loop
+from fluoroscope_server.engine.naming import INDEX, NESTED, Names, Place, join
 from fluoroscope_server.families import module_path
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import jax.extend.core as jex
 
+    from fluoroscope_server.engine.naming import NamedValue
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NamedValue:
-    """A value of a flat jaxpr, and the name of its place."""
-
-    path: str
-    """The name, unique in the jaxpr."""
-
-    kind: SiteKind
-    """What kind of place it is."""
-
-    group: tuple[str, str]
-    """Scope and name of the equation or mark: those that share both are told apart by a counter."""
-
-    atom: jaxprs.Atom
-    """The value."""
+_REASONS = {
+    "while": "it is inside a while loop, and how often that runs depends on the data",
+    "cond": "it is in a branch of a condition, which runs or does not, depending on the data",
+    "shard_map": "it is inside a shard_map, where each device has a part of its own",
+}
+"""Why values cannot leave some equations, by the primitive."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlatJaxpr:
-    """A jaxpr without calls, and its named values in execution order."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FlatNetwork:
+    """A network without calls, and its named values in execution order."""
 
-    closed: jex.ClosedJaxpr
-    """The jaxpr. Its inputs and outputs are those of the nested one."""
+    jaxpr: FlatJaxpr
+    """The network. Its inputs and outputs are those of the nested jaxpr."""
 
     values: tuple[NamedValue, ...]
-    """All values that have a name."""
+    """All values that have a name; those in the body of a loop once for all its iterations."""
+
+    loops: Mapping[int, Loop]
+    """The scans, by the number of their equation."""
 
 
-def flatten(closed: jex.ClosedJaxpr, *, root: str = "") -> FlatJaxpr:
+def flatten(closed: jaxprs.Closed, *, root: str = "") -> FlatNetwork:
     """Writes out every call of a jaxpr and names its values; `root` is the outermost scope, left out of names."""
-    writing = _Writing(root=root)
-    names: dict[jex.Var, jaxprs.Atom] = {variable: variable for variable in closed.jaxpr.invars}
-    outputs = writing.write(closed, names, scope="")
-    flat = jaxprs.with_equations(closed, writing.equations, writing.constants, outputs)
-    return FlatJaxpr(closed=flat, values=tuple(writing.values))
+    writing = _Writing(names=Names(root=root), place=Place())
+    flat = writing.write_whole(closed, scope="")
+    return FlatNetwork(jaxpr=flat, values=tuple(writing.names.values), loops=writing.loops)
 
 
 @dataclass(slots=True, kw_only=True)
 class _Writing:
-    """The flat jaxpr as far as it is written."""
+    """A flat jaxpr as far as it is written."""
 
-    root: str
+    names: Names
+    place: Place
     equations: list[jex.JaxprEqn] = field(default_factory=list)
     constants: dict[jex.Var, Any] = field(default_factory=dict)
-    values: list[NamedValue] = field(default_factory=list)
-    counters: collections.Counter[tuple[str, str]] = field(default_factory=collections.Counter)
-    taken: set[str] = field(default_factory=set)
+    loops: dict[int, Loop] = field(default_factory=dict)
 
-    def write(self, closed: jex.ClosedJaxpr, names: dict[jex.Var, jaxprs.Atom], *, scope: str) -> list[jaxprs.Atom]:
-        """Writes all equations of a jaxpr whose inputs are in `names`; returns its outputs in the flat jaxpr."""
+    def write_whole(self, closed: jaxprs.Closed, *, scope: str) -> FlatJaxpr:
+        """Returns a jaxpr in its flat form; its inputs are the same variables."""
+        known: dict[jex.Var, jaxprs.Atom] = {variable: variable for variable in closed.jaxpr.invars}
+        outputs = self.write(closed, known, scope=scope)
+        return FlatJaxpr(
+            inputs=tuple(closed.jaxpr.invars),
+            constants=self.constants,
+            equations=tuple(self.equations),
+            outputs=tuple(outputs),
+        )
+
+    def write(self, closed: jaxprs.Closed, known: dict[jex.Var, jaxprs.Atom], *, scope: str) -> list[jaxprs.Atom]:
+        """Writes all equations of a jaxpr whose inputs are `known`; returns its outputs in the flat jaxpr."""
         for variable, value in zip(closed.jaxpr.constvars, closed.consts, strict=True):
-            names[variable] = jaxprs.fresh_variable(variable)
-            self.constants[names[variable]] = value
+            known[variable] = jaxprs.fresh_variable(variable)
+            self.constants[known[variable]] = value
         for equation in closed.jaxpr.eqns:
-            inputs = [_read(names, atom) for atom in equation.invars]
-            outputs = self._equation(equation, inputs, _join(scope, self._own_scope(equation, scope)))
-            names.update(zip(equation.outvars, outputs, strict=True))
-        return [_read(names, atom) for atom in closed.jaxpr.outvars]
+            inputs = [_read(known, atom) for atom in equation.invars]
+            outputs = self._equation(equation, inputs, self.names.scope_of(equation, scope))
+            known.update(zip(equation.outvars, outputs, strict=True))
+        return [_read(known, atom) for atom in closed.jaxpr.outvars]
 
     def _equation(self, equation: jex.JaxprEqn, inputs: list[jaxprs.Atom], scope: str) -> list[jaxprs.Atom]:
         mark = jaxprs.mark_of(equation)
         if mark is not None:
-            self._name_mark(mark, scope, inputs[0])
+            self.names.name_mark(mark, scope, inputs[0], self.place)
             return inputs
         called = jaxprs.called_jaxpr(equation)
-        if called is None:
-            outputs = [jaxprs.fresh_variable(variable) for variable in equation.outvars]
-            self.equations.append(equation.replace(invars=inputs, outvars=outputs))
-            self._name_results(self._numbered(scope, _name(equation)), (scope, _name(equation)), outputs)
-            return list(outputs)
-        return self._call(equation, called, inputs, scope)
+        if called is not None:
+            return self._call(equation, called, inputs, scope)
+        outputs = [jaxprs.fresh_variable(variable) for variable in equation.outvars]
+        self.equations.append(equation.replace(invars=inputs, outvars=outputs))
+        name = jaxprs.called_name(equation) or equation.primitive.name
+        inner = self.place.inside(scope)
+        path = self.names.numbered(inner, name)
+        self._write_body(self.equations[-1], scope, path)
+        self.names.name_results(path, (inner, name), list(outputs), self.place)
+        return list(outputs)
 
     def _call(
-        self, equation: jex.JaxprEqn, called: jex.ClosedJaxpr, inputs: list[jaxprs.Atom], scope: str
+        self, equation: jex.JaxprEqn, called: jaxprs.Closed, inputs: list[jaxprs.Atom], scope: str
     ) -> list[jaxprs.Atom]:
-        names = dict(zip(called.jaxpr.invars, inputs, strict=True))
+        known = dict(zip(called.jaxpr.invars, inputs, strict=True))
         name = jaxprs.called_name(equation)
         if name is None or _only_calls(called, name):
-            return self.write(called, names, scope=scope)
-        path = self._numbered(scope, name)
-        outputs = self.write(called, names, scope=path)
-        self._name_results(path, (scope, name), outputs)
+            return self.write(called, known, scope=scope)
+        inner = self.place.inside(scope)
+        path = self.names.numbered(inner, name)
+        outputs = self.write(called, known, scope=path)
+        self.names.name_results(path, (inner, name), outputs, self.place)
         return outputs
 
-    def _own_scope(self, equation: jex.JaxprEqn, scope: str) -> str:
-        stack = jaxprs.name_stack(equation)
-        if scope:
-            return stack
-        first, _, rest = stack.partition("/")
-        return rest if self.root and first.split(".")[0] == self.root else stack
+    def _write_body(self, equation: jex.JaxprEqn, scope: str, path: str) -> None:
+        """Names what is inside an equation that is no call: the body of a loop, or what can never leave it."""
+        scan = jaxprs.scan_of(equation)
+        if scan is not None:
+            self._write_loop(equation, scan, scope, path)
+        for name, hidden in jaxprs.hidden_jaxprs(equation):
+            reason = self.place.reason or _REASONS[equation.primitive.name]
+            inside = Place(reason=reason, around=self.place)
+            _Writing(names=self.names, place=inside).write_whole(hidden, scope=join(path, name))
 
-    def _name_mark(self, mark: str, scope: str, atom: jaxprs.Atom) -> None:
-        module = module_path(mark)
-        kind, path = (SiteKind.NAMED, _join(scope, mark or "unnamed")) if module is None else (SiteKind.MODULE, module)
-        count = self.counters[path, ""]
-        self.counters[path, ""] += 1
-        self._add(f"{path}:{count}" if count else path, kind, (path, ""), atom)
-
-    def _name_results(self, path: str, group: tuple[str, str], outputs: list[jaxprs.Atom]) -> None:
-        for index, atom in enumerate(outputs):
-            own = path if len(outputs) == 1 else f"{path}/{index}"
-            self._add(own, SiteKind.EQUATION, group, atom)
-
-    def _add(self, path: str, kind: SiteKind, group: tuple[str, str], atom: jaxprs.Atom) -> None:
-        while path in self.taken:  # a user may name a value just as we name another
-            path += "'"
-        self.taken.add(path)
-        self.values.append(NamedValue(path=path, kind=kind, group=group, atom=atom))
-
-    def _numbered(self, scope: str, name: str) -> str:
-        count = self.counters[scope, name]
-        self.counters[scope, name] += 1
-        return _join(scope, f"{name}:{count}")
-
-
-def _read(names: dict[jex.Var, jaxprs.Atom], atom: jaxprs.Atom) -> jaxprs.Atom:
-    return atom if jaxprs.is_literal(atom) else names[atom]
-
-
-def _join(scope: str, name: str) -> str:
-    return f"{scope}/{name}" if scope and name else scope or name
-
-
-def _name(equation: jex.JaxprEqn) -> str:
-    return jaxprs.called_name(equation) or equation.primitive.name
+    def _write_loop(self, equation: jex.JaxprEqn, scan: jaxprs.Scan, scope: str, path: str) -> None:
+        outermost = not self.place.index and not self.place.reason
+        own = self.place.inside(scope)
+        place = Place(
+            scope=own,
+            name=path,
+            index=INDEX if outermost else "[*]",
+            indexes_scope=bool(own) and path.endswith("/scan:0") and not _calls_modules(scan.body),
+            reason="" if outermost else self.place.reason or f"it is inside {NESTED}",
+            around=self.place,
+        )
+        writing = _Writing(names=self.names, place=place)
+        first = len(self.names.values)
+        body = writing.write_whole(scan.body, scope=own)
+        if not outermost:
+            return
+        loop = Loop(
+            body=body,
+            inputs=tuple(equation.invars),
+            outputs=tuple(equation.outvars),
+            const_count=scan.const_count,
+            carry_count=scan.carry_count,
+            length=scan.length,
+            reverse=scan.reverse,
+        )
+        self.loops[len(self.equations) - 1] = loop
+        self.names.assign(loop, first)
 
 
-def _only_calls(closed: jex.ClosedJaxpr, name: str) -> bool:
+def _read(known: Mapping[jex.Var, jaxprs.Atom], atom: jaxprs.Atom) -> jaxprs.Atom:
+    return atom if jaxprs.is_literal(atom) else known[atom]
+
+
+def _only_calls(closed: jaxprs.Closed, name: str) -> bool:
     """Returns whether a function does nothing but call another of the same name: one place, not two."""
     equations = closed.jaxpr.eqns
     return (
@@ -154,3 +166,15 @@ def _only_calls(closed: jex.ClosedJaxpr, name: str) -> bool:
         and jaxprs.called_name(equations[0]) == name
         and closed.jaxpr.outvars == equations[0].outvars
     )
+
+
+def _calls_modules(closed: jaxprs.Closed) -> bool:
+    """Returns whether a module is called in a jaxpr, or in one that it calls."""
+    for equation in closed.jaxpr.eqns:
+        mark = jaxprs.mark_of(equation)
+        if mark is not None and module_path(mark) is not None:
+            return True
+        called = jaxprs.called_jaxpr(equation)
+        if called is not None and _calls_modules(called):
+            return True
+    return False

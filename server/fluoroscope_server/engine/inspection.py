@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import itertools
 import math
 from dataclasses import dataclass
@@ -26,6 +27,23 @@ if TYPE_CHECKING:
 
 _Arguments = tuple[tuple[int, ...], tuple[float, ...]]
 """Where the cuts of a captured value start, and the numbers of its reduction."""
+
+STAGED_BYTES = 16 << 20
+"""An inspection that sends as much runs in stages, unless it asks for something else."""
+
+
+class Execution(enum.Enum):
+    """How a plan is run."""
+
+    AUTO = "auto"
+    """Fused, unless so much is to be sent that staged is better."""
+
+    FUSED = "fused"
+    """As one program."""
+
+    STAGED = "staged"
+    """As a chain of programs: the first values are sent while the last are computed."""
+
 
 MOST_CAPTURES = 1_000
 """How many captures one request may have."""
@@ -99,6 +117,7 @@ def resolve(
     bucket: int,
     sites: SiteTable,
     signature: Signature,
+    execution: Execution = Execution.AUTO,
 ) -> Inspection:
     """Resolves the globs, slices and names of a question against a network.
 
@@ -130,11 +149,16 @@ def resolve(
                 reduction.check(value, field=f"{field}.reductions")
                 captured = CapturedValue(site=site.path, cuts=cuts, reduction=reduction)
                 found[captured, (starts, reduction.numbers)] = _results(site, value, reduction, rows)
+    size = sum(spec.byte_size for specs in found.values() for spec in specs)
     ordered = sorted(found.items(), key=lambda entry: _place(entry[1][0], *entry[0]))
     wanted = check_outputs(outputs, signature)
     results = itertools.chain.from_iterable(specs for _, specs in ordered)
     return Inspection(
-        plan=Plan(bucket=bucket, captured=tuple(captured for (captured, _), _ in ordered)),
+        plan=Plan(
+            bucket=bucket,
+            captured=tuple(captured for (captured, _), _ in ordered),
+            staged=execution is Execution.STAGED or (execution is Execution.AUTO and size >= STAGED_BYTES),
+        ),
         outputs=wanted,
         starts=tuple(starts for (_, (starts, _)), _ in ordered),
         numbers=tuple(numbers for (_, (_, numbers)), _ in ordered),

@@ -5,6 +5,7 @@ All that this server touches of JAX's own data structures is in this file.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
@@ -12,10 +13,15 @@ import jax.extend.core as jex
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 Atom: TypeAlias = Any
 """A variable of a jaxpr, or a literal."""
+
+Closed: TypeAlias = Any
+"""A jaxpr with its constants. A class of its own up to JAX 0.11, and from then on any jaxpr."""
+
+_Closed: Any = getattr(jex, "ClosedJaxpr", jex.Jaxpr)
 
 _CALLED = {
     "jit": "jaxpr",
@@ -39,13 +45,13 @@ _WRAPPERS = frozenset({"core_fn"})
 """The names of functions that Flax wraps around those of its users, in `nn.jit`."""
 
 
-def called_jaxpr(equation: jex.JaxprEqn) -> jex.ClosedJaxpr | None:
+def called_jaxpr(equation: jex.JaxprEqn) -> Closed | None:
     """Returns the jaxpr that an equation calls, if it may be written out in the equation's place."""
     parameter = _CALLED.get(equation.primitive.name)
     if parameter is None or parameter not in equation.params or _is_sharded(equation):
         return None
     jaxpr = equation.params[parameter]
-    return jaxpr if isinstance(jaxpr, jex.ClosedJaxpr) else jex.ClosedJaxpr(jaxpr, ())
+    return jaxpr if isinstance(jaxpr, _Closed) else _Closed(jaxpr, ())
 
 
 def called_name(equation: jex.JaxprEqn) -> str | None:
@@ -58,6 +64,70 @@ def called_name(equation: jex.JaxprEqn) -> str | None:
     if not isinstance(name, str) or not name.isprintable() or name in _WRAPPERS:
         return None
     return name.replace("/", "_")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scan:
+    """What a scan does, whatever JAX' own form of it is."""
+
+    body: Closed
+    """`(constants, carry, x) -> (carry, y)`, each several arrays."""
+
+    const_count: int
+    """How many of the inputs are the same in each iteration."""
+
+    carry_count: int
+    """How many of the inputs, behind those, go from one iteration to the next."""
+
+    length: int
+    """How many iterations there are."""
+
+    reverse: bool
+    """Whether the last x comes first."""
+
+
+def scan_of(equation: jex.JaxprEqn) -> Scan | None:
+    """Returns what an equation does if it is a scan without effects; None for any other."""
+    if equation.primitive.name != "scan" or equation.effects:
+        return None
+    parameters = equation.params
+    return Scan(
+        body=parameters["jaxpr"],
+        const_count=parameters["num_consts"],
+        carry_count=parameters["num_carry"],
+        length=parameters["length"],
+        reverse=parameters["reverse"],
+    )
+
+
+def hidden_jaxprs(equation: jex.JaxprEqn) -> Sequence[tuple[str, Closed]]:
+    """Returns the jaxprs, by name, whose values can never leave an equation, and the reason."""
+    name, parameters = equation.primitive.name, equation.params
+    if name == "while":
+        return [("body", parameters["body_jaxpr"])]
+    if name == "cond":
+        return [(f"branch_{index}", branch) for index, branch in enumerate(parameters["branches"])]
+    if name == "shard_map":
+        return [("shard", _Closed(parameters["jaxpr"], ()))]
+    return []
+
+
+def inner_jaxprs(equation: jex.JaxprEqn) -> list[Closed]:
+    """Returns all jaxprs that an equation holds, whatever it does with them."""
+    held = []
+    for value in equation.params.values():
+        for each in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(each, _Closed):
+                held.append(each)
+            elif isinstance(each, jex.Jaxpr):
+                held.append(_Closed(each, ()))
+    return held
+
+
+def repetitions(equation: jex.JaxprEqn) -> int:
+    """Returns how often an equation runs what it holds; 1 where that depends on the data."""
+    length = equation.params.get("length", 1)
+    return length if isinstance(length, int) else 1
 
 
 def name_stack(equation: jex.JaxprEqn) -> str:
@@ -80,6 +150,16 @@ def is_literal(atom: Atom) -> bool:
     return isinstance(atom, jex.Literal)
 
 
+def literal_value(atom: Atom) -> jax.Array:
+    """Returns the value of a literal as an array of its dtype."""
+    return jax.numpy.asarray(atom.val, atom.aval.dtype)
+
+
+def structure(variable: Atom) -> jax.ShapeDtypeStruct:
+    """Returns the shape and dtype of a variable as JAX takes them."""
+    return jax.ShapeDtypeStruct(variable.aval.shape, variable.aval.dtype)
+
+
 def shape_and_dtype(atom: Atom) -> tuple[tuple[int, ...], np.dtype] | None:
     """Returns the shape and dtype of an atom; None if it is no array of numbers (but a random key, a reference)."""
     shape, dtype = getattr(atom.aval, "shape", None), getattr(atom.aval, "dtype", None)
@@ -88,41 +168,61 @@ def shape_and_dtype(atom: Atom) -> tuple[tuple[int, ...], np.dtype] | None:
     return tuple(int(size) for size in shape), np.dtype(dtype)
 
 
-def with_equations(
-    closed: jex.ClosedJaxpr, equations: list[jex.JaxprEqn], constants: dict[jex.Var, Any], outputs: list[Atom]
-) -> jex.ClosedJaxpr:
-    """Returns a jaxpr of the same inputs with other equations, constants and outputs."""
-    jaxpr = closed.jaxpr.replace(
-        constvars=list(constants), eqns=equations, outvars=outputs, effects=frozenset(), debug_info=_no_debug_info()
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FlatJaxpr:
+    """A jaxpr as plain data: equations that call nothing."""
+
+    inputs: tuple[jex.Var, ...]
+    """What goes in."""
+
+    constants: Mapping[jex.Var, Any]
+    """Arrays that the equations use besides."""
+
+    equations: tuple[jex.JaxprEqn, ...]
+    """The equations, in the order in which they run."""
+
+    outputs: tuple[Atom, ...]
+    """What comes out."""
+
+    def needed(self, outputs: Iterable[Atom], also: Collection[int] = ()) -> list[int]:
+        """Returns the numbers of the equations that `outputs` need, and that those in `also` need.
+
+        Effects (prints, callbacks) count as not needed: a served network has none. Writes to a mutable array
+        (`jax.new_ref`) are needed by whoever reads it.
+        """
+        wanted = {atom for atom in outputs if not is_literal(atom)}
+        kept: list[int] = []
+        for index in reversed(range(len(self.equations))):
+            equation = self.equations[index]
+            inputs = {atom for atom in equation.invars if not is_literal(atom)}
+            writes = any(_is_reference(atom) for atom in wanted.intersection(inputs))
+            if index in also or writes or wanted.intersection(equation.outvars):
+                kept.append(index)
+                wanted.update(inputs)
+        return kept[::-1]
+
+    def function(self, outputs: Sequence[Atom] | None = None) -> Callable[..., list[jax.Array]]:
+        """Returns the function from the inputs to `outputs`, its own unless given, without what they do not need."""
+        wanted = list(self.outputs if outputs is None else outputs)
+        equations = [self.equations[number] for number in self.needed(wanted)]
+        compute = function_of(equations, [*self.constants, *self.inputs], wanted)
+        return lambda *inputs: compute(*self.constants.values(), *inputs)
+
+    @property
+    def has_references(self) -> bool:
+        """Returns whether there are mutable arrays, which cannot go from one program to another."""
+        return any(_is_reference(variable) for equation in self.equations for variable in equation.outvars)
+
+
+def function_of(
+    equations: Sequence[jex.JaxprEqn], inputs: Sequence[jex.Var], outputs: Sequence[Atom]
+) -> Callable[..., list[jax.Array]]:
+    """Returns the function that equations are, from their inputs to `outputs`."""
+    jaxpr = jex.Jaxpr(
+        constvars=[], invars=list(inputs), outvars=list(outputs), eqns=list(equations), debug_info=_no_debug_info()
     )
-    return jex.ClosedJaxpr(jaxpr, list(constants.values()))
-
-
-def pruned(closed: jex.ClosedJaxpr, outputs: list[Atom]) -> jex.ClosedJaxpr:
-    """Returns the part of a flat jaxpr that `outputs` need, and nothing else.
-
-    Effects (prints, callbacks) count as not needed: a served network has none. Writes to a mutable array
-    (`jax.new_ref`) are needed by whoever reads it.
-    """
-    needed = {atom for atom in outputs if not is_literal(atom)}
-    kept: list[jex.JaxprEqn] = []
-    for equation in reversed(closed.jaxpr.eqns):
-        inputs = {atom for atom in equation.invars if not is_literal(atom)}
-        if needed.intersection(equation.outvars) or any(_is_reference(atom) for atom in needed.intersection(inputs)):
-            kept.append(equation)
-            needed.update(inputs)
-    constants = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
-    used = {variable: value for variable, value in constants.items() if variable in needed}
-    return with_equations(closed, kept[::-1], used, outputs)
-
-
-def dependents(closed: jex.ClosedJaxpr, sources: Iterable[jex.Var]) -> set[jex.Var]:
-    """Returns the sources, and all variables of a flat jaxpr that are computed from them."""
-    found = set(sources)
-    for equation in closed.jaxpr.eqns:
-        if any(not is_literal(atom) and atom in found for atom in equation.invars):
-            found.update(equation.outvars)
-    return found
+    compute: Callable[..., list[jax.Array]] = jex.jaxpr_as_fun(_Closed(jaxpr, ()))
+    return compute
 
 
 def _is_reference(atom: Atom) -> bool:

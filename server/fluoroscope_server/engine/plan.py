@@ -47,5 +47,5 @@ class Plan:
     captured: tuple[CapturedValue, ...] = ()
     """The captured values, in execution order."""
 
-    outputs: tuple[str, ...] = ()
-    """The outputs of the network, in the order of the signature."""
+    staged: bool = False
+    """Whether it runs in stages, so that the first values can be sent while the last are computed."""

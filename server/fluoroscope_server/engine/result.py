@@ -19,7 +19,7 @@ Result: TypeAlias = "np.ndarray | SiteStatistics"
 """A tensor, or a few numbers."""
 
 
-def wait(results: Results) -> None:
+def wait(results: Results | tuple[jax.Array, ...]) -> None:
     """Waits until the device has computed the results, and lets it copy them to the host meanwhile.
 
     Where the device's memory is the host's there is nothing to copy, and asking for it would make a copy.

@@ -26,6 +26,10 @@ class SiteKind(enum.Enum):
     """The result of an equation of the jaxpr, or of a function called in it."""
 
 
+ALL = -1
+"""The iteration of a site that is the values of all iterations of a loop, stacked."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """A named place in a network."""
@@ -47,6 +51,16 @@ class Site:
 
     reason: str = ""
     """Why the value cannot be captured; empty if it can."""
+
+    value: str = ""
+    """The path of the value in the flat jaxpr, which is the same for all iterations of a loop."""
+
+    iteration: int | None = None
+    """Which iteration of a loop, as it is counted in the stacked weights; `ALL` for all of them, one behind the
+    other on a new first axis; None outside of loops."""
+
+    flops_fraction: float = 0.0
+    """The part of the network's floating point operations that this value needs, from 0 to 1."""
 
     @property
     def batch_axis(self) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fluoroscope_server.engine.glob import check_globs, compile_glob, is_glob
+from fluoroscope_server.engine.site import ALL
 from fluoroscope_server.errors import InvalidRequestError, NotCapturableError, NotFoundError, nearest
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class SiteTable:
         """Takes the sites, their paths all different."""
         self._sites = tuple(sites)
         self._by_path = {site.path: site for site in self._sites}
+        self._unstacked = {site.value for site in self._sites if site.iteration not in {None, ALL}}
 
     def __len__(self) -> int:
         return len(self._sites)
@@ -50,7 +52,8 @@ class SiteTable:
         """Returns the capturable sites that a capture means, in execution order.
 
         Args:
-            globs: names and globs of sites.
+            globs: names and globs of sites. What a loop computes, stacked, is chosen by its name only: a glob
+                chooses the iterations.
             kinds: the kinds to keep; empty means all.
             field: the request field to blame.
 
@@ -69,6 +72,10 @@ class SiteTable:
             chosen.update((site.path, site) for site in found)
         return sorted(chosen.values(), key=lambda site: site.order)
 
+    def _repeats(self, site: Site) -> bool:
+        """Returns whether a site is the values of a loop's iterations, stacked, which have sites of their own too."""
+        return site.iteration == ALL and site.value in self._unstacked
+
     def _expand(self, glob: str, kinds: Collection[SiteKind], field: str) -> list[Site]:
         if not is_glob(glob):
             raise NotFoundError(
@@ -77,7 +84,7 @@ class SiteTable:
                 reason="SITE_NOT_FOUND",
             )
         matches = compile_glob(glob)
-        every = [site for site in self._sites if matches(site.path)]
+        every = [site for site in self._sites if matches(site.path) and not self._repeats(site)]
         found = [site for site in every if not kinds or site.kind in kinds]
         if not found:
             asked = f", and {len(every)} of other kinds than asked for" if every else ""

@@ -18,11 +18,14 @@ _MODULE = "fluoroscope.module:"
 def mark_module_output(output: Any, path: str) -> Any:
     """Returns a module's output, a pytree, with each array in it marked by the path of the module.
 
-    A single array is marked `path`; the arrays of a larger pytree `path/key`, by their place in it.
+    An array is marked `path` if it is the only one; the arrays of a larger pytree `path/key`, by their place in it.
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(output)
+    alone = sum(isinstance(leaf, jax.Array) for _, leaf in leaves) == 1
     marked = [
-        checkpoint_name(leaf, _MODULE + _join(path, place)) if isinstance(leaf, jax.Array) else leaf
+        checkpoint_name(leaf, _MODULE + (path if alone else _join(path, place)))
+        if isinstance(leaf, jax.Array)
+        else leaf
         for place, leaf in leaves
     ]
     return jax.tree.unflatten(structure, marked)

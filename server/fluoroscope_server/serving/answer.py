@@ -11,12 +11,13 @@ import numpy as np
 from fluoroscope_server.engine import paired, read
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from concurrent.futures import Executor
 
     import jax
 
     from fluoroscope_server.engine import Inspection, Program, Result, Results, ResultSpec
+    from fluoroscope_server.serving.device_queue import DeviceQueue
 
 BATCH_BYTES = 1 << 20
 """About how many bytes of results are read at once: large enough that changing threads costs nothing."""
@@ -35,8 +36,11 @@ class Answer:
     held: bool
     """Whether the program was held already; otherwise this request waited for the compiler."""
 
-    compute: Callable[[], Awaitable[Results]]
-    """Runs the program on the device."""
+    run: Iterator[Results]
+    """Runs the program, stage after stage, each when it is asked for."""
+
+    device: DeviceQueue
+    """Where it runs."""
 
     reading: Executor
     """Where results are brought to the host."""
@@ -44,14 +48,34 @@ class Answer:
     async def results(self) -> AsyncIterator[list[Result]]:
         """Runs the program and yields its results in order, small ones together.
 
-        The next are brought to the host while the caller sends some; no more than these are held besides what is
-        still on the device.
+        The next stage runs, and the next results are brought to the host, while the caller sends some; no more than
+        these are held. Between two stages the device does what else is waiting.
         """
+        specs = iter(self.inspection.results)
+        ahead = self._next_stage()
+        try:
+            while (stage := await ahead) is not None:
+                ahead = self._next_stage()
+                async for batch in self._read(specs, stage):
+                    yield batch
+        finally:
+            ahead.cancel()
+
+    def _next_stage(self) -> asyncio.Future[list[Sequence[jax.Array]] | None]:
+        def advance() -> list[Sequence[jax.Array]] | None:
+            results = next(self.run, None)
+            return None if results is None else list(results)
+
+        return self.device.submit(advance)
+
+    async def _read(
+        self, specs: Iterator[ResultSpec], results: list[Sequence[jax.Array]]
+    ) -> AsyncIterator[list[Result]]:
         loop = asyncio.get_running_loop()
-        results = _read(self.inspection.results, list(await self.compute()))
-        ahead = loop.run_in_executor(self.reading, _take, results)
+        reading = _results(specs, results)
+        ahead = loop.run_in_executor(self.reading, _take, reading)
         while batch := await ahead:
-            ahead = loop.run_in_executor(self.reading, _take, results)
+            ahead = loop.run_in_executor(self.reading, _take, reading)
             yield batch
 
 
@@ -60,7 +84,7 @@ def _popped(results: list[Sequence[jax.Array]]) -> Iterator[Sequence[jax.Array]]
         yield results.pop()
 
 
-def _read(specs: Sequence[ResultSpec], results: list[Sequence[jax.Array]]) -> Iterator[Result]:
+def _results(specs: Iterator[ResultSpec], results: list[Sequence[jax.Array]]) -> Iterator[Result]:
     results.reverse()  # so that each can be let go from the end when it is read
     for spec, arrays in paired(specs, _popped(results)):
         yield read(spec, arrays)

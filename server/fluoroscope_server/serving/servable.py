@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fluoroscope_server.engine import check_outputs, wait
+from fluoroscope_server.engine import Execution, check_outputs, wait
 from fluoroscope_server.errors import LimitExceededError
 from fluoroscope_server.serving.answer import Answer
 from fluoroscope_server.serving.inputs import check_inputs, pad_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from fluoroscope_server.engine import Capture, Engine, Inspection, Program, Results
     from fluoroscope_server.serving.batcher import Batcher, Job, Outputs
@@ -83,6 +83,7 @@ class Servable:
         *,
         max_bytes: int,
         clock: StageClock,
+        execution: Execution = Execution.AUTO,
     ) -> Answer:
         """Resolves a question, waits for its program to be compiled if it is not held, and returns the answer.
 
@@ -92,7 +93,8 @@ class Servable:
             NotFoundError, NotCapturableError, InvalidRequestError: the question does not fit the network.
             LimitExceededError: the answer would be too large, or there are too many rows.
         """
-        inspection = self.engine.inspect(captures, outputs, rows=check_inputs(inputs, self.engine.signature))
+        rows = check_inputs(inputs, self.engine.signature)
+        inspection = self.engine.inspect(captures, outputs, rows=rows, execution=execution)
         if inspection.byte_size > max_bytes:
             raise LimitExceededError(
                 f"this inspection would send {inspection.byte_size:,} bytes, and the limit is {max_bytes:,}: "
@@ -110,32 +112,39 @@ class Servable:
             inspection=inspection,
             program=program,
             held=held,
-            compute=lambda: self.device.submit(lambda: self._inspect(program, inspection, inputs, clock)),
+            run=self._run(program, inspection, inputs, clock),
+            device=self.device,
             reading=_reading,
         )
 
-    def _inspect(
+    def _run(
         self, program: Program, inspection: Inspection, inputs: Mapping[str, np.ndarray], clock: StageClock
-    ) -> Results:
+    ) -> Iterator[Results]:
+        """Runs a program where it is iterated: on the device's threads, stage after stage."""
         clock.lap("queue")
         padded = pad_inputs([inputs], self.engine.signature, program.plan.bucket)
         clock.lap("pad")
-        results = self.engine.run(program, padded, inspection)
-        wait(results)
-        clock.lap("compute")
-        return results
+        laps = iter(("compute",))
+
+        def computed(results: Results) -> Results:
+            wait(results)
+            for stage in laps:  # of the first results; the rest is a part of sending
+                clock.lap(stage)
+            return results
+
+        yield from map(computed, self.engine.run(program, padded, inspection))
 
 
 def predict_batch(engine: Engine, jobs: Sequence[Job]) -> list[Outputs]:
     """Computes the outputs of jobs that go together, each with its own rows."""
-    program, inspection = engine.prediction(engine.bucket_for(sum(job.rows for job in jobs)))
+    bucket = engine.bucket_for(sum(job.rows for job in jobs))
     _lap(jobs, "queue")
-    padded = pad_inputs([job.inputs for job in jobs], engine.signature, program.plan.bucket)
+    padded = pad_inputs([job.inputs for job in jobs], engine.signature, bucket)
     _lap(jobs, "pad")
-    results = engine.run(program, padded, inspection)
-    wait(results)
+    outputs = engine.predict(bucket, padded)
+    wait(outputs)
     _lap(jobs, "compute")
-    whole = [np.asarray(arrays[0]) for arrays in results]
+    whole = [np.asarray(output) for output in outputs]
     ends = itertools.accumulate(job.rows for job in jobs)
     answers = [
         {name: array[end - job.rows : end] for name, array in zip(engine.signature.output_names, whole, strict=True)}

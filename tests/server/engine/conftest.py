@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fluoroscope_server.engine import Capture, Engine, Full, paired, read
+from fluoroscope_server.engine import Capture, Engine, Execution, Full, paired, read
 from fluoroscope_server.families.function import PureFunction, function_network
 from fluoroscope_server.families.linen import Linen, linen_network
 
@@ -45,10 +46,11 @@ class Lab:
         slices: Sequence[Slice] = (),
         reductions: Sequence[Reduction] = (Full(),),
         outputs: Sequence[str] = (),
+        execution: Execution = Execution.AUTO,
     ) -> Inspection:
         """Resolves a question of one capture."""
         capture = Capture(sites=sites, kinds=tuple(kinds), slices=tuple(slices), reductions=tuple(reductions))
-        return self.engine.inspect([capture], outputs, rows=rows)
+        return self.engine.inspect([capture], outputs, rows=rows, execution=execution)
 
     def program(self, inspection: Inspection) -> Program:
         """Returns the program of a question, compiled now if need be."""
@@ -57,7 +59,8 @@ class Lab:
     def run(self, inspection: Inspection, *inputs: np.ndarray, padding: float = 0) -> list[Result]:
         """Answers a question. Rows that only fill the bucket are `padding`."""
         padded = [_padded(each, inspection.plan.bucket, padding) for each in inputs]
-        arrays = self.engine.run(self.program(inspection), padded, inspection)
+        stages = self.engine.run(self.program(inspection), padded, inspection)
+        arrays = itertools.chain.from_iterable(stages)
         return [read(spec, each) for spec, each in paired(inspection.results, arrays)]
 
     def capture(self, *sites: str, x: np.ndarray, padding: float = 0, **question: Any) -> dict[str, Any]:
@@ -69,9 +72,9 @@ class Lab:
     def predict(self, *inputs: np.ndarray) -> list[np.ndarray]:
         """Returns all outputs."""
         rows = len(inputs[0])
-        program, inspection = self.engine.prediction(self.engine.bucket_for(rows))
-        padded = [_padded(each, inspection.plan.bucket, 0) for each in inputs]
-        return [np.asarray(each[0])[:rows] for each in self.engine.run(program, padded, inspection)]
+        bucket = self.engine.bucket_for(rows)
+        padded = [_padded(each, bucket, 0) for each in inputs]
+        return [np.asarray(each)[:rows] for each in self.engine.predict(bucket, padded)]
 
 
 def _drawn(variables: Any) -> Any:

@@ -5,72 +5,77 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from fluoroscope_server.engine import jaxprs
+from fluoroscope_server.engine.flat import flatten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from fluoroscope_server.engine.jaxprs import FlatJaxpr
 
 X = np.arange(4, dtype=np.float32)
 
 
-def outputs_of(closed: jex.ClosedJaxpr, *primitives: str) -> list[Any]:
-    return [variable for each in closed.jaxpr.eqns if each.primitive.name in primitives for variable in each.outvars]
+def outputs_of(flat: FlatJaxpr, *primitives: str) -> list[Any]:
+    return [variable for each in flat.equations if each.primitive.name in primitives for variable in each.outvars]
 
 
-def names(closed: jex.ClosedJaxpr) -> list[str]:
-    return [each.primitive.name for each in closed.jaxpr.eqns]
+def flat_of(function: Callable[..., Any]) -> FlatJaxpr:
+    return flatten(jax.make_jaxpr(function)(X)).jaxpr
 
 
-def test_pruned_keeps_what_is_needed_in_order() -> None:
+def names(flat: FlatJaxpr, outputs: Sequence[Any]) -> list[str]:
+    return [flat.equations[number].primitive.name for number in flat.needed(outputs)]
+
+
+def test_needed_is_what_is_needed_in_order() -> None:
     table = jnp.arange(4, dtype=jnp.float32)
     other = jnp.ones(4, jnp.float32)
-    closed = jax.make_jaxpr(lambda x: jnp.exp(jnp.cos(jnp.sin(x) + table)) * other)(X)
-    pruned = jaxprs.pruned(closed, outputs_of(closed, "cos"))
-    assert names(pruned) == ["sin", "add", "cos"]
-    assert len(pruned.consts) == 1
-    np.testing.assert_array_equal(jex.jaxpr_as_fun(pruned)(X)[0], jnp.cos(jnp.sin(X) + table))
+    flat = flat_of(lambda x: jnp.exp(jnp.cos(jnp.sin(x) + table)) * other)
+    cosine = outputs_of(flat, "cos")
+    assert names(flat, cosine) == ["sin", "add", "cos"]
+    np.testing.assert_array_equal(flat.function(cosine)(X)[0], jnp.cos(jnp.sin(X) + table))
 
 
-def test_pruned_to_an_input_and_to_a_literal_needs_nothing() -> None:
-    closed = jax.make_jaxpr(lambda x: (jnp.sin(x), 2.0))(X)
-    pruned = jaxprs.pruned(closed, [closed.jaxpr.invars[0], closed.jaxpr.outvars[1]])
-    assert names(pruned) == []
-    np.testing.assert_array_equal(jex.jaxpr_as_fun(pruned)(X)[0], X)
-    assert jex.jaxpr_as_fun(pruned)(X)[1] == 2.0
+def test_what_is_kept_anyway_keeps_what_it_needs() -> None:
+    flat = flat_of(lambda x: (jnp.cos(jnp.sin(x)), jnp.tanh(x)))
+    kept = [number for number, each in enumerate(flat.equations) if each.primitive.name == "cos"]
+    assert [flat.equations[number].primitive.name for number in flat.needed([], also=kept)] == ["sin", "cos"]
 
 
-def test_pruned_drops_prints_and_callbacks() -> None:
+def test_an_input_and_a_literal_need_nothing() -> None:
+    flat = flat_of(lambda x: (jnp.sin(x), 2.0))
+    wanted = [flat.inputs[0], flat.outputs[1]]
+    assert names(flat, wanted) == []
+    np.testing.assert_array_equal(flat.function(wanted)(X)[0], X)
+    assert flat.function(wanted)(X)[1] == 2.0
+
+
+def test_prints_and_callbacks_are_not_needed() -> None:
     def printing(x: jax.Array) -> jax.Array:
         jax.debug.print("{}", x)
         return jnp.sin(x)
 
-    closed = jax.make_jaxpr(printing)(X)
-    assert names(jaxprs.pruned(closed, closed.jaxpr.outvars)) == ["sin"]
+    flat = flat_of(printing)
+    assert names(flat, flat.outputs) == ["sin"]
 
 
-def test_pruned_keeps_writes_to_what_is_read() -> None:
+def test_writes_to_what_is_read_are_needed() -> None:
     def writing(x: jax.Array) -> Any:
         unread, read = jax.new_ref(x), jax.new_ref(x)
         unread[...] = x * 9.0
         read[...] = jnp.sin(x)
         return read[...] + 1.0
 
-    closed = jax.make_jaxpr(writing)(X)
-    pruned = jaxprs.pruned(closed, closed.jaxpr.outvars)
-    assert "mul" not in names(pruned)
-    np.testing.assert_allclose(jax.jit(jex.jaxpr_as_fun(pruned))(X)[0], np.sin(X) + 1, rtol=1e-6)
-
-
-def test_dependents() -> None:
-    closed = jax.make_jaxpr(lambda w, x: (jnp.sin(w), jnp.cos(x), jnp.tanh(w + jnp.exp(x)), jnp.arange(3)))(X, X)
-    found = jaxprs.dependents(closed, closed.jaxpr.invars[1:])
-    assert found == {closed.jaxpr.invars[1], *outputs_of(closed, "cos", "exp", "add", "tanh")}
+    flat = flat_of(writing)
+    assert flat.has_references
+    assert "mul" not in names(flat, flat.outputs)
+    np.testing.assert_allclose(jax.jit(flat.function())(X)[0], np.sin(X) + 1, rtol=1e-6)
 
 
 def test_shape_and_dtype() -> None:
@@ -79,11 +84,11 @@ def test_shape_and_dtype() -> None:
         reference = jax.new_ref(x)
         return x.astype(jnp.bfloat16), jax.random.bits(key), reference[...]
 
-    closed = jax.make_jaxpr(kinds)(X)
-    (half,) = outputs_of(closed, "convert_element_type")[:1]
+    flat = flat_of(kinds)
+    (half,) = outputs_of(flat, "convert_element_type")[:1]
     assert jaxprs.shape_and_dtype(half) == ((4,), np.dtype(jnp.bfloat16))
     for primitive in "random_seed", "random_wrap", "new_ref", "ref":
-        for atom in outputs_of(closed, primitive):
+        for atom in outputs_of(flat, primitive):
             assert jaxprs.shape_and_dtype(atom) is None
     assert jaxprs.shape_and_dtype(jax.make_jaxpr(lambda: 2.0)().jaxpr.outvars[0]) == ((), np.dtype(np.float32))
 

@@ -1,0 +1,64 @@
+"""The captures of a plan, as they are computed inside a program: values cut and reduced on the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import jax
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
+    from fluoroscope_server.engine.plan import CapturedValue
+
+Arguments: TypeAlias = "tuple[jax.Array, jax.Array]"
+"""For one captured value, where its cuts start, and the numbers of its reduction."""
+
+Arrays: TypeAlias = "tuple[jax.Array, ...]"
+"""The arrays of one result."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captures:
+    """What a program computes of the values that it captures. Made while it is traced by JAX."""
+
+    captured: tuple[CapturedValue, ...]
+    """The captured values of the plan."""
+
+    batch_axes: tuple[int | None, ...]
+    """Which axis of each is the batch, before it is cut."""
+
+    rows: jax.Array
+    """How many rows are real, an int32 scalar."""
+
+    arguments: Mapping[int, Arguments]
+    """The arguments of captured values, by their place in the plan."""
+
+    def kind(self, place: int) -> Hashable:
+        """Returns what is the same for all captured values that one piece of program can reduce."""
+        value = self.captured[place]
+        return (value.cuts, value.reduction, self.batch_axes[place])
+
+    def reduce(self, place: int, value: jax.Array, arguments: Arguments | None = None) -> Arrays:
+        """Returns the result of a captured value, given its place in the plan.
+
+        Args:
+            place: which captured value of the plan.
+            value: the value.
+            arguments: other arguments than its own.
+        """
+        spec = self.captured[place]
+        starts, numbers = self.arguments[place] if arguments is None else arguments
+        for index, cut in enumerate(spec.cuts):
+            value = jax.lax.dynamic_slice_in_dim(value, starts[index], cut.extent, axis=cut.axis)
+            value = jax.lax.slice_in_dim(value, 0, cut.extent, stride=cut.step, axis=cut.axis)
+        return spec.reduction.compute(value, self._valid(place, value), numbers)
+
+    def _valid(self, place: int, value: jax.Array) -> jax.Array | None:
+        axis = self.batch_axes[place]
+        if axis is None or any(cut.axis == axis for cut in self.captured[place].cuts):
+            return None
+        shape = [size if each == axis else 1 for each, size in enumerate(value.shape)]
+        return jax.lax.broadcasted_iota(np.int32, shape, axis) < self.rows

@@ -1,0 +1,129 @@
+"""Compiling a question: from steps to stages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from fluoroscope_server.engine import jaxprs
+from fluoroscope_server.engine.captures import Captures
+from fluoroscope_server.engine.iterations import can_iterate, loop_stages
+from fluoroscope_server.engine.running import run_step
+from fluoroscope_server.engine.stage import Stage
+from fluoroscope_server.engine.steps import Looped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from fluoroscope_server.engine.question import Question
+    from fluoroscope_server.engine.stage import Key
+    from fluoroscope_server.engine.steps import Step
+
+
+class Compiler:
+    """Compiles the stages of one question."""
+
+    def __init__(self, question: Question, given: Mapping[Any, jax.ShapeDtypeStruct]) -> None:
+        """Takes the question, and the structure of what is known before the first stage, by variable."""
+        self.question = question
+        self._structures: dict[Key, jax.ShapeDtypeStruct] = dict(given)
+
+    def stages(self) -> list[Stage]:
+        """Compiles everything: one stage if the plan is fused, else one for each step or iteration."""
+        steps = self.question.steps
+        found = list(self._of_steps(steps)) if not self.question.plan.staged else list(self._staged())
+        return _released(found, keep=set())
+
+    def stage(
+        self,
+        function: Callable[..., Any],
+        inputs: Sequence[Key],
+        outputs: Sequence[Key],
+        places: Sequence[int],
+        scalars: Sequence[int] = (),
+    ) -> Stage:
+        """Compiles a function of one stage; see `Stage`."""
+        shapes = tuple(self._structures[key] for key in inputs)
+        numbers = tuple(jax.ShapeDtypeStruct((), np.int32) for _ in scalars)
+        captured = self.question.plan.captured
+        arguments = tuple(
+            (
+                jax.ShapeDtypeStruct((len(captured[place].cuts),), np.int32),
+                jax.ShapeDtypeStruct((len(captured[place].reduction.numbers),), np.float32),
+            )
+            for place in places
+        )
+        lowered = jax.jit(function).lower(shapes, numbers, jax.ShapeDtypeStruct((), np.int32), arguments)
+        given, _ = lowered.out_info
+        self.learn(outputs, given)
+        return Stage(
+            executable=lowered.compile(),
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            places=tuple(places),
+            scalars=tuple(scalars),
+        )
+
+    def learn(self, keys: Sequence[Key], given: Sequence[Any]) -> None:
+        """Takes note of the structure of values between stages."""
+        structures = [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in given]
+        self._structures.update(zip(keys, structures, strict=True))
+
+    def captures(self, places: Sequence[int], rows: Any, arguments: Sequence[Any]) -> Captures:
+        """Returns the captures of one stage, while JAX traces it."""
+        return Captures(
+            captured=self.question.plan.captured,
+            batch_axes=self.question.batch_axes,
+            rows=rows,
+            arguments=dict(zip(places, arguments, strict=True)),
+        )
+
+    def _staged(self) -> Iterator[Stage]:
+        for step in self.question.steps:
+            if isinstance(step, Looped) and can_iterate(step):
+                yield from loop_stages(step, self)
+            else:
+                yield from self._of_steps([step])
+
+    def _of_steps(self, steps: Sequence[Step]) -> Iterator[Stage]:
+        """Yields the one stage that runs all these steps; none if there are no steps."""
+        if not steps:
+            return
+        made = {variable for step in steps for variable in step.outputs}
+        inputs = list(dict.fromkeys(each for step in steps for each in step.inputs if each not in made))
+        outputs = list(steps[-1].outputs) if len(steps) == 1 else []
+        places = [each.place for step in steps for each in step.wanted]
+
+        def function(values: Any, scalars: Any, rows: Any, arguments: Any) -> Any:  # noqa: ARG001 (there are none)
+            known = dict(zip(inputs, values, strict=True))
+            captures = self.captures(places, rows, arguments)
+            results: dict[int, Any] = {}
+            for step in steps:
+                given, found = run_step(step, known, captures)
+                known.update(given)
+                results.update(found)
+            return tuple(known[key] for key in outputs), tuple(results[place] for place in places)
+
+        yield self.stage(function, inputs, outputs, places)
+
+
+def compile_stages(question: Question, leaves: Sequence[jax.ShapeDtypeStruct]) -> list[Stage]:
+    """Compiles a question for leaves of these shapes, dtypes and shardings. Takes as long as XLA needs."""
+    network = question.flat.jaxpr
+    given = {variable: jaxprs.structure(variable) for variable in (*network.inputs, *network.constants)}
+    given.update(zip(network.inputs, leaves, strict=False))
+    return Compiler(question, given).stages()
+
+
+def _released(stages: Sequence[Stage], keep: set[Key]) -> list[Stage]:
+    """Returns the stages, each with those values that no later one needs."""
+    needed = set(keep)
+    found = []
+    for stage in reversed(stages):
+        known = dict.fromkeys([*stage.inputs, *stage.outputs])
+        found.append(replace(stage, released=tuple(key for key in known if key not in needed)))
+        needed.update(stage.inputs)
+    return found[::-1]

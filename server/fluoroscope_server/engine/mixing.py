@@ -1,0 +1,78 @@
+"""Which values are computed of the whole batch at once: there, rows that only fill a bucket would count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fluoroscope_server.engine import jaxprs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    import jax.extend.core as jex
+
+    from fluoroscope_server.engine.flat import FlatNetwork
+    from fluoroscope_server.engine.loop import Loop
+
+
+def dependents(flat: FlatNetwork, sources: Iterable[jex.Var]) -> set[jex.Var]:
+    """Returns the sources, and all variables that are computed from them, those in the bodies of loops included."""
+    found = set(sources)
+    for index, equation in enumerate(flat.jaxpr.equations):
+        if _any_in(equation.invars, found):
+            found.update(equation.outvars)
+        if index in flat.loops:
+            found |= _in_body(flat.loops[index], found)
+    return found
+
+
+def mixes_rows(flat: Mapping[int, FlatNetwork], input_count: int) -> bool:
+    """Returns whether an output needs a value that depends on the inputs and is one for the whole batch.
+
+    Args:
+        flat: the network for each batch size, two at least.
+        input_count: how many of its last inputs are those of a request.
+    """
+    (_, small), *_, (_, large) = sorted(flat.items())
+    dependent = dependents(large, large.jaxpr.inputs[-input_count:])
+    before, after = list(_needed(small)), list(_needed(large))
+    if len(before) != len(after):
+        return False  # other equations for another batch size: nothing to compare
+    return any(new in dependent and _growing(old, new) != 1 for old, new in zip(before, after, strict=True))
+
+
+def _in_body(loop: Loop, outside: set[jex.Var]) -> set[jex.Var]:
+    body = loop.body
+    pairs = zip(body.inputs, loop.inputs, strict=True)
+    found = {inner for inner, outer in pairs if not jaxprs.is_literal(outer) and outer in outside}
+    _, carried, _ = loop.split_inputs(body.inputs)
+    while True:
+        for equation in body.equations:
+            if _any_in(equation.invars, found):
+                found.update(equation.outvars)
+        ends = zip(carried, body.outputs, strict=False)
+        more = {begin for begin, end in ends if begin not in found and _any_in([end], found)}
+        if not more:
+            return found
+        found |= more
+
+
+def _any_in(atoms: Iterable[jaxprs.Atom], found: set[jex.Var]) -> bool:
+    return any(not jaxprs.is_literal(atom) and atom in found for atom in atoms)
+
+
+def _needed(flat: FlatNetwork) -> Iterator[jex.Var]:
+    """Yields the variables that the outputs need, those in the bodies of loops included."""
+    for index in flat.jaxpr.needed(flat.jaxpr.outputs):
+        yield from flat.jaxpr.equations[index].outvars
+        if index in flat.loops:
+            for equation in flat.loops[index].body.equations:
+                yield from equation.outvars
+
+
+def _growing(before: jaxprs.Atom, after: jaxprs.Atom) -> int:
+    """Returns how many axes of a value grow with the batch; 1 for a value that is none of numbers."""
+    small, large = jaxprs.shape_and_dtype(before), jaxprs.shape_and_dtype(after)
+    if small is None or large is None or len(small[0]) != len(large[0]):
+        return 1
+    return sum(one != other for one, other in zip(small[0], large[0], strict=True))

@@ -1,0 +1,154 @@
+"""The names of the values in a network: from scopes, marks and counters to paths."""
+
+from __future__ import annotations
+
+import collections
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from fluoroscope_server.engine import jaxprs
+from fluoroscope_server.engine.site import SiteKind
+from fluoroscope_server.families import module_path
+
+if TYPE_CHECKING:
+    import jax.extend.core as jex
+
+    from fluoroscope_server.engine.loop import Loop
+
+INDEX = "[\0]"
+"""Stands, in the path of a value inside a loop, for the number of the iteration."""
+
+NESTED = "a loop within a loop: capture what that loop returns instead"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NamedValue:
+    """A value of a flat jaxpr, and the name of its place."""
+
+    path: str
+    """The name, unique in the jaxpr; with `INDEX` in it if the value is in the body of a loop."""
+
+    kind: SiteKind
+    """What kind of place it is."""
+
+    group: tuple[str, str]
+    """Scope and name of the equation or mark: those that share both are told apart by a counter."""
+
+    atom: jaxprs.Atom
+    """The value."""
+
+    loop: Loop | None = None
+    """The loop whose body computes it, once for each iteration."""
+
+    reason: str = ""
+    """Why it cannot be captured; empty if it can."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the values that are being named are: nowhere in particular, in a loop's body, or where none can leave."""
+
+    scope: str = ""
+    """The scope around it."""
+
+    name: str = ""
+    """Its own path: `stack/scan:0`."""
+
+    index: str = ""
+    """What stands for the number of the iteration; empty outside of loops."""
+
+    indexes_scope: bool = False
+    """Whether the scope around the loop stands for the loop: `stack[3]/tanh:0`, not `stack/scan:0[3]/tanh:0`."""
+
+    reason: str = ""
+    """Why the values here cannot be captured."""
+
+    around: Place | None = None
+    """The place that this one is in."""
+
+    def inside(self, scope: str) -> str:
+        """Returns the scope of an equation here, with the number of the iteration in it."""
+        if self.around is not None:
+            scope = self.around.inside(scope)
+        if not self.index or self.index in scope:
+            return scope
+        if scope == self.scope:
+            return (self.scope if self.indexes_scope else self.name) + self.index
+        return self._indexed(scope)
+
+    def module(self, path: str) -> str:
+        """Returns the path of a module that is called here, with the number of the iteration in it."""
+        if self.around is not None:
+            path = self.around.module(path)
+        return self._indexed(path) if self.index and self.index not in path else path
+
+    def _indexed(self, path: str) -> str:
+        """Returns a path with the index behind its first segment that is not of the scope around the loop."""
+        if self.indexes_scope and path.startswith(self.scope + "/"):
+            return self.scope + self.index + path[len(self.scope) :]
+        outer, segments = self.scope.split("/"), path.split("/")
+        shared = 0
+        while shared < min(len(outer), len(segments) - 1) and outer[shared] == segments[shared]:
+            shared += 1
+        segments[shared] += self.index
+        return "/".join(segments)
+
+
+@dataclass(slots=True, kw_only=True)
+class Names:
+    """The names that have been given so far."""
+
+    root: str
+    """The outermost scope, left out of names."""
+
+    values: list[NamedValue] = field(default_factory=list)
+    """All that has a name, in execution order."""
+
+    _counters: collections.Counter[tuple[str, str]] = field(default_factory=collections.Counter)
+    _taken: set[str] = field(default_factory=set)
+
+    def scope_of(self, equation: jex.JaxprEqn, scope: str) -> str:
+        """Returns the scope of an equation, given that of the jaxpr it is in."""
+        stack = jaxprs.name_stack(equation)
+        first, _, rest = stack.partition("/")
+        if not scope and self.root and first.split(".")[0] == self.root:
+            stack = rest
+        return join(scope, stack)
+
+    def numbered(self, scope: str, name: str) -> str:
+        """Returns a path for the next equation of that name in a scope."""
+        count = self._counters[scope, name]
+        self._counters[scope, name] += 1
+        return join(scope, f"{name}:{count}")
+
+    def name_mark(self, mark: str, scope: str, atom: jaxprs.Atom, place: Place) -> None:
+        """Names a value that a module returned, or that the network's author named."""
+        module = module_path(mark)
+        if module is None:
+            kind, path = SiteKind.NAMED, join(place.inside(scope), mark or "unnamed")
+        else:
+            kind, path = SiteKind.MODULE, place.module(module)
+        count = self._counters[path, ""]
+        self._counters[path, ""] += 1
+        self._add(f"{path}:{count}" if count else path, kind, (path, ""), atom, place)
+
+    def name_results(self, path: str, group: tuple[str, str], outputs: list[jaxprs.Atom], place: Place) -> None:
+        """Names the results of an equation, or of a function."""
+        for index, atom in enumerate(outputs):
+            own = path if len(outputs) == 1 else f"{path}/{index}"
+            self._add(own, SiteKind.EQUATION, group, atom, place)
+
+    def _add(self, path: str, kind: SiteKind, group: tuple[str, str], atom: jaxprs.Atom, place: Place) -> None:
+        while path in self._taken:  # a user may name a value just as we name another
+            path += "'"
+        self._taken.add(path)
+        self.values.append(NamedValue(path=path, kind=kind, group=group, atom=atom, reason=place.reason))
+
+    def assign(self, loop: Loop, first: int) -> None:
+        """Says that all values from the `first` on are in the body of a loop."""
+        self.values[first:] = [replace(value, loop=loop) for value in self.values[first:]]
+
+
+def join(scope: str, name: str) -> str:
+    """Returns a scope and a name as one path."""
+    return f"{scope}/{name}" if scope and name else scope or name
