@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import fluoroscope
-from fluoroscope_server.families.base_network import ACTIVATIONS
+from fluoroscope_server.families.activation import ACTIVATIONS
 
 from . import saved
 from .server_process import ServerProcess

@@ -11,7 +11,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
-from fluoroscope_server.families.base_network import ACTIVATIONS, BaseNetwork
+from fluoroscope_server.families.activation import ACTIVATIONS
+from fluoroscope_server.families.base_network import BaseNetwork
 
 from .networks import networks_of_tests
 

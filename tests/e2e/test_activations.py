@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fluoroscope
-from fluoroscope_server.families.base_network import ACTIVATIONS
+from fluoroscope_server.families.activation import ACTIVATIONS
 
 from .conftest import BUCKETS, CLASSES, HIDDEN
 from .saved import base_network, batch

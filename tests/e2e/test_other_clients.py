@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from fluoroscope_server.families.base_network import ACTIVATIONS
+from fluoroscope_server.families.activation import ACTIVATIONS
 
 from .saved import batch
 

@@ -5,31 +5,20 @@ Source: P. Lippe, "UvA Deep Learning Tutorials", tutorial 3 (activation function
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
-import jax
 from jax.ad_checkpoint import checkpoint_name
 
-from fluoroscope_server.errors import ConfigError, nearest
+from fluoroscope_server.families.activation import ACTIVATIONS
+from fluoroscope_server.families.family_config import FamilyConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-Activation = Callable[[jax.Array], jax.Array]
+    import jax
 
-ACTIVATIONS: dict[str, Activation] = {
-    "identity": lambda x: x,
-    "sigmoid": nn.sigmoid,
-    "tanh": nn.tanh,
-    "relu": nn.relu,
-    "leakyrelu": lambda x: nn.leaky_relu(x, negative_slope=0.1),
-    "elu": nn.elu,
-    "swish": nn.swish,
-    "gelu": nn.gelu,
-}
-"""The activation functions by name: the six of the notebooks, and two more."""
+    from fluoroscope_server.families.activation import Activation
 
 INITIALIZERS: dict[str, Callable[[], nn.initializers.Initializer]] = {
     "lecun_normal": nn.initializers.lecun_normal,
@@ -77,37 +66,25 @@ class BaseNetwork(nn.Module):
         return (x, activations) if return_activations else x
 
 
+DEFAULTS: dict[str, Any] = {
+    "hidden_sizes": BaseNetwork.hidden_sizes,
+    "act_fn": "relu",
+    "num_classes": BaseNetwork.num_classes,
+    "kernel_init": "lecun_normal",
+}
+"""What a config can say, and what holds unless it does."""
+
+
 def build(config: Mapping[str, Any]) -> BaseNetwork:
     """Makes the network: `hidden_sizes`, `act_fn`, `num_classes` and `kernel_init`, all with defaults.
 
     Raises:
         ConfigError: a key is unknown, or a value is.
     """
-    known = ("hidden_sizes", "act_fn", "num_classes", "kernel_init")
-    for key in config:
-        if key not in known:
-            raise ConfigError(f"base_network has no {key!r}; nearest: {nearest(key, known)}; known: {', '.join(known)}")
-    sizes = config.get("hidden_sizes", BaseNetwork.hidden_sizes)
-    classes = config.get("num_classes", BaseNetwork.num_classes)
-    if not isinstance(sizes, list | tuple) or not all(_is_size(size) for size in sizes):
-        raise ConfigError(f"base_network's hidden_sizes must be a list of positive sizes, not {sizes!r}")
-    if not _is_size(classes):
-        raise ConfigError(f"base_network's num_classes must be a positive number, not {classes!r}")
+    options = FamilyConfig(family="base_network", given=config, defaults=DEFAULTS)
     return BaseNetwork(
-        act_fn=_choose("act_fn", config.get("act_fn", "relu"), ACTIVATIONS),
-        num_classes=classes,
-        hidden_sizes=tuple(sizes),
-        kernel_init=_choose("kernel_init", config.get("kernel_init", "lecun_normal"), INITIALIZERS)(),
+        hidden_sizes=options.sizes("hidden_sizes"),
+        num_classes=options.size("num_classes"),
+        act_fn=options.choice("act_fn", ACTIVATIONS),
+        kernel_init=options.choice("kernel_init", INITIALIZERS)(),
     )
-
-
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _choose(key: str, name: object, choices: Mapping[str, Any]) -> Any:
-    if not isinstance(name, str) or name not in choices:
-        raise ConfigError(
-            f"base_network has no {key} {name!r}; nearest: {nearest(str(name), choices)}; known: {', '.join(choices)}"
-        )
-    return choices[name]

@@ -18,7 +18,8 @@ from jax.ad_checkpoint import checkpoint_name
 from fluoroscope_server.engine import Capture, Full, SiteKind, Statistics
 from fluoroscope_server.engine import engine as engine_module
 from fluoroscope_server.errors import LimitExceededError
-from fluoroscope_server.families.base_network import ACTIVATIONS, BaseNetwork
+from fluoroscope_server.families.activation import ACTIVATIONS
+from fluoroscope_server.families.base_network import BaseNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Callable

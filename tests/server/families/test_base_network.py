@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from fluoroscope_server.errors import ConfigError
-from fluoroscope_server.families.base_network import ACTIVATIONS, INITIALIZERS, BaseNetwork, build
-
-X = np.linspace(-3, 3, 25, dtype=np.float32)
+from fluoroscope_server.families.activation import ACTIVATIONS
+from fluoroscope_server.families.base_network import INITIALIZERS, BaseNetwork, build
 
 
 def test_defaults_are_those_of_the_notebooks() -> None:
@@ -23,22 +22,9 @@ def test_defaults_are_those_of_the_notebooks() -> None:
     assert network.act_fn is nn.relu
 
 
-@pytest.mark.parametrize(
-    ("name", "function"),
-    [
-        ("identity", lambda x: x),
-        ("sigmoid", lambda x: 1 / (1 + np.exp(-x))),
-        ("tanh", np.tanh),
-        ("relu", lambda x: np.maximum(x, 0)),
-        ("leakyrelu", lambda x: np.where(x > 0, x, 0.1 * x)),
-        ("elu", lambda x: np.where(x > 0, x, np.exp(x) - 1)),
-        ("swish", lambda x: x / (1 + np.exp(-x))),
-        ("gelu", lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))),
-    ],
-)
-def test_activation_functions(name: str, function: Any) -> None:
-    assert name in ACTIVATIONS
-    np.testing.assert_allclose(build({"act_fn": name}).act_fn(jnp.asarray(X)), function(X), rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_functions(name: str) -> None:
+    assert build({"act_fn": name}).act_fn is ACTIVATIONS[name]
 
 
 @pytest.mark.parametrize("name", INITIALIZERS)
