@@ -10,6 +10,7 @@ import pytest
 import fluoroscope
 from fluoroscope_server.families.activation import ACTIVATIONS
 
+from ..builtin_families import EXAMPLES
 from . import saved
 from .server_process import ServerProcess
 
@@ -48,6 +49,9 @@ class Saved:
     function: Any
     """The variables of a pure function."""
 
+    builtin: dict[str, Any]
+    """The variables of the example of each builtin family, by its name."""
+
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Saved:
@@ -58,12 +62,16 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Saved:
         )
         for name in ACTIVATIONS
     }
+    builtin = {name: example.variables() for name, example in EXAMPLES.items()}
+    for name, example in EXAMPLES.items():
+        example.save(root / name, builtin[name])
     return Saved(
-        folders={name: root / name for name in (*ACTIVATIONS, "convolutions", "perceptron", "function")},
+        folders={name: root / name for name in (*ACTIVATIONS, "convolutions", "perceptron", "function", *EXAMPLES)},
         base=base,
         convolutions=saved.save_convolutions(root / "convolutions"),
         perceptron=saved.save_perceptron(root / "perceptron"),
         function=saved.save_function(root / "function"),
+        builtin=builtin,
     )
 
 

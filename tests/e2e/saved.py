@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
@@ -14,6 +13,7 @@ from flax import nnx
 from fluoroscope_server.families.activation import ACTIVATIONS
 from fluoroscope_server.families.base_network import BaseNetwork
 
+from ..drawn import numbers
 from .networks import networks_of_tests
 
 if TYPE_CHECKING:
@@ -121,17 +121,6 @@ def save_function(folder: Path) -> Any:
 def randomized(network: nn.Module, x: npt.NDArray[np.float32]) -> Any:
     """Returns variables for a network; nothing is zero or one, as biases and running averages begin."""
     return numbers(jax.eval_shape(network.init, jax.random.key(0), x))
-
-
-def numbers(tree: Any) -> Any:
-    """Returns a tree of positive and negative numbers (only positive ones as a variance)."""
-    generator = np.random.default_rng(5)
-
-    def leaf(path: Any, spec: jax.ShapeDtypeStruct) -> jax.Array:
-        values = generator.normal(scale=0.3, size=spec.shape)
-        return jnp.asarray(np.abs(values) + 0.5 if "var" in jax.tree_util.keystr(path) else values, spec.dtype)
-
-    return jax.tree_util.tree_map_with_path(leaf, tree)
 
 
 def batch(rows: int, *shape: int, seed: int = 0) -> npt.NDArray[np.float32]:

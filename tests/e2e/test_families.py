@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import jax
 import ml_dtypes
 import numpy as np
+import pytest
 from flax import nnx
 
 import fluoroscope
+from fluoroscope_server.families.catalogue import BUILTIN
 
+from ..builtin_families import EXAMPLES
 from .networks.networks_of_tests import attention
 from .saved import batch
 
@@ -80,6 +83,20 @@ def test_a_pure_function_of_two_inputs_and_two_outputs(client: fluoroscope.Clien
     assert found.outputs["halved"].dtype == ml_dtypes.bfloat16
     assert paths(client, "function", "NAMED") == ["weights"]
     assert {"dot_general:0", "_where:0", "exp:0"} < set(paths(client, "function", "EQUATION"))
+
+
+@pytest.mark.parametrize("family", BUILTIN)
+def test_a_builtin_family(client: fluoroscope.Client, checkpoints: Saved, family: str) -> None:
+    example = EXAMPLES[family]
+    x = example.inputs(4)
+    expected = example.apply(checkpoints.builtin[family], x)
+
+    found = client.inspect(family, {"x": x}, sites="__call__", outputs=["logits"])
+
+    assert np.array_equal(client.predict(family, {"x": x})["logits"], expected)
+    assert np.array_equal(found.outputs["logits"], expected)
+    np.testing.assert_allclose(array_of(found["__call__"]), expected, rtol=1e-4, atol=1e-5)
+    assert client.model(family).family == family
 
 
 def test_the_models_are_described(client: fluoroscope.Client, checkpoints: Saved) -> None:

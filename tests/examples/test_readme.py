@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import doctest
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -20,6 +21,8 @@ import pytest
 from flax import nnx
 
 from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2
+from fluoroscope_server.families.catalogue import BUILTIN
+from fluoroscope_server.families.family_config import REQUIRED
 from fluoroscope_server.model_config import DEFAULT_BUCKETS, ModelConfig
 from fluoroscope_server.serving import DeviceQueue, StageClock, load
 from fluoroscope_server.settings import ModelSource, Settings
@@ -194,8 +197,22 @@ async def served(folder: Path, x: np.ndarray) -> tuple[set[str], np.ndarray]:
         device.close()
 
 
+def section(title: str) -> str:
+    """Returns the text below a heading."""
+    return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_table_of_the_families_has_every_key_and_its_default() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\| (.*) \|$", section("Families"), re.MULTILINE)
+    assert [name for name, _ in rows] == list(BUILTIN)
+    for name, keys in rows:
+        defaults = importlib.import_module(f"fluoroscope_server.families.{name}").DEFAULTS
+        shown = {key: "required" if value is REQUIRED else json.dumps(value) for key, value in defaults.items()}
+        assert keys == ", ".join(f"`{key}` {value}" for key, value in shown.items())
+
+
 def test_table_of_the_config_has_every_key() -> None:
-    keys = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
+    keys = re.findall(r"^\| `(\w+)` \|", section("What a config says"), re.MULTILINE)
     assert keys == [field.name for field in fields(ModelConfig)]
     assert tuple(2**power for power in range(9)) == DEFAULT_BUCKETS
 

@@ -10,7 +10,7 @@ import flax.linen as nn
 from flax import nnx
 
 from fluoroscope_server.errors import ConfigError, nearest
-from fluoroscope_server.families import base_network
+from fluoroscope_server.families import base_network, cnn, nnx_mlp, transformer, vit
 from fluoroscope_server.families.function import PureFunction, function_network, nested
 from fluoroscope_server.families.linen import Linen, linen_network
 from fluoroscope_server.families.nnx import nnx_network
@@ -25,6 +25,10 @@ Family = Callable[[Mapping[str, Any]], Any]
 
 BUILTIN: dict[str, Family] = {
     "base_network": base_network.build,
+    "cnn": cnn.build,
+    "vit": vit.build,
+    "transformer": transformer.build,
+    "nnx_mlp": nnx_mlp.build,
 }
 """The families that need no import path. To add one: a file beside this one, and a row here."""
 
