@@ -91,10 +91,14 @@ def scan_of(equation: jex.JaxprEqn) -> Scan | None:
     if equation.primitive.name != "scan" or equation.effects:
         return None
     parameters = equation.params
+    if "ft_in" in parameters:  # from JAX 0.12 on
+        consts, carry, _ = (len(list(each)) for each in parameters["ft_in"].unpack())
+    else:
+        consts, carry = parameters["num_consts"], parameters["num_carry"]
     return Scan(
         body=parameters["jaxpr"],
-        const_count=parameters["num_consts"],
-        carry_count=parameters["num_carry"],
+        const_count=consts,
+        carry_count=carry,
         length=parameters["length"],
         reverse=parameters["reverse"],
     )

@@ -151,7 +151,7 @@ def test_a_call_that_succeeds(method: str) -> None:
 
 
 def details(error: grpc.aio.AioRpcError) -> status_pb2.Status:
-    trailing: dict[str, Any] = dict(error.trailing_metadata() or ())
+    trailing: dict[str, Any] = {key: value for key, value in error.trailing_metadata() or ()}  # noqa: C416 (no mapping)
     return status_pb2.Status.FromString(trailing[DETAILS_KEY])
 
 
