@@ -45,6 +45,7 @@ class Engine:
         *,
         buckets: Sequence[int],
         capacity: int = 256,
+        max_compiles: int = 32,
         on_compile: Callable[[float], None] = lambda _: None,
     ) -> None:
         """Traces the network and compiles `Predict` for each bucket.
@@ -54,6 +55,7 @@ class Engine:
             variables: its variables, arrays on the device, in the structure of `network.variables`.
             buckets: the batch sizes to compile for, ascending.
             capacity: how many compiled inspections to hold.
+            max_compiles: how many inspections may be compiled or wait for that at once.
             on_compile: told of each compilation, with its seconds.
 
         Raises:
@@ -63,7 +65,9 @@ class Engine:
         self.buckets = tuple(buckets)
         self._leaves: tuple[jax.Array, ...] = tuple(jax.tree.leaves(variables))
         self._traced = trace(network, buckets)
-        self._programs = ProgramCache(self._compile, capacity=capacity, on_compile=on_compile)
+        self._programs = ProgramCache(
+            self._compile, capacity=capacity, max_compiles=max_compiles, on_compile=on_compile
+        )
         self.seconds: dict[int, float] = dict.fromkeys(self.buckets, float("inf"))
         self._predictions = {bucket: self._compile_prediction(bucket) for bucket in self.buckets}
 
@@ -140,8 +144,16 @@ class Engine:
         return resolve(captures, outputs, rows=rows, bucket=bucket, sites=self.sites, signature=self.signature)
 
     def program(self, plan: Plan) -> Future[Program]:
-        """Returns the program of a plan, compiled off the thread that asks."""
+        """Returns the program of a plan, compiled off the thread that asks; cancel the future to take that back.
+
+        Raises:
+            LimitExceededError: it is not held, and too many others are being compiled or wait for that.
+        """
         return self._programs.request(plan)
+
+    def pin(self, plan: Plan) -> None:
+        """Compiles a plan now, if need be, and holds its program for good."""
+        self._programs.pin(plan)
 
     def run(self, program: Program, inputs: Sequence[np.ndarray], inspection: Inspection) -> Results:
         """Starts a program on the device. Inputs are padded to its bucket, in the order of the signature."""
