@@ -77,7 +77,7 @@ def main() -> None:
     default=DEFAULTS.max_programs,
     show_default=True,
     type=click.IntRange(1),
-    help="How many compiled inspections each model holds.",
+    help="How many compiled inspections each model holds, besides its presets.",
 )
 @click.option(
     "--max-compiles",

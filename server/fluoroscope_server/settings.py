@@ -56,7 +56,7 @@ class Settings:
     """The most bytes of tensors that one inspection may ask for."""
 
     max_programs: int = 256
-    """How many compiled inspections each model holds."""
+    """How many compiled inspections each model holds, besides its presets."""
 
     max_compiles: int = 32
     """How many programs of each model may be compiled or wait for that at once."""

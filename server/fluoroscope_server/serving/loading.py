@@ -13,6 +13,7 @@ from fluoroscope_server.errors import ConfigError, ModelError
 from fluoroscope_server.families import build_network
 from fluoroscope_server.model_config import EXAMPLE, ModelConfig
 from fluoroscope_server.serving.batcher import Batcher
+from fluoroscope_server.serving.presets import compile_presets
 from fluoroscope_server.serving.servable import Servable, predict_batch
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def load(
             max_compiles=max_compiles,
             on_compile=on_compile,
         )
+        compile_presets(engine, config.presets)
         engine.warm_up()
     except ModelError as error:
         raise type(error)(f"model {source.name!r}: {error.message}") from error
