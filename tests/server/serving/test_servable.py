@@ -7,23 +7,27 @@ import threading
 from typing import TYPE_CHECKING, Any, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.ad_checkpoint import checkpoint_name
 
 from fluoroscope_server.engine import Capture, Full, SiteStatistics, Statistics, read
 from fluoroscope_server.engine import engine as engine_module
 from fluoroscope_server.engine.program import compile_program
 from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, NotFoundError
-from fluoroscope_server.serving import StageClock
+from fluoroscope_server.serving import StageClock, load
+from fluoroscope_server.settings import ModelSource
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from fluoroscope_server.engine import Program, Result
     from fluoroscope_server.engine.plan import Plan
     from fluoroscope_server.errors import FluoroscopeError
     from fluoroscope_server.families.base_network import BaseNetwork
-    from fluoroscope_server.serving import Answer, Servable
+    from fluoroscope_server.serving import Answer, DeviceQueue, Servable
 
 X = np.random.default_rng(0).normal(size=(4, 2, 2)).astype(np.float32)
 EVERYTHING = Capture(sites=("activations/*",), reductions=(Full(), Statistics()))
@@ -163,6 +167,49 @@ def test_predictions_and_held_programs_are_answered_while_others_are_compiled(se
             assert len(await results(answer)) == 1
 
     run(main())
+
+
+def slow_to_compile(variables: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
+    """A network of forty sites, of which each costs the compiler a while."""
+    x: jax.Array = inputs["image"] * variables["scale"]
+    for index in range(40):
+        x = checkpoint_name(jnp.sin(x), f"waves/{index}")
+    return x
+
+
+def test_predictions_are_answered_while_the_compiler_takes_its_time(
+    *,
+    tmp_path: Path,
+    save: Callable[..., Path],
+    device: DeviceQueue,
+    model_config: dict[str, Any],
+    family: Callable[[Any], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun = threading.Event()
+
+    def announced(*arguments: Any) -> Program:
+        begun.set()
+        return compile_program(*arguments)
+
+    config = {**model_config, "family": family(lambda _: slow_to_compile), "buckets": [4]}
+    path = save(tmp_path / "run", {"scale": np.float32(1)}, config)
+    servable = load(ModelSource(name="slow", path=path), device, capacity=8, on_compile=lambda _: None)
+    monkeypatch.setattr(engine_module, "compile_program", announced)
+
+    async def main() -> int:
+        question = Capture(sites=("waves/*",), reductions=(Statistics(),))
+        inspection = asyncio.ensure_future(ask(servable, question))
+        assert await asyncio.to_thread(begun.wait, 60)
+        answered = 0
+        while True:
+            await servable.predict({"image": X}, (), StageClock())
+            if inspection.done():
+                return answered
+            answered += 1  # asked and answered between the compiler's beginning and its end
+
+    assert run(main()) >= 10
+    servable.engine.close()
 
 
 def test_who_gives_up_before_it_is_compiled_costs_nothing(servable: Servable, gate: Gate) -> None:
