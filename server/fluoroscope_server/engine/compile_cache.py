@@ -65,18 +65,19 @@ class CompileCache:
         for name, value in {**_OPTIONS, "jax_compilation_cache_dir": str(place)}.items():
             jax.config.update(name, value)
         compilation_cache.reset_cache()  # JAX looks at its options once
-        jax.monitoring.register_event_listener(self._listen)
+        self._open = True
+        jax.monitoring.register_event_listener(self._listen)  # for good: not every JAX that we allow can take it back
 
     def close(self) -> None:
         """Lets JAX compile as it did before."""
-        jax.monitoring.unregister_event_listener(self._listen)
+        self._open = False
         for name, value in self._before.items():
             jax.config.update(name, value)
         compilation_cache.reset_cache()
 
     def _listen(self, event: str, **_: object) -> None:
         hit = _RESULTS.get(event)
-        if hit is None:
+        if hit is None or not self._open:
             return
         if not hit:
             self._bound()
@@ -125,10 +126,11 @@ def _last_used(status: os.stat_result) -> float:
 def _mend(folder: Path) -> None:
     """Removes those of the newest entries that are not whole."""
     for path, status in _entries(folder, lambda status: -status.st_mtime)[:CHECKED_ENTRIES]:
-        data = path.read_bytes()
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # this was no use of it
-        if data[:1] in {b"", b"x"} and not _is_whole(data):  # x begins what zlib wrote; zstandard may be there instead
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another server that shares the folder removed it
+            data = path.read_bytes()
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # this was no use of it
+            if data[:1] in {b"", b"x"} and not _is_whole(data):  # x begins what zlib wrote; zstandard may be there
+                path.unlink()
 
 
 def _is_whole(data: bytes) -> bool:
