@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,6 +55,30 @@ def save_wide(folder: Path) -> Path:
     inputs = {"x": {"dtype": "float32", "shape": [1]}}
     config = {"family": "networks:wide", "inputs": inputs, "buckets": [1]}
     return _save(folder / "wide", {"weights": jnp.arange(WIDE, dtype=jnp.float32)}, config)
+
+
+class Deep(nn.Module):
+    """Twenty-four residual blocks: the network of which there is much to compile."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns as many features as came, for an x of shape (rows, features)."""
+        for _ in range(24):
+            x += nn.Dense(x.shape[-1])(nn.gelu(nn.Dense(2 * x.shape[-1])(nn.LayerNorm()(x))))
+        return x
+
+
+def deep(config: Mapping[str, Any]) -> Deep:  # noqa: ARG001 (every family is called with a config)
+    """The family of `Deep`."""
+    return Deep()
+
+
+def save_deep(folder: Path) -> Path:
+    """Writes a checkpoint of `deep`, with statistics of every module as a preset."""
+    x = np.zeros((1, 64), np.float32)
+    presets = {"health": {"sites": ["**"], "kinds": ["module"], "reduce": ["statistics"], "buckets": [1, 32]}}
+    config = {"family": "networks:deep", "inputs": {"x": {"shape": [64]}}, "buckets": [1, 8, 32], "presets": presets}
+    return _save(folder / "deep", Deep().init(jax.random.key(0), x), config)
 
 
 def _save(folder: Path, variables: Any, config: dict[str, Any]) -> Path:

@@ -19,6 +19,7 @@ import numpy as np
 import in_process
 import load
 import networks
+import restart
 import servers
 from fluoroscope.v1.inference_pb2 import PredictRequest
 from fluoroscope.v1.inspection_pb2 import Capture, InspectActivationsRequest
@@ -157,6 +158,18 @@ def measure_captures(*, rounds: int) -> list[Row]:
     ]
 
 
+def measure_restart(model: str, *, rounds: int) -> list[Row]:
+    """Compares a start that finds its programs compiled with one that must compile them."""
+    seconds = Samples()
+    for _ in range(rounds):
+        cold, warm = restart.measure(model)
+        seconds.add("cold", cold)
+        seconds.add("warm", warm)
+    cold, warm = seconds.median("cold"), seconds.median("warm")
+    what = "from start to ready, with a warm compile cache"
+    return [Row(what=what, ours=f"{warm:.1f} s", theirs=f"{cold:.1f} s (cold)", ratio=warm / cold, target="under 0.50")]
+
+
 def start(stack: contextlib.ExitStack, *models: str) -> Addresses:
     """Starts a copy of each server, to be stopped by the stack."""
     addresses = {"fluoroscope": stack.enter_context(servers.fluoroscope(*models))}
@@ -176,11 +189,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="how often to measure each copy (default 2)")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long each time (default 2)")
     parser.add_argument("--copies", type=int, default=3, help="how many processes of each server (default 3)")
-    parser.add_argument("--only", choices=("predict", "stream", "captures"), help="measure this alone")
+    parser.add_argument("--only", choices=("predict", "stream", "captures", "restart"), help="measure this alone")
     parser.add_argument("--write", action="store_true", help=f"add the table to docs/{DOCUMENT.name}")
     arguments = parser.parse_args()
     rows = measure_captures(rounds=arguments.rounds) if arguments.only in {None, "captures"} else []
-    if arguments.only != "captures":
+    if arguments.only in {None, "restart"}:
+        with tempfile.TemporaryDirectory() as folder:
+            rows += measure_restart(f"deep={networks.save_deep(Path(folder))}", rounds=arguments.rounds)
+    if arguments.only in {None, "predict", "stream"}:
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
             models = (
                 f"digits={networks.save_digits(Path(folder))}",

@@ -26,9 +26,10 @@ def bare(kind: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def fluoroscope(*models: str) -> Iterator[str]:
-    """Runs `fluoroscope-server` as a user would; yields its address."""
+def fluoroscope(*models: str, compile_cache: str = "off") -> Iterator[str]:
+    """Runs `fluoroscope-server` as a user would; yields its address when it is ready."""
     command = [sys.executable, "-m", "fluoroscope_server", "serve", "--listen", "127.0.0.1:0"]
+    command += [f"--compile-cache={compile_cache}"]
     command += ["--http-listen", "127.0.0.1:0", *(f"--model={model}" for model in models)]
     with _process(command, None, subprocess.PIPE) as process:
         assert process.stderr is not None

@@ -18,7 +18,7 @@ from fluoroscope_server.families.catalogue import BUILTIN
 from fluoroscope_server.metrics import STAGES, Metrics
 from fluoroscope_server.rpc import RpcServer
 from fluoroscope_server.rpc.decoding import KINDS, REDUCTIONS
-from fluoroscope_server.serving import Repository
+from fluoroscope_server.serving import Repository, presets
 from fluoroscope_server.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,6 +57,10 @@ def test_every_reduction_of_the_contract_is_computed_and_can_be_asked_for() -> N
     contract = {field.name for field in inspection_pb2.Reduction.DESCRIPTOR.oneofs_by_name["reduction"].fields}
     assert set(REDUCTIONS) == contract
     assert {name.capitalize() for name in contract} <= set(fluoroscope.__all__)
+
+
+def test_every_reduction_of_the_contract_can_be_in_a_preset() -> None:
+    assert set(presets.REDUCTIONS) == set(REDUCTIONS)
 
 
 def test_every_kind_of_site_is_known_to_both_sides() -> None:

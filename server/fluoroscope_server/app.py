@@ -8,6 +8,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from fluoroscope_server.engine import CompileCache
 from fluoroscope_server.http import HttpServer
 from fluoroscope_server.metrics import Metrics
 from fluoroscope_server.rpc import RpcServer
@@ -40,6 +41,7 @@ class App:
         self._metrics = Metrics()
         self._repository = Repository(source.name for source in settings.models)
         self._device = DeviceQueue("device", workers=DEVICE_WORKERS)
+        self._compile_cache: CompileCache | None = None
         self._ready = False
 
     async def start(self) -> None:
@@ -51,6 +53,8 @@ class App:
         """
         async with contextlib.AsyncExitStack() as undo:
             undo.callback(self._device.close)
+            self._compile_cache = self._open_compile_cache()
+            undo.callback(self._close_compile_cache)
             self._http = HttpServer(self._settings.http_listen, self._metrics, lambda: self._ready)
             undo.callback(self._http.close)
             self._rpc = RpcServer(self._repository, self._metrics, self._settings)
@@ -92,6 +96,20 @@ class App:
         self._repository.close()
         await asyncio.to_thread(self._device.close)
         await asyncio.to_thread(self._http.close)
+        self._close_compile_cache()
+
+    def _open_compile_cache(self) -> CompileCache | None:
+        if self._settings.compile_cache is None:
+            return None
+        return CompileCache(
+            self._settings.compile_cache,
+            most_bytes=self._settings.compile_cache_bytes,
+            on_lookup=self._metrics.count_lookup,
+        )
+
+    def _close_compile_cache(self) -> None:
+        if self._compile_cache is not None:
+            self._compile_cache.close()
 
     async def _load_models(self) -> None:
         loop = asyncio.get_running_loop()
@@ -103,7 +121,11 @@ class App:
 
     def _load(self, source: ModelSource) -> Servable:
         return load(
-            source, self._device, capacity=self._settings.max_programs, on_compile=self._metrics.observe_compile
+            source,
+            self._device,
+            capacity=self._settings.max_programs,
+            max_compiles=self._settings.max_compiles,
+            on_compile=self._metrics.observe_compile,
         )
 
     async def _add(self, servable: Servable) -> None:

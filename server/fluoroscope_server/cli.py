@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 
 import click
 
 from fluoroscope_server.allocator import keep_large_buffers
-from fluoroscope_server.errors import FluoroscopeError
-from fluoroscope_server.settings import MIB, ModelSource, Settings
+from fluoroscope_server.errors import FluoroscopeError, SettingsError
+from fluoroscope_server.private_folder import private_folder
+from fluoroscope_server.settings import MIB, ModelSource, Settings, default_compile_cache
 
 DEFAULTS = Settings(models=())
 
@@ -75,7 +77,28 @@ def main() -> None:
     default=DEFAULTS.max_programs,
     show_default=True,
     type=click.IntRange(1),
-    help="How many compiled inspections each model holds.",
+    help="How many compiled inspections each model holds, besides its presets.",
+)
+@click.option(
+    "--max-compiles",
+    default=DEFAULTS.max_compiles,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How many inspections of each model may be compiled or wait for that at once.",
+)
+@click.option(
+    "--compile-cache",
+    metavar="DIR",
+    show_default="fluoroscope/programs in $XDG_CACHE_HOME or ~/.cache",
+    help="Where compiled programs are kept, so that the next start is quick; 'off' keeps none. Whoever can write "
+    "there runs code in this server: it must be this user's own.",
+)
+@click.option(
+    "--compile-cache-mib",
+    default=DEFAULTS.compile_cache_bytes // MIB,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How much that folder may hold, in MiB; what was not used for longest goes.",
 )
 @click.option(
     "--grace",
@@ -93,6 +116,9 @@ def serve(
     max_request_mib: int,
     max_inspection_mib: int,
     max_programs: int,
+    max_compiles: int,
+    compile_cache: str | None,
+    compile_cache_mib: int,
     grace_seconds: float,
 ) -> None:
     """Loads models and serves them until SIGTERM or Ctrl-C."""
@@ -104,6 +130,9 @@ def serve(
             max_request_bytes=max_request_mib * MIB,
             max_inspection_bytes=max_inspection_mib * MIB,
             max_programs=max_programs,
+            max_compiles=max_compiles,
+            compile_cache=_compile_cache(compile_cache),
+            compile_cache_bytes=compile_cache_mib * MIB,
             grace_seconds=grace_seconds,
         )
         _run(settings)
@@ -112,6 +141,23 @@ def serve(
     except ModuleNotFoundError as error:
         message = f"{error.name} is not installed: this is the client alone; pip install 'fluoroscope[server]'"
         raise click.ClickException(message) from error
+
+
+def _compile_cache(asked: str | None) -> Path | None:
+    """Returns the folder for compiled programs; None if none is wanted, or none was named and the usual one is no good.
+
+    Raises:
+        SettingsError: the folder that was named cannot be used.
+    """
+    if asked == "off":
+        return None
+    if asked is not None:
+        return private_folder(Path(asked).expanduser())
+    try:
+        return private_folder(default_compile_cache())
+    except SettingsError as error:
+        _announce(f"compiled programs are not kept: {error.message}")
+        return None
 
 
 def _run(settings: Settings) -> None:

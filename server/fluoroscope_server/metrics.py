@@ -139,6 +139,13 @@ class Metrics:
             registry=self.registry,
         )
         self._program_requests = {held: programs.labels("held" if held else "compiled") for held in (True, False)}
+        lookups = Counter(
+            "fluoroscope_compile_cache_total",
+            "Programs that were looked for in the folder of the compile cache.",
+            ("result",),
+            registry=self.registry,
+        )
+        self._lookups = {hit: lookups.labels("hit" if hit else "miss") for hit in (True, False)}
         self._model_info = Gauge(
             "fluoroscope_model_info",
             "1 for each model that is served.",
@@ -179,6 +186,10 @@ class Metrics:
     def observe_compile(self, seconds: float) -> None:
         """Counts one compilation."""
         self._compile_seconds.observe(seconds)
+
+    def count_lookup(self, hit: bool) -> None:
+        """Counts one program by whether the compile cache's folder had it."""
+        self._lookups[hit].inc()
 
     def count_program(self, *, held: bool) -> None:
         """Counts one inspection by whether its program was held already."""

@@ -17,7 +17,26 @@ if TYPE_CHECKING:
 DEFAULT_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """The batch sizes to compile for when the config names none. The last ones are for requests that are joined."""
 
+PRESET_EXAMPLE = '{"health": {"sites": ["**"], "kinds": ["module"], "reduce": ["statistics"]}}'
+
 EXAMPLE = '{"family": "base_network", "config": {...}, "inputs": {"image": {"dtype": "float32", "shape": [28, 28]}}}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """An inspection that is compiled when the model is loaded."""
+
+    sites: tuple[str, ...]
+    """Names and globs of sites."""
+
+    kinds: tuple[str, ...] = ()
+    """The kinds of site to keep, as words; empty means all."""
+
+    reduce: tuple[str, ...] = ("full",)
+    """What to compute of each value, as words; each gives one result."""
+
+    buckets: tuple[int, ...]
+    """The batch sizes to compile it for, ascending."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +59,9 @@ class ModelConfig:
     buckets: tuple[int, ...] = DEFAULT_BUCKETS
     """The batch sizes to compile for, ascending."""
 
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+    """Inspections to compile when the model is loaded, by name."""
+
     item: str | None = None
     """The checkpoint item that holds the weights. None means: find out."""
 
@@ -58,12 +80,14 @@ class ModelConfig:
         family = family or raw.get("family")
         if not isinstance(family, str) or not family:
             raise ConfigError(f"the model config names no `family`; a config looks like {EXAMPLE}")
+        buckets = _buckets(raw.get("buckets", DEFAULT_BUCKETS), "`buckets`")
         return cls(
             family=family,
             config=_mapping(raw.get("config", {}), "`config`"),
             inputs=_inputs(raw.get("inputs")),
-            outputs=_names(raw.get("outputs", ())),
-            buckets=_buckets(raw.get("buckets", DEFAULT_BUCKETS)),
+            outputs=_names(raw.get("outputs", ()), "`outputs`"),
+            buckets=buckets,
+            presets=_presets(raw.get("presets", {}), buckets),
             item=_text(raw.get("item"), "`item`"),
             prefix=_text(raw.get("prefix"), "`prefix`"),
         )
@@ -96,17 +120,46 @@ def _input(name: str, raw: object) -> TensorSpec:
     return TensorSpec(name=name, dtype=parse_dtype(spec.get("dtype", "float32")), shape=(BATCH, *shape))
 
 
-def _names(raw: object) -> tuple[str, ...]:
+def _presets(raw: object, buckets: tuple[int, ...]) -> dict[str, Preset]:
+    return {name: _preset(each, f"preset {name!r}", buckets) for name, each in _mapping(raw, "`presets`").items()}
+
+
+def _preset(raw: object, what: str, buckets: tuple[int, ...]) -> Preset:
+    spec = _mapping(raw, what)
+    _known_keys(spec, what, Preset.__dataclass_fields__)
+    sites = _words(spec.get("sites", ()), f"`sites` of {what}")
+    if not sites:
+        raise ConfigError(f"{what} names no `sites`; presets look like {PRESET_EXAMPLE}")
+    wanted = _buckets(spec.get("buckets", buckets), f"`buckets` of {what}")
+    if unknown := [size for size in wanted if size not in buckets]:
+        raise ConfigError(
+            f"{what} is for batches of {', '.join(map(str, unknown))}, and the buckets of the model are "
+            f"{', '.join(map(str, buckets))}"
+        )
+    return Preset(
+        sites=sites,
+        kinds=_words(spec.get("kinds", ()), f"`kinds` of {what}"),
+        reduce=_words(spec.get("reduce", ()), f"`reduce` of {what}") or ("full",),
+        buckets=wanted,
+    )
+
+
+def _words(raw: object, what: str) -> tuple[str, ...]:
+    """Returns one word or several, as the client takes them."""
+    return _names([raw] if isinstance(raw, str) else raw, what)
+
+
+def _names(raw: object, what: str) -> tuple[str, ...]:
     if not isinstance(raw, list | tuple) or not all(isinstance(name, str) and name for name in raw):
-        raise ConfigError(f"`outputs` must be a list of names, not {raw!r}")
+        raise ConfigError(f"{what} must be a list of names, not {raw!r}")
     if len(set(raw)) != len(raw):
-        raise ConfigError(f"`outputs` names something twice: {raw!r}")
+        raise ConfigError(f"{what} names something twice: {raw!r}")
     return tuple(raw)
 
 
-def _buckets(raw: object) -> tuple[int, ...]:
+def _buckets(raw: object, what: str) -> tuple[int, ...]:
     if not isinstance(raw, list | tuple) or not raw or not all(_is_count(size) for size in raw):
-        raise ConfigError(f"`buckets` must be a list of positive batch sizes, not {raw!r}")
+        raise ConfigError(f"{what} must be a list of positive batch sizes, not {raw!r}")
     return tuple(sorted(set(raw)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,16 @@ class Settings:
     """The most bytes of tensors that one inspection may ask for."""
 
     max_programs: int = 256
-    """How many compiled inspections each model holds."""
+    """How many compiled inspections each model holds, besides its presets."""
+
+    max_compiles: int = 32
+    """How many programs of each model may be compiled or wait for that at once."""
+
+    compile_cache: Path | None = None
+    """The folder where compiled programs are kept for the next start; None keeps none."""
+
+    compile_cache_bytes: int = 2048 * MIB
+    """How many bytes of programs that folder may hold."""
 
     grace_seconds: float = 30.0
     """How long calls under way may go on after SIGTERM."""
@@ -66,6 +76,12 @@ class Settings:
         for name in names:
             if names.count(name) > 1:
                 raise SettingsError(f"two models are named {name!r}; give each a name of its own")
+
+
+def default_compile_cache() -> Path:
+    """Returns this user's folder for compiled programs, by the rules of the XDG base directories."""
+    root = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(root) if Path(root).is_absolute() else Path("~/.cache").expanduser()) / "fluoroscope" / "programs"
 
 
 def split_address(address: str) -> tuple[str, int]:

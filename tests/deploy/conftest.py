@@ -31,6 +31,23 @@ def instructions(deploy: Path) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="session")
+def image_compile_cache(instructions: list[tuple[str, str]]) -> Path:
+    """Where a server in the image keeps compiled programs, if nobody says otherwise."""
+    from fluoroscope_server.settings import default_compile_cache
+
+    (home,) = [
+        word.partition("=")[2]
+        for keyword, text in instructions
+        if keyword == "ENV"
+        for word in text.split()
+        if word.startswith("XDG_CACHE_HOME=")
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", home)
+        return default_compile_cache()
+
+
+@pytest.fixture(scope="session")
 def compose(deploy: Path) -> dict[str, Any]:
     return read_yaml(deploy / "compose.yaml")
 

@@ -116,14 +116,20 @@ def test_the_user_is_that_of_the_image(pod: dict[str, Any], instructions: list[t
 
 
 def test_all_that_is_written_has_a_volume(
-    pod: dict[str, Any], server: dict[str, Any], instructions: list[tuple[str, str]]
+    pod: dict[str, Any], server: dict[str, Any], image_compile_cache: Path
 ) -> None:
     assert server["securityContext"]["readOnlyRootFilesystem"]
     empty = {volume["name"] for volume in pod["volumes"] if "emptyDir" in volume}
     writable = {mount["mountPath"] for mount in server["volumeMounts"] if mount["name"] in empty}
-    environment = next(text for keyword, text in instructions if keyword == "ENV" and "JAX" in text)
     assert writable == {"/tmp", "/var/cache/fluoroscope"}
-    assert "JAX_COMPILATION_CACHE_DIR=/var/cache/fluoroscope " in environment
+    assert image_compile_cache.is_relative_to("/var/cache/fluoroscope")
+
+
+def test_the_volume_holds_all_the_programs_that_the_server_keeps(pod: dict[str, Any]) -> None:
+    from fluoroscope_server.settings import Settings
+
+    (limit,) = [volume["emptyDir"]["sizeLimit"] for volume in pod["volumes"] if volume["name"] == "programs"]
+    assert int(limit.removesuffix("Gi")) << 30 > Settings(models=()).compile_cache_bytes  # who exceeds it is evicted
 
 
 def test_mounts_and_volumes_agree(pod: dict[str, Any], server: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -215,6 +216,12 @@ def test_table_of_the_config_has_every_key() -> None:
     keys = re.findall(r"^\| `(\w+)` \|", section("What a config says"), re.MULTILINE)
     assert keys == [field.name for field in fields(ModelConfig)]
     assert tuple(2**power for power in range(9)) == DEFAULT_BUCKETS
+
+
+def test_the_preset_is_one() -> None:
+    (block,) = [block["body"] for block in BLOCK.finditer(README) if block["language"] == "toml"]
+    config = ModelConfig.parse({"family": "f", "inputs": {"x": {}}, **tomllib.loads(block)})
+    assert config.presets["health"].reduce == ("statistics",)
 
 
 def test_table_of_the_rpcs_has_every_rpc() -> None:

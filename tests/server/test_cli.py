@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
 
+from fluoroscope_server import cli
 from fluoroscope_server.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from fluoroscope_server.settings import Settings
 
 
 def test_help_says_what_to_do_next() -> None:
@@ -33,6 +41,9 @@ def test_help_needs_no_jax() -> None:
         (["--model", "a b=p"], 1, "Error: model name 'a b' may hold letters"),
         (["--model", "a=p", "--model", "a=q"], 1, "Error: two models are named 'a'"),
         (["--model", "a=p", "--max-programs", "0"], 2, "--max-programs"),
+        (["--model", "a=p", "--max-compiles", "0"], 2, "--max-compiles"),
+        (["--model", "a=p", "--compile-cache-mib", "0"], 2, "--compile-cache-mib"),
+        (["--model", "a=p", "--compile-cache", "/dev/null"], 1, "Error: /dev/null cannot be used: File exists"),
         (["--model", "a=p", "--grace", "-1"], 2, "--grace"),
         (["--model", "a=p", "--max-request-mib", "2048"], 2, "--max-request-mib"),
     ],
@@ -41,3 +52,48 @@ def test_refusals(arguments: list[str], code: int, message: str) -> None:
     result = CliRunner().invoke(main, ["serve", *arguments])
     assert result.exit_code == code
     assert message in result.output
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Settings, str]]:
+    """Runs `serve` with more arguments; returns the settings that a server would be started with, and what was said."""
+
+    def run(*arguments: str) -> tuple[Settings, str]:
+        made: list[Settings] = []
+        monkeypatch.setattr(cli, "_run", made.append)
+        result = CliRunner().invoke(main, ["serve", "--model", "a=p", *arguments])
+        assert result.exit_code == 0, result.output
+        return made[0], result.output
+
+    return run
+
+
+def test_where_compiled_programs_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: Callable[..., tuple[Settings, str]]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    settings, said = asked("--compile-cache", "off")
+    assert (settings.compile_cache, list(tmp_path.iterdir())) == (None, [])
+    settings, said = asked("--compile-cache-mib", "3")
+    assert settings.compile_cache == tmp_path / "cache" / "fluoroscope" / "programs"
+    assert settings.compile_cache.is_dir()
+    assert settings.compile_cache_bytes == 3 << 20
+    settings, said = asked("--compile-cache", str(tmp_path / "mine"))
+    assert settings.compile_cache == tmp_path / "mine"
+    assert said == ""
+
+
+def test_a_server_starts_without_the_usual_folder_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: Callable[..., tuple[Settings, str]]
+) -> None:
+    """A file system that nobody can write to, for one; a folder that the operator names must do, though."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "fluoroscope").mkdir(mode=0o700)
+    shared = tmp_path / "fluoroscope" / "programs"
+    shared.mkdir()
+    shared.chmod(0o777)
+    settings, said = asked()
+    assert settings.compile_cache is None
+    assert said.startswith(f"fluoroscope-server: compiled programs are not kept: others can write to {shared}")
+    result = CliRunner().invoke(main, ["serve", "--model", "a=p", "--compile-cache", str(shared)])
+    assert (result.exit_code, result.output.startswith(f"Error: others can write to {shared}")) == (1, True)

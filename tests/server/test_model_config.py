@@ -9,7 +9,7 @@ import pytest
 
 from fluoroscope.wire.dtype import DTYPES
 from fluoroscope_server.errors import ConfigError
-from fluoroscope_server.model_config import DEFAULT_BUCKETS, ModelConfig, parse_dtype
+from fluoroscope_server.model_config import DEFAULT_BUCKETS, ModelConfig, Preset, parse_dtype
 from fluoroscope_server.signature import BATCH, TensorSpec
 
 LEAST: dict[str, Any] = {"family": "f", "inputs": {"x": {}}}
@@ -31,6 +31,10 @@ def test_everything() -> None:
             "inputs": {"tokens": {"dtype": "int32", "shape": [7]}, "mask": {"dtype": "bfloat16", "shape": [7, 2]}},
             "outputs": ["logits", "aux"],
             "buckets": [8, 1, 8, 2],
+            "presets": {
+                "health": {"sites": "**", "kinds": ["module"], "reduce": "statistics", "buckets": [8, 1]},
+                "attention": {"sites": ["a", "b"]},
+            },
             "item": "params",
             "prefix": "a/b",
         }
@@ -39,6 +43,10 @@ def test_everything() -> None:
     assert [str(spec) for spec in config.inputs] == ["tokens: int32[batch, 7]", "mask: bfloat16[batch, 7, 2]"]
     assert config.outputs == ("logits", "aux")
     assert config.buckets == (1, 2, 8)
+    assert config.presets == {
+        "health": Preset(sites=("**",), kinds=("module",), reduce=("statistics",), buckets=(1, 8)),
+        "attention": Preset(sites=("a", "b"), kinds=(), reduce=("full",), buckets=(1, 2, 8)),
+    }
     assert (config.item, config.prefix) == ("params", "a/b")
 
 
@@ -77,6 +85,21 @@ def test_the_operators_family_overrides() -> None:
         ({"inputs": {"x": {"shape": [True]}}}, "must be a list of positive sizes"),
         ({"inputs": {"x": {"shape": [2.0]}}}, "must be a list of positive sizes"),
         ({"inputs": {"x": {"dtype": "float23"}}}, "'float23' is no dtype; nearest: 'float32'"),
+        ({"presets": ["health"]}, r"`presets` must be an object with named values, not \['health'\]"),
+        ({"presets": {"health": "**"}}, r"preset 'health' must be an object with named values, not '\*\*'"),
+        (
+            {"presets": {"health": {"site": "**"}}},
+            "preset 'health' has an unknown key 'site'; nearest: 'sites'.*; known: sites, kinds, reduce, buckets",
+        ),
+        ({"presets": {"health": {"kinds": ["module"]}}}, "preset 'health' names no `sites`; presets look like {"),
+        ({"presets": {"health": {"sites": [3]}}}, r"`sites` of preset 'health' must be a list of names, not \[3\]"),
+        ({"presets": {"a": {"sites": "x", "reduce": {}}}}, "`reduce` of preset 'a' must be a list of names, not {}"),
+        ({"presets": {"a": {"sites": "x", "kinds": ["b", "b"]}}}, "`kinds` of preset 'a' names something twice"),
+        (
+            {"buckets": [1, 8], "presets": {"a": {"sites": "x", "buckets": [2, 8, 3]}}},
+            "preset 'a' is for batches of 2, 3, and the buckets of the model are 1, 8",
+        ),
+        ({"presets": {"a": {"sites": "x", "buckets": []}}}, "`buckets` of preset 'a' must be a list of positive"),
         ({"outputs": "logits"}, "`outputs` must be a list of names, not 'logits'"),
         ({"outputs": [""]}, r"`outputs` must be a list of names, not \[''\]"),
         ({"outputs": [3]}, "`outputs` must be a list of names"),

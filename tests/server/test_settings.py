@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluoroscope_server.errors import SettingsError
-from fluoroscope_server.settings import ModelSource, Settings, split_address
+from fluoroscope_server.settings import ModelSource, Settings, default_compile_cache, split_address
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,20 @@ def test_two_models_of_one_name() -> None:
     with pytest.raises(SettingsError, match="two models are named 'a'; give each a name of its own"):
         Settings(models=(first, ModelSource.parse("b=x"), second))
     assert Settings(models=(first,)).models == (first,)
+
+
+@pytest.mark.parametrize(
+    ("home", "folder"),
+    [
+        ("/var/cache", "/var/cache/fluoroscope/programs"),
+        ("", "/home/ada/.cache/fluoroscope/programs"),
+        ("relative", "/home/ada/.cache/fluoroscope/programs"),  # as the rules of XDG say
+    ],
+)
+def test_the_usual_compile_cache(home: str, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setenv("XDG_CACHE_HOME", home)
+    assert str(default_compile_cache()) == folder
 
 
 @given(st.sampled_from(["127.0.0.1", "localhost", "", "0.0.0.0", "h-1.example"]), st.integers(0, 65535))

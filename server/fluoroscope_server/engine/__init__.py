@@ -1,6 +1,7 @@
 """The engine: from a network to compiled programs that answer questions about it."""
 
 from fluoroscope_server.engine.capture import Capture, Slice
+from fluoroscope_server.engine.compile_cache import CompileCache
 from fluoroscope_server.engine.engine import Engine
 from fluoroscope_server.engine.inspection import Execution, Inspection, ResultSpec, check_outputs
 from fluoroscope_server.engine.program import Program, Results
@@ -11,6 +12,7 @@ from fluoroscope_server.engine.site_table import SiteTable
 
 __all__ = [
     "Capture",
+    "CompileCache",
     "Engine",
     "Execution",
     "Full",

@@ -48,6 +48,7 @@ class Engine:
         *,
         buckets: Sequence[int],
         capacity: int = 256,
+        max_compiles: int = 32,
         on_compile: Callable[[float], None] = lambda _: None,
     ) -> None:
         """Traces the network and compiles `Predict` for each bucket.
@@ -57,6 +58,7 @@ class Engine:
             variables: its variables, arrays on the device, in the structure of `network.variables`.
             buckets: the batch sizes to compile for, ascending.
             capacity: how many compiled inspections to hold.
+            max_compiles: how many inspections may be compiled or wait for that at once.
             on_compile: told of each compilation, with its seconds.
 
         Raises:
@@ -67,7 +69,9 @@ class Engine:
         self._leaves: tuple[jax.Array, ...] = tuple(jax.tree.leaves(variables))
         self._traced = trace(network, buckets)
         self._on_compile = on_compile
-        self._programs = ProgramCache(self._compile, capacity=capacity, on_compile=on_compile)
+        self._programs = ProgramCache(
+            self._compile, capacity=capacity, max_compiles=max_compiles, on_compile=on_compile
+        )
         self.seconds: dict[int, float] = dict.fromkeys(self.buckets, float("inf"))
         self._predictions = {bucket: self._compile_prediction(bucket) for bucket in self.buckets}
 
@@ -159,8 +163,16 @@ class Engine:
         )
 
     def program(self, plan: Plan) -> Future[Program]:
-        """Returns the program of a plan, compiled off the thread that asks."""
+        """Returns the program of a plan, compiled off the thread that asks; cancel the future to take that back.
+
+        Raises:
+            LimitExceededError: it is not held, and too many others are being compiled or wait for that.
+        """
         return self._programs.request(plan)
+
+    def pin(self, plan: Plan) -> None:
+        """Compiles a plan now, if need be, and holds its program for good."""
+        self._programs.pin(plan)
 
     def run(self, program: Program, inputs: Sequence[np.ndarray], inspection: Inspection) -> Iterator[Results]:
         """Runs an inspection on the device, stage after stage, each when it is asked for; yields the results of each.

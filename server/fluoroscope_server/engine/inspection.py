@@ -79,6 +79,12 @@ class ResultSpec:
         """Returns how many bytes the result has when sent in chunks; 0 for a summary."""
         return 0 if self.part is None else math.prod(self.shape) * self.dtype.itemsize
 
+    def bytes_in(self, bucket: int) -> int:
+        """Returns how many bytes it would have with every row of a bucket."""
+        if self.padded_axis is None or self.part is None:
+            return self.byte_size
+        return self.byte_size // self.shape[self.padded_axis] * bucket
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
@@ -149,7 +155,7 @@ def resolve(
                 reduction.check(value, field=f"{field}.reductions")
                 captured = CapturedValue(site=site.path, cuts=cuts, reduction=reduction)
                 found[captured, (starts, reduction.numbers)] = _results(site, value, reduction, rows)
-    size = sum(spec.byte_size for specs in found.values() for spec in specs)
+    size = sum(spec.bytes_in(bucket) for specs in found.values() for spec in specs)
     ordered = sorted(found.items(), key=lambda entry: _place(entry[1][0], *entry[0]))
     wanted = check_outputs(outputs, signature)
     results = itertools.chain.from_iterable(specs for _, specs in ordered)

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from fluoroscope_server.errors import LimitExceededError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
 
     from fluoroscope_server.engine.plan import Plan
     from fluoroscope_server.engine.program import Program
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Compilation:
+    """A program that is being made, or waits for that."""
+
+    work: Future[Program]
+    """The compiler's own; cancelled when nobody waits any more."""
+
+    waiting: list[Future[Program]]
+    """One for each who asked."""
 
 
 class ProgramCache:
@@ -22,50 +35,128 @@ class ProgramCache:
     """
 
     def __init__(
-        self, compile_plan: Callable[[Plan], Program], *, capacity: int, on_compile: Callable[[float], None]
+        self,
+        compile_plan: Callable[[Plan], Program],
+        *,
+        capacity: int,
+        max_compiles: int,
+        on_compile: Callable[[float], None],
     ) -> None:
-        """Takes the compiler, how many programs to hold, and what to tell how many seconds each took."""
+        """Holds nothing yet.
+
+        Args:
+            compile_plan: the compiler.
+            capacity: how many programs to hold, besides those that are pinned.
+            max_compiles: how many may be compiled or wait for that at once.
+            on_compile: told how many seconds each compilation took.
+        """
         self._compile_plan = compile_plan
         self._capacity = capacity
+        self._max_compiles = max_compiles
         self._on_compile = on_compile
-        self._lock = threading.RLock()  # a future that is done already calls back at once, within `request`
-        self._held: OrderedDict[Plan, Future[Program]] = OrderedDict()
+        self._lock = threading.RLock()  # what is cancelled calls back at once, while the lock is held
+        self._held: OrderedDict[Plan, Program] = OrderedDict()
         self._pinned: dict[Plan, Program] = {}
+        self._compiling: dict[Plan, _Compilation] = {}
         self._compiler = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._held) + len(self._pinned)
 
     def pin(self, plan: Plan) -> Program:
-        """Compiles a plan now and holds it for good: the programs that serve predictions."""
-        program = self._compile(plan)
-        self._pinned[plan] = program
+        """Returns the program of a plan, held for good; compiles it now if it is not pinned yet."""
+        program = self._pinned.get(plan)
+        if program is None:
+            program = self._pinned[plan] = self._compile(plan)
         return program
 
     def request(self, plan: Plan) -> Future[Program]:
-        """Returns the program of a plan, now if it is held, else when it is compiled."""
+        """Returns the program of a plan, now if it is held, else when it is compiled.
+
+        The future is the caller's own. Who cancels it gives up: a compilation that nobody waits for is not begun.
+
+        Raises:
+            LimitExceededError: it is not held, and too many others are being compiled or wait for that.
+            UnavailableError: it is not held, and the cache is closed.
+        """
+        asked: Future[Program] = Future()
         with self._lock:
-            future = self._held.get(plan)
-            if future is not None:
-                self._held.move_to_end(plan)
-                return future
-            future = self._held[plan] = self._compiler.submit(self._compile, plan)
-            future.add_done_callback(lambda done: self._settle(plan, done))
-            while len(self._held) > self._capacity:
-                self._held.popitem(last=False)
-            return future
+            program = self._find(plan)
+            if program is not None:
+                asked.set_result(program)
+                return asked
+            begun = self._compiling.get(plan)
+            compilation = begun or self._begin(plan)
+            compilation.waiting.append(asked)
+        if begun is None:  # only now that somebody waits: it may be done already, and calls back at once then
+            compilation.work.add_done_callback(lambda work: self._settle(plan, work))
+        asked.add_done_callback(lambda done: self._give_up(plan, done))
+        return asked
 
     def close(self) -> None:
         """Compiles nothing more; who waits for a program not yet begun is told so."""
-        self._compiler.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            self._closed = True
+            self._compiler.shutdown(wait=False, cancel_futures=True)
+
+    def _find(self, plan: Plan) -> Program | None:
+        if plan in self._held:
+            self._held.move_to_end(plan)
+            return self._held[plan]
+        return self._pinned.get(plan)
+
+    def _begin(self, plan: Plan) -> _Compilation:
+        if self._closed:
+            raise _stopping()
+        if len(self._compiling) >= self._max_compiles:
+            raise LimitExceededError(
+                f"{len(self._compiling)} programs of this model are being compiled or wait for that, and the limit is "
+                f"{self._max_compiles}: ask again later, or for what others have asked already",
+                reason="COMPILES_BUSY",
+            )
+        work = self._compiler.submit(self._compile, plan)
+        compilation = self._compiling[plan] = _Compilation(work=work, waiting=[])
+        return compilation
 
     def _compile(self, plan: Plan) -> Program:
         program = self._compile_plan(plan)
         self._on_compile(program.compile_seconds)
         return program
 
-    def _settle(self, plan: Plan, done: Future[Program]) -> None:
-        if done.cancelled() or done.exception() is not None:
-            with self._lock:
-                if self._held.get(plan) is done:
-                    del self._held[plan]
+    def _settle(self, plan: Plan, work: Future[Program]) -> None:
+        """Holds a program that is done, and answers all who wait for it."""
+        with self._lock:
+            waiting = self._compiling.pop(plan).waiting
+            if not work.cancelled() and work.exception() is None:
+                self._held[plan] = work.result()
+                while len(self._held) > self._capacity:
+                    self._held.popitem(last=False)
+        for asked in waiting:
+            if asked.set_running_or_notify_cancel():
+                _copy(work, asked)
+
+    def _give_up(self, plan: Plan, asked: Future[Program]) -> None:
+        """Takes back what only one who has given up was waiting for, if it has not begun."""
+        if not asked.cancelled():
+            return
+        with self._lock:
+            compilation = self._compiling.get(plan)
+            if compilation is None or asked not in compilation.waiting:
+                return
+            compilation.waiting.remove(asked)
+            if not compilation.waiting:
+                compilation.work.cancel()
+
+
+def _copy(work: Future[Program], asked: Future[Program]) -> None:
+    if work.cancelled():
+        asked.set_exception(_stopping())
+    elif error := work.exception():
+        asked.set_exception(error)
+    else:
+        asked.set_result(work.result())
+
+
+def _stopping() -> UnavailableError:
+    return UnavailableError("the server is stopping", reason="STOPPING")

@@ -13,6 +13,7 @@ from fluoroscope_server.errors import ConfigError, ModelError
 from fluoroscope_server.families import build_network
 from fluoroscope_server.model_config import EXAMPLE, ModelConfig
 from fluoroscope_server.serving.batcher import Batcher
+from fluoroscope_server.serving.presets import compile_presets
 from fluoroscope_server.serving.servable import Servable, predict_batch
 
 if TYPE_CHECKING:
@@ -27,8 +28,22 @@ CONFIG_FILE = "model.toml"
 """The file in a model's folder that says what the network is, if the checkpoint does not."""
 
 
-def load(source: ModelSource, device: DeviceQueue, *, capacity: int, on_compile: Callable[[float], None]) -> Servable:
+def load(
+    source: ModelSource,
+    device: DeviceQueue,
+    *,
+    capacity: int,
+    max_compiles: int = 32,
+    on_compile: Callable[[float], None],
+) -> Servable:
     """Reads a checkpoint, builds and compiles its network and runs it once. Takes long; safe on any thread.
+
+    Args:
+        source: where the model is.
+        device: where it will run.
+        capacity: how many compiled inspections to hold.
+        max_compiles: how many inspections may be compiled or wait for that at once.
+        on_compile: told of each compilation, with its seconds.
 
     Raises:
         ModelError: the model cannot be served; the message says why, and which model it is.
@@ -40,7 +55,15 @@ def load(source: ModelSource, device: DeviceQueue, *, capacity: int, on_compile:
         config = ModelConfig.parse(raw or _stored_config(checkpoint, source), family=source.family)
         network = build_network(config, {path: (leaf.shape, leaf.dtype) for path, leaf in checkpoint.leaves.items()})
         variables = checkpoint.restore(network.variables)
-        engine = Engine(network, variables, buckets=config.buckets, capacity=capacity, on_compile=on_compile)
+        engine = Engine(
+            network,
+            variables,
+            buckets=config.buckets,
+            capacity=capacity,
+            max_compiles=max_compiles,
+            on_compile=on_compile,
+        )
+        compile_presets(engine, config.presets)
         engine.warm_up()
     except ModelError as error:
         raise type(error)(f"model {source.name!r}: {error.message}") from error

@@ -91,7 +91,7 @@ class Servable:
 
         Raises:
             NotFoundError, NotCapturableError, InvalidRequestError: the question does not fit the network.
-            LimitExceededError: the answer would be too large, or there are too many rows.
+            LimitExceededError: the answer would be too large, there are too many rows, or too much is being compiled.
         """
         rows = check_inputs(inputs, self.engine.signature)
         inspection = self.engine.inspect(captures, outputs, rows=rows, execution=execution)
@@ -105,8 +105,7 @@ class Servable:
         clock.lap("decode")
         future = self.engine.program(inspection.plan)
         held = future.done()
-        # Shielded: others may wait for the same program, and whoever asks next will want it.
-        program = await asyncio.shield(asyncio.wrap_future(future))
+        program = await asyncio.wrap_future(future)  # who gives up cancels it, and only what nobody else waits for
         clock.lap("compile")
         return Answer(
             inspection=inspection,

@@ -93,10 +93,17 @@ def _padded(array: np.ndarray, bucket: int, padding: float) -> np.ndarray:
 def function_lab(config: Callable[..., ModelConfig]) -> Callable[..., Lab]:
     """Makes a laboratory of a pure function of `x: float32[batch, 4]`: `lab(apply, variables={}, **config)`."""
 
-    def make(apply: Callable[..., Any], variables: Any = None, *, buckets: Sequence[int] = (4,), **changes: Any) -> Lab:
+    def make(
+        apply: Callable[..., Any],
+        variables: Any = None,
+        *,
+        buckets: Sequence[int] = (4,),
+        capacity: int = 256,
+        **changes: Any,
+    ) -> Lab:
         variables = jax.tree.map(jnp.asarray, {} if variables is None else variables)
         network = function_network(PureFunction(apply=apply, variables=variables), config(**changes))
-        return Lab(network, variables, buckets=buckets)
+        return Lab(network, variables, buckets=buckets, capacity=capacity)
 
     return make
 

@@ -1,19 +1,24 @@
-"""The cache of programs: each compiled once, so many held, failures not kept."""
+"""The cache of programs: each compiled once, so many held, so many under way, failures not kept."""
 
 from __future__ import annotations
 
 import threading
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from fluoroscope_server.engine.plan import Plan
 from fluoroscope_server.engine.program import Program
 from fluoroscope_server.engine.program_cache import ProgramCache
+from fluoroscope_server.errors import LimitExceededError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
 WAIT = 20
 
@@ -44,11 +49,13 @@ def compiler() -> Compiler:
 
 
 @pytest.fixture
-def cache(compiler: Compiler) -> Iterator[Callable[[int], ProgramCache]]:
+def cache(compiler: Compiler) -> Iterator[Callable[..., ProgramCache]]:
     made: list[ProgramCache] = []
 
-    def make(capacity: int) -> ProgramCache:
-        made.append(ProgramCache(compiler, capacity=capacity, on_compile=compiler.told.append))
+    def make(capacity: int, max_compiles: int = 8) -> ProgramCache:
+        made.append(
+            ProgramCache(compiler, capacity=capacity, max_compiles=max_compiles, on_compile=compiler.told.append)
+        )
         return made[-1]
 
     yield make
@@ -61,7 +68,7 @@ def plan(bucket: int) -> Plan:
     return Plan(bucket=bucket)
 
 
-def test_a_plan_is_compiled_once_however_many_ask(compiler: Compiler, cache: Callable[[int], ProgramCache]) -> None:
+def test_a_plan_is_compiled_once_however_many_ask(compiler: Compiler, cache: Callable[..., ProgramCache]) -> None:
     programs = cache(8)
     compiler.go.clear()
     together = threading.Barrier(8)
@@ -69,7 +76,7 @@ def test_a_plan_is_compiled_once_however_many_ask(compiler: Compiler, cache: Cal
     def ask(_: int) -> Program:
         together.wait(WAIT)
         future = programs.request(plan(3))
-        if future is programs.request(plan(3)):
+        if together.wait(WAIT) == 0:  # all have asked
             compiler.go.set()
         return future.result(WAIT)
 
@@ -82,7 +89,7 @@ def test_a_plan_is_compiled_once_however_many_ask(compiler: Compiler, cache: Cal
 
 
 def test_a_compile_blocks_nobody_who_needs_another_program(
-    compiler: Compiler, cache: Callable[[int], ProgramCache]
+    compiler: Compiler, cache: Callable[..., ProgramCache]
 ) -> None:
     programs = cache(8)
     programs.request(plan(1)).result(WAIT)
@@ -97,7 +104,7 @@ def test_a_compile_blocks_nobody_who_needs_another_program(
 
 
 @pytest.mark.parametrize("capacity", [1, 2, 3])
-def test_those_used_last_are_held(capacity: int, compiler: Compiler, cache: Callable[[int], ProgramCache]) -> None:
+def test_those_used_last_are_held(capacity: int, compiler: Compiler, cache: Callable[..., ProgramCache]) -> None:
     programs = cache(capacity)
     for bucket in (1, 2, 3, 4):
         programs.request(plan(bucket)).result(WAIT)
@@ -113,20 +120,19 @@ def test_those_used_last_are_held(capacity: int, compiler: Compiler, cache: Call
     assert len(programs) == capacity
 
 
-def test_who_waits_for_a_program_that_is_dropped_meanwhile_gets_it(
-    compiler: Compiler, cache: Callable[[int], ProgramCache]
+def test_who_waits_gets_the_program_though_others_push_it_out(
+    compiler: Compiler, cache: Callable[..., ProgramCache]
 ) -> None:
     programs = cache(1)
     compiler.go.clear()
-    futures = [programs.request(plan(bucket)) for bucket in (1, 2, 3)]
+    futures = [programs.request(plan(bucket)) for bucket in (1, 2, 3, 1)]
     compiler.go.set()
-    assert [future.result(WAIT).plan.bucket for future in futures] == [1, 2, 3]
+    assert [future.result(WAIT).plan.bucket for future in futures] == [1, 2, 3, 1]
+    assert compiler.asked == [plan(1), plan(2), plan(3)], "what is under way is never pushed out"
     assert len(programs) == 1
 
 
-def test_a_failure_reaches_all_who_ask_and_is_not_kept(
-    compiler: Compiler, cache: Callable[[int], ProgramCache]
-) -> None:
+def test_a_failure_reaches_all_who_ask_and_is_not_kept(compiler: Compiler, cache: Callable[..., ProgramCache]) -> None:
     programs = cache(4)
     compiler.failure = RuntimeError("out of registers")
     compiler.go.clear()
@@ -142,21 +148,7 @@ def test_a_failure_reaches_all_who_ask_and_is_not_kept(
     assert compiler.asked == [plan(1), plan(2), plan(1)]
 
 
-def test_a_failure_that_was_dropped_meanwhile_takes_nothing_with_it(
-    compiler: Compiler, cache: Callable[[int], ProgramCache]
-) -> None:
-    programs = cache(1)
-    compiler.failure = RuntimeError("no")
-    compiler.go.clear()
-    first, other = programs.request(plan(1)), programs.request(plan(2))
-    again = programs.request(plan(1))
-    assert again is not first
-    compiler.go.set()
-    for future in (first, other, again):
-        assert isinstance(future.exception(WAIT), RuntimeError)
-
-
-def test_pinned_programs_are_never_dropped(compiler: Compiler, cache: Callable[[int], ProgramCache]) -> None:
+def test_pinned_programs_are_never_dropped(compiler: Compiler, cache: Callable[..., ProgramCache]) -> None:
     programs = cache(1)
     programs.pin(plan(9))
     for bucket in (1, 2, 3):
@@ -165,7 +157,7 @@ def test_pinned_programs_are_never_dropped(compiler: Compiler, cache: Callable[[
     assert compiler.told == pytest.approx([0.9, 0.1, 0.2, 0.3])
 
 
-def test_a_pin_that_fails_is_not_kept(compiler: Compiler, cache: Callable[[int], ProgramCache]) -> None:
+def test_a_pin_that_fails_is_not_kept(compiler: Compiler, cache: Callable[..., ProgramCache]) -> None:
     programs = cache(1)
     compiler.failure = RuntimeError("no")
     with pytest.raises(RuntimeError, match="no"):
@@ -173,16 +165,125 @@ def test_a_pin_that_fails_is_not_kept(compiler: Compiler, cache: Callable[[int],
     assert len(programs) == 0
 
 
+def test_a_pinned_program_is_held_for_whoever_asks_and_pinned_once(
+    compiler: Compiler, cache: Callable[..., ProgramCache]
+) -> None:
+    programs = cache(1)
+    pinned = programs.pin(plan(9))
+    assert programs.pin(plan(9)) is pinned
+    found = programs.request(plan(9))
+    assert found.done()
+    assert found.result() is pinned
+    assert compiler.asked == [plan(9)]
+
+
+def test_no_more_than_the_limit_are_under_way(compiler: Compiler, cache: Callable[..., ProgramCache]) -> None:
+    programs = cache(8, max_compiles=2)
+    programs.pin(plan(9))
+    programs.request(plan(8)).result(WAIT)
+    compiler.go.clear()
+    running, waiting = programs.request(plan(1)), programs.request(plan(2))
+    message = "^2 programs of this model are being compiled or wait for that, and the limit is 2: ask again later"
+    with pytest.raises(LimitExceededError, match=message) as caught:
+        programs.request(plan(3))
+    assert caught.value.reason == "COMPILES_BUSY"
+    joined = [programs.request(plan(1)), programs.request(plan(2))]  # these cost nothing more
+    assert programs.request(plan(9)).done()
+    assert programs.request(plan(8)).done()
+    compiler.go.set()
+    assert [each.result(WAIT).plan.bucket for each in (running, waiting, *joined)] == [1, 2, 1, 2]
+    assert programs.request(plan(3)).result(WAIT).plan == plan(3)
+    assert plan(3) not in compiler.asked[:-1]
+
+
+def test_what_nobody_waits_for_any_more_is_not_begun(compiler: Compiler, cache: Callable[..., ProgramCache]) -> None:
+    programs = cache(8, max_compiles=2)
+    compiler.go.clear()
+    running = programs.request(plan(1))
+    assert compiler.begun.wait(WAIT)
+    both = [programs.request(plan(2)), programs.request(plan(2))]
+    both[0].cancel()
+    with pytest.raises(LimitExceededError):
+        programs.request(plan(3))  # one still waits
+    both[1].cancel()
+    instead = programs.request(plan(3))
+    again = [programs.request(plan(3)), running]
+    compiler.go.set()
+    assert {each.result(WAIT).plan.bucket for each in (instead, *again)} == {1, 3}
+    assert compiler.asked == [plan(1), plan(3)]
+    assert programs.request(plan(2)).result(WAIT).plan == plan(2), "who asks later gets it"
+
+
+def test_what_has_begun_is_held_though_all_gave_up(compiler: Compiler, cache: Callable[..., ProgramCache]) -> None:
+    programs = cache(8)
+    compiler.go.clear()
+    begun = programs.request(plan(1))
+    assert compiler.begun.wait(WAIT)
+    assert begun.cancel()
+    compiler.go.set()
+    programs.request(plan(2)).result(WAIT)  # behind the first on the same thread
+    assert programs.request(plan(1)).done()
+    assert compiler.asked == [plan(1), plan(2)]
+
+
 def test_closing_tells_those_whose_compile_has_not_begun(
-    compiler: Compiler, cache: Callable[[int], ProgramCache]
+    compiler: Compiler, cache: Callable[..., ProgramCache]
 ) -> None:
     programs = cache(4)
     compiler.go.clear()
     running, waiting = programs.request(plan(1)), programs.request(plan(2))
     assert compiler.begun.wait(WAIT)
     programs.close()
-    with pytest.raises(CancelledError):
+    with pytest.raises(UnavailableError, match="the server is stopping"):
         waiting.result(WAIT)
+    with pytest.raises(UnavailableError, match="the server is stopping"):
+        programs.request(plan(3))
     compiler.go.set()
     assert running.result(WAIT).plan == plan(1)
+    assert programs.request(plan(1)).done()
     assert compiler.asked == [plan(1)]
+
+
+class Life(RuleBasedStateMachine):
+    """Anybody asks, gives up, and is answered in any order: the bounds hold, and nobody waits for ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.compiler = Compiler()
+        self.compiler.go.clear()
+        self.programs = ProgramCache(self.compiler, capacity=2, max_compiles=3, on_compile=self.compiler.told.append)
+        self.asked: list[tuple[int, Future[Program]]] = []
+
+    @rule(bucket=st.integers(1, 6))
+    def ask(self, bucket: int) -> None:
+        try:
+            self.asked.append((bucket, self.programs.request(plan(bucket))))
+        except LimitExceededError:
+            waiting = {each for each, future in self.asked if not future.done()}
+            assert bucket not in waiting, "who asks for what is under way is never refused"
+
+    @precondition(lambda self: self.asked)
+    @rule(data=st.data())
+    def give_up(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from(self.asked))[1].cancel()
+
+    @rule()
+    def answer(self) -> None:
+        self.compiler.go.set()
+        for bucket, future in self.asked:
+            assert future.cancelled() or future.result(WAIT).plan.bucket == bucket
+        self.asked.clear()
+        self.compiler.go.clear()
+
+    @invariant()
+    def so_many_are_held(self) -> None:
+        assert len(self.programs) <= 2
+
+    def teardown(self) -> None:
+        self.answer()
+        self.programs.close()
+        self.compiler.go.set()
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)

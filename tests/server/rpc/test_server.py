@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
+import threading
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -15,6 +17,8 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2
 from fluoroscope.wire import StreamJoiner, decode_tensor, encode_tensor
+from fluoroscope_server.engine import engine as engine_module
+from fluoroscope_server.engine.program import compile_program
 from fluoroscope_server.errors import SettingsError
 from fluoroscope_server.metrics import STAGES, Metrics
 from fluoroscope_server.rpc import RpcServer
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+    from fluoroscope_server.engine import Program
     from fluoroscope_server.families.base_network import BaseNetwork
     from fluoroscope_server.serving import Servable
 
@@ -202,6 +207,42 @@ def test_refusals(method: str, request_message: Any, code: str, message: str, se
         assert message in str(caught.value.details())
 
     serve(test)
+
+
+def test_too_many_compiles_are_refused_and_predictions_are_not(
+    serve: Callable[..., None], servable: Servable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = threading.Event()
+
+    def gated(*arguments: Any) -> Program:
+        assert opened.wait(WAIT)
+        return compile_program(*arguments)
+
+    limit = Settings(models=()).max_compiles
+    paths = [site.path for site in servable.engine.sites]
+    questions = list(itertools.islice(itertools.combinations(paths, 2), limit + 2))
+
+    async def test(client: Client) -> None:
+        asked = [asyncio.ensure_future(client.inspect(inspect_request(*sites))) for sites in questions]
+        refused, waiting = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        while len(refused) < 2:
+            more, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            refused |= more
+        for each in refused:
+            error = each.exception()
+            assert isinstance(error, grpc.aio.AioRpcError)
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert f"the limit is {limit}: " in str(error.details())
+            assert any(b"COMPILES_BUSY" in value for _, value in error.trailing_metadata() if isinstance(value, bytes))
+        answer = await client.ask("InferenceService/Predict", predict_request(), inference_pb2.PredictResponse)
+        assert list(answer.outputs) == ["logits"]
+        assert not any(each.done() for each in waiting)
+        opened.set()
+        assert min(len(frames) for frames in await asyncio.gather(*waiting)) > 2
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine_module, "compile_program", gated)
+        serve(test)
 
 
 def test_no_request_raises_the_servers_own_limit(serve: Callable[..., None]) -> None:

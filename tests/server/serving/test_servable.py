@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Any, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.ad_checkpoint import checkpoint_name
 
 from fluoroscope_server.engine import Capture, Full, SiteStatistics, Statistics, read
+from fluoroscope_server.engine import engine as engine_module
+from fluoroscope_server.engine.program import compile_program
 from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, NotFoundError
-from fluoroscope_server.serving import StageClock
+from fluoroscope_server.serving import StageClock, load
+from fluoroscope_server.settings import ModelSource
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
+    from pathlib import Path
 
-    from fluoroscope_server.engine import Result
+    from fluoroscope_server.engine import Program, Result
+    from fluoroscope_server.engine.plan import Plan
+    from fluoroscope_server.engine.question import Question
     from fluoroscope_server.errors import FluoroscopeError
     from fluoroscope_server.families.base_network import BaseNetwork
-    from fluoroscope_server.serving import Answer, Servable
+    from fluoroscope_server.serving import Answer, DeviceQueue, Servable
 
 X = np.random.default_rng(0).normal(size=(4, 2, 2)).astype(np.float32)
 EVERYTHING = Capture(sites=("activations/*",), reductions=(Full(), Statistics()))
@@ -105,6 +114,117 @@ def test_a_program_is_held_from_then_on(servable: Servable) -> None:
         assert first.program is second.program
         again = await asyncio.gather(*(ask(servable, Capture(sites=("Dense_2",))) for _ in range(8)))
         assert len({id(answer.program) for answer in again}) == 1
+
+    run(main())
+
+
+class Gate:
+    """Lets the compiler begin, and goes on with it when it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun = threading.Event()
+        self.open = threading.Event()
+        self.compiled: list[Plan] = []
+
+        def gated(question: Question, *more: Any) -> Program:
+            self.begun.set()
+            assert self.open.wait(60)
+            self.compiled.append(question.plan)
+            return compile_program(question, *more)
+
+        monkeypatch.setattr(engine_module, "compile_program", gated)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    made = Gate(monkeypatch)
+    yield made
+    made.open.set()
+
+
+async def until_begun(gate: Gate) -> None:
+    assert await asyncio.to_thread(gate.begun.wait, 60)
+
+
+def test_predictions_and_held_programs_are_answered_while_others_are_compiled(servable: Servable, gate: Gate) -> None:
+    async def main() -> None:
+        gate.open.set()
+        await ask(servable, TENSORS)
+        gate.open.clear()
+        gate.begun.clear()
+        waiting = [asyncio.ensure_future(ask(servable, Capture(sites=(site,)))) for site in ("Dense_0", "relu:0")]
+        await until_begun(gate)
+        for rows in (1, 2, 3, 4):
+            together = await asyncio.gather(
+                *(servable.predict({"image": X[:rows]}, (), StageClock()) for _ in range(20)),
+                servable.predict({"image": X[:rows]}, (), StageClock(), alone=True),
+            )
+            assert {answer["logits"].shape for answer in together} == {(rows, 3)}
+        assert len(await results(await ask(servable, TENSORS))) == 5
+        assert not any(each.done() for each in waiting), "the compiler is at work all the time"
+        gate.open.set()
+        for answer in await asyncio.gather(*waiting):
+            assert not answer.held
+            assert len(await results(answer)) == 1
+
+    run(main())
+
+
+def slow_to_compile(variables: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
+    """A network of forty sites, of which each costs the compiler a while."""
+    x: jax.Array = inputs["image"] * variables["scale"]
+    for index in range(40):
+        x = checkpoint_name(jnp.sin(x), f"waves/{index}")
+    return x
+
+
+def test_predictions_are_answered_while_the_compiler_takes_its_time(
+    *,
+    tmp_path: Path,
+    save: Callable[..., Path],
+    device: DeviceQueue,
+    model_config: dict[str, Any],
+    family: Callable[[Any], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun = threading.Event()
+
+    def announced(*arguments: Any) -> Program:
+        begun.set()
+        return compile_program(*arguments)
+
+    config = {**model_config, "family": family(lambda _: slow_to_compile), "buckets": [4]}
+    path = save(tmp_path / "run", {"scale": np.float32(1)}, config)
+    servable = load(ModelSource(name="slow", path=path), device, capacity=8, on_compile=lambda _: None)
+    monkeypatch.setattr(engine_module, "compile_program", announced)
+
+    async def main() -> int:
+        question = Capture(sites=("waves/*",), reductions=(Statistics(),))
+        inspection = asyncio.ensure_future(ask(servable, question))
+        assert await asyncio.to_thread(begun.wait, 60)
+        answered = 0
+        while True:
+            await servable.predict({"image": X}, (), StageClock())
+            if inspection.done():
+                return answered
+            answered += 1  # asked and answered between the compiler's beginning and its end
+
+    assert run(main()) >= 10
+    servable.engine.close()
+
+
+def test_who_gives_up_before_it_is_compiled_costs_nothing(servable: Servable, gate: Gate) -> None:
+    async def main() -> None:
+        first = asyncio.ensure_future(ask(servable, Capture(sites=("Dense_0", "Dense_2"))))
+        await until_begun(gate)
+        dropped = asyncio.ensure_future(ask(servable, Capture(sites=("Dense_0", "relu:1"))))
+        kept = asyncio.ensure_future(ask(servable, Capture(sites=("relu:0", "relu:1"))))
+        await asyncio.sleep(0)  # both are waiting now
+        dropped.cancel()
+        await asyncio.wait([dropped])
+        gate.open.set()
+        plans = [(await each).inspection.plan for each in (first, kept)]
+        assert gate.compiled == plans
 
     run(main())
 
