@@ -43,6 +43,7 @@ SITES = [
         data_type=BFLOAT16,
         shape=[-1, 4],
         bytes_per_example=8,
+        flops_fraction=0.5,
     ),
     inspection_pb2.Site(
         path="loop/x",
@@ -77,6 +78,11 @@ PAIR = model_pb2.Model(
         tensor_pb2.TensorSpec(name="tokens", data_type=tensor_pb2.DATA_TYPE_INT32, shape=[-1, 3]),
         tensor_pb2.TensorSpec(name="mask", data_type=tensor_pb2.DATA_TYPE_BOOL, shape=[-1, 3]),
     ],
+)
+
+
+PROGRAM = inspection_pb2.ProgramInfo(
+    compiled=True, compile_seconds=0.25, bucket=8, stage_count=3, flops=1500.0, flops_fraction=0.75
 )
 
 
@@ -183,6 +189,26 @@ class FakeServer(
             version=100,
         )
 
+    def PlanInspection(  # noqa: N802  # the contract's name
+        self, request: inspection_pb2.PlanInspectionRequest, context: grpc.ServicerContext
+    ) -> inspection_pb2.PlanInspectionResponse:
+        self._begin(request, context)
+        return inspection_pb2.PlanInspectionResponse(
+            model=request.inspection.model,
+            version=100,
+            results=[
+                inspection_pb2.ResultHeader(
+                    site="Dense_0", kind=inspection_pb2.SITE_KIND_MODULE, data_type=FLOAT32, shape=[2, 4], byte_size=32
+                ),
+                inspection_pb2.ResultHeader(output="logits", data_type=FLOAT32, shape=[2, 2], byte_size=16),
+            ],
+            program=PROGRAM,
+            held=request.compile,
+            byte_size=48,
+            peak_bytes=4096 if request.compile else None,
+            refusal="too large" if request.inspection.max_bytes else "",
+        )
+
     def InspectActivations(  # noqa: N802  # the contract's name
         self, request: inspection_pb2.InspectActivationsRequest, context: grpc.ServicerContext
     ) -> Iterator[bytes]:
@@ -211,7 +237,7 @@ def _messages(request: inspection_pb2.InspectActivationsRequest, found: dict[str
         model="digits",
         version=100,
         rows=len(found["head"]),
-        program=inspection_pb2.ProgramInfo(compiled=True, compile_seconds=0.25, bucket=8),
+        program=PROGRAM,
     )
     splitter = StreamSplitter(chunk_bytes=8)
     body: list[bytes] = []
@@ -246,8 +272,14 @@ def _start(fake: FakeServer, handlers: Sequence[grpc.GenericRpcHandler] = ()) ->
         request_deserializer=inspection_pb2.ListSitesRequest.FromString,
         response_serializer=inspection_pb2.ListSitesResponse.SerializeToString,
     )
+    planned = grpc.unary_unary_rpc_method_handler(
+        fake.PlanInspection,
+        request_deserializer=inspection_pb2.PlanInspectionRequest.FromString,
+        response_serializer=inspection_pb2.PlanInspectionResponse.SerializeToString,
+    )
     inspection = grpc.method_handlers_generic_handler(
-        "fluoroscope.v1.InspectionService", {"InspectActivations": raw, "ListSites": listed}
+        "fluoroscope.v1.InspectionService",
+        {"InspectActivations": raw, "ListSites": listed, "PlanInspection": planned},
     )
     server.add_generic_rpc_handlers([inspection, *handlers])
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(fake, server)

@@ -23,10 +23,12 @@ from fluoroscope.calls.errors import (
     UnauthenticatedError,
 )
 from fluoroscope.calls.exchange import Exchange, Steps, StreamCall
+from fluoroscope.calls.execution import Execution
 from fluoroscope.calls.health import wait_ready
 from fluoroscope.calls.inspection import Inspection
 from fluoroscope.calls.kind import SiteKind
 from fluoroscope.calls.model import Model, ModelState, TensorSpec, get_model, list_models
+from fluoroscope.calls.plan import Plan, PlannedResult, plan
 from fluoroscope.calls.prediction import predict
 from fluoroscope.calls.progress import Program, Progress
 from fluoroscope.calls.reduction import Full, Reduction, Slice, Statistics
@@ -41,6 +43,7 @@ __all__ = [
     "CorruptStreamError",
     "DeadlineExceededError",
     "Exchange",
+    "Execution",
     "FluoroscopeError",
     "Full",
     "IncompleteStreamError",
@@ -52,6 +55,8 @@ __all__ = [
     "NotCapturableError",
     "NotFoundError",
     "PermissionDeniedError",
+    "Plan",
+    "PlannedResult",
     "Program",
     "Progress",
     "Reduction",
@@ -71,6 +76,7 @@ __all__ = [
     "inspect_activations",
     "list_models",
     "list_sites",
+    "plan",
     "predict",
     "wait_ready",
 ]

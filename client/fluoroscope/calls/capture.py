@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fluoroscope.calls.activation import Activation
 from fluoroscope.calls.errors import CorruptStreamError, IncompleteStreamError, InvalidRequestError
 from fluoroscope.calls.exchange import Exchange, StreamCall
+from fluoroscope.calls.execution import execution_to_wire
 from fluoroscope.calls.inputs import as_arrays, fill_inputs
 from fluoroscope.calls.inspection import Inspection
 from fluoroscope.calls.kind import kinds_to_wire
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from fluoroscope.calls.exchange import Steps
+    from fluoroscope.calls.execution import Execution
     from fluoroscope.calls.inputs import Inputs
     from fluoroscope.calls.reduction import Reduction
 
@@ -34,6 +36,7 @@ def inspect_activations(
     slices: Slice | Sequence[Slice] = (),
     outputs: Sequence[str] = (),
     max_bytes: int | None = None,
+    execution: Execution = "auto",
     version: int | None = None,
     timeout: float | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -53,6 +56,8 @@ def inspect_activations(
         outputs: Outputs of the network to bring as well. Empty means none: then nothing behind the last
             wanted site is computed.
         max_bytes: Refuse if the values together have more bytes. None means the server's own limit.
+        execution: `"fused"` runs one program; `"staged"` a chain of them, so that the first values come while the
+            last are computed; `"auto"` lets the server decide by how much is to be sent.
         version: The checkpoint step to look into. None means the one that serves now.
         timeout: How many seconds the whole may take. None means what the client was made with.
         progress: Called after each message with what has come so far, header and trailer included.
@@ -72,9 +77,10 @@ def inspect_activations(
     arrays = yield from as_arrays(inputs, model=model, version=version, timeout=timeout)
     request = inspection_pb2.InspectActivationsRequest(
         model=model,
-        captures=[_capture(sites, kinds, reduce, slices)],
+        captures=[capture_message(sites, kinds, reduce, slices)],
         outputs=outputs,
         max_bytes=max_bytes or 0,
+        execution=execution_to_wire(execution),
     )
     if version is not None:
         request.version = version
@@ -142,12 +148,13 @@ class ActivationReader:
         self._listener(self._said)
 
 
-def _capture(
+def capture_message(
     sites: str | Sequence[str],
     kinds: str | Iterable[str],
     reduce: Reduction | Sequence[Reduction],
     slices: Slice | Sequence[Slice],
 ) -> inspection_pb2.Capture:
+    """Returns one capture as the contract says it; raises InvalidRequestError if it names no site."""
     globs = [sites] if isinstance(sites, str) else list(sites)
     if not globs:
         raise InvalidRequestError('no sites are given; "**" means all of them', field="sites")

@@ -24,10 +24,26 @@ class Program:
     bucket: int
     """The batch size that it was compiled for; the rows of the call are padded to it."""
 
+    stages: int
+    """How many stages bring results, one after the other; 1 means that it is fused."""
+
+    flops: float
+    """How many floating point operations it does, counted as XLA counts them."""
+
+    flops_fraction: float
+    """The same as a part of those of the whole network. More than 1 if outputs are asked for, too."""
+
     @classmethod
     def from_wire(cls, message: inspection_pb2.ProgramInfo) -> Program:
         """Returns the program of a message."""
-        return cls(compiled=message.compiled, compile_seconds=message.compile_seconds, bucket=message.bucket)
+        return cls(
+            compiled=message.compiled,
+            compile_seconds=message.compile_seconds,
+            bucket=message.bucket,
+            stages=message.stage_count,
+            flops=message.flops,
+            flops_fraction=message.flops_fraction,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,9 @@ class Site:
     not_capturable_reason: str
     """Why the value cannot be captured. Empty means that it can."""
 
+    flops_fraction: float
+    """Which part of the network's floating point operations must be done to know the value, from 0 to 1."""
+
     @property
     def capturable(self) -> bool:
         """Returns whether the value can be captured."""
@@ -57,6 +60,7 @@ class Site:
             shape=tuple(message.shape),
             bytes_per_example=message.bytes_per_example,
             not_capturable_reason=message.not_capturable_reason,
+            flops_fraction=message.flops_fraction,
         )
 
 

@@ -26,7 +26,7 @@ def sites(model: str, globs: tuple[str, ...], *, kinds: tuple[str, ...], version
     """Lists the places inside MODEL whose values can be captured, in execution order. It runs nothing.
 
     GLOB keeps the sites that it matches: "*" matches within a path segment, "**" across segments, "?"
-    one character.
+    one character. FLOPs is the part of the network's work that must be done to know the value.
     """
     session = Session.current()
     with session.client() as client:
@@ -40,7 +40,8 @@ def sites(model: str, globs: tuple[str, ...], *, kinds: tuple[str, ...], version
         "dtype": [str(site.dtype) for site in found],
         "shape": [shape_cell(site.shape) for site in found],
         "bytes per example": [bytes_cell(site.bytes_per_example) for site in found],
+        "FLOPs": [f"{site.flops_fraction:.1%}" for site in found],
     }
     if not all(site.capturable for site in found):
         named["not capturable because"] = [site.not_capturable_reason for site in found]
-    print_table(tuple(named), zip(*named.values(), strict=True), numbers=("bytes per example",))
+    print_table(tuple(named), zip(*named.values(), strict=True), numbers=("bytes per example", "FLOPs"))

@@ -90,6 +90,7 @@ class AsyncClient(Face):
 
     predict = _unary(calls.predict)
     sites = _unary(calls.list_sites)
+    plan = _unary(calls.plan)
     models = _unary(calls.list_models)
     model = _unary(calls.get_model)
     inspect = _collected(calls.inspect_activations, returns="Inspection")

@@ -48,6 +48,38 @@ SITE_KIND_EQUATION: SiteKind.ValueType  # 3
 """The result of one equation of the network's jaxpr, or of one function called in it."""
 Global___SiteKind: typing_extensions.TypeAlias = SiteKind
 
+class _Execution:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ExecutionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Execution.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    EXECUTION_UNSPECIFIED: _Execution.ValueType  # 0
+    """Not set. Means the same as EXECUTION_AUTO."""
+    EXECUTION_AUTO: _Execution.ValueType  # 1
+    """The server decides: staged if much is to be sent, else fused."""
+    EXECUTION_FUSED: _Execution.ValueType  # 2
+    """As one program: the least work altogether, and nothing is sent before all is computed."""
+    EXECUTION_STAGED: _Execution.ValueType  # 3
+    """As a chain of programs, cut behind captured values: the first values are sent while the last are
+    computed, and no more than two stages' values are held on the device.
+    """
+
+class Execution(_Execution, metaclass=_ExecutionEnumTypeWrapper):
+    """How an inspection is run."""
+
+EXECUTION_UNSPECIFIED: Execution.ValueType  # 0
+"""Not set. Means the same as EXECUTION_AUTO."""
+EXECUTION_AUTO: Execution.ValueType  # 1
+"""The server decides: staged if much is to be sent, else fused."""
+EXECUTION_FUSED: Execution.ValueType  # 2
+"""As one program: the least work altogether, and nothing is sent before all is computed."""
+EXECUTION_STAGED: Execution.ValueType  # 3
+"""As a chain of programs, cut behind captured values: the first values are sent while the last are
+computed, and no more than two stages' values are held on the device.
+"""
+Global___Execution: typing_extensions.TypeAlias = Execution
+
 @typing.final
 class Site(google.protobuf.message.Message):
     """A place in a network whose value can be captured."""
@@ -60,6 +92,7 @@ class Site(google.protobuf.message.Message):
     SHAPE_FIELD_NUMBER: builtins.int
     BYTES_PER_EXAMPLE_FIELD_NUMBER: builtins.int
     NOT_CAPTURABLE_REASON_FIELD_NUMBER: builtins.int
+    FLOPS_FRACTION_FIELD_NUMBER: builtins.int
     path: builtins.str
     """The name of the place, unique in the model: "Dense_0", "layers_3/attn/softmax:0"."""
     kind: Global___SiteKind.ValueType
@@ -70,6 +103,10 @@ class Site(google.protobuf.message.Message):
     """The bytes that one example adds to the value; the whole value if it has no batch axis."""
     not_capturable_reason: builtins.str
     """Why the value cannot be captured. Empty means that it can."""
+    flops_fraction: builtins.float
+    """Which part of the floating point operations of the whole network must be done to know the value,
+    from 0 to 1.
+    """
     @property
     def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """The size of each axis of the value, outermost first. -1 marks the batch axis."""
@@ -83,8 +120,9 @@ class Site(google.protobuf.message.Message):
         shape: collections.abc.Iterable[builtins.int] | None = ...,
         bytes_per_example: builtins.int = ...,
         not_capturable_reason: builtins.str = ...,
+        flops_fraction: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["bytes_per_example", b"bytes_per_example", "data_type", b"data_type", "kind", b"kind", "not_capturable_reason", b"not_capturable_reason", "path", b"path", "shape", b"shape"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes_per_example", b"bytes_per_example", "data_type", b"data_type", "flops_fraction", b"flops_fraction", "kind", b"kind", "not_capturable_reason", b"not_capturable_reason", "path", b"path", "shape", b"shape"]) -> None: ...
 
 Global___Site: typing_extensions.TypeAlias = Site
 
@@ -324,12 +362,15 @@ class InspectActivationsRequest(google.protobuf.message.Message):
     CAPTURES_FIELD_NUMBER: builtins.int
     OUTPUTS_FIELD_NUMBER: builtins.int
     MAX_BYTES_FIELD_NUMBER: builtins.int
+    EXECUTION_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The name of the model, as ListModels gives it. Required."""
     version: builtins.int
     """This checkpoint step and no other."""
     max_bytes: builtins.int
     """Refuse if the tensors together would have more bytes than this. Unset means the server's own limit."""
+    execution: Global___Execution.ValueType
+    """How to run it. Unset means that the server decides."""
     @property
     def inputs(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, fluoroscope.v1.tensor_pb2.Tensor]:
         """One tensor for each input of the signature, as in PredictRequest."""
@@ -353,12 +394,98 @@ class InspectActivationsRequest(google.protobuf.message.Message):
         captures: collections.abc.Iterable[Global___Capture] | None = ...,
         outputs: collections.abc.Iterable[builtins.str] | None = ...,
         max_bytes: builtins.int = ...,
+        execution: Global___Execution.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["version", b"version", "version_selector", b"version_selector"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["captures", b"captures", "inputs", b"inputs", "max_bytes", b"max_bytes", "model", b"model", "outputs", b"outputs", "version", b"version", "version_selector", b"version_selector"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["captures", b"captures", "execution", b"execution", "inputs", b"inputs", "max_bytes", b"max_bytes", "model", b"model", "outputs", b"outputs", "version", b"version", "version_selector", b"version_selector"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["version_selector", b"version_selector"]) -> typing.Literal["version"] | None: ...
 
 Global___InspectActivationsRequest: typing_extensions.TypeAlias = InspectActivationsRequest
+
+@typing.final
+class PlanInspectionRequest(google.protobuf.message.Message):
+    """An inspection to tell of."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INSPECTION_FIELD_NUMBER: builtins.int
+    ROWS_FIELD_NUMBER: builtins.int
+    COMPILE_FIELD_NUMBER: builtins.int
+    rows: builtins.int
+    """How many examples the inputs would hold. Required."""
+    compile: builtins.bool
+    """Compile the program if it is not held, so that the answer knows the memory that it takes, and the
+    inspection itself finds it ready.
+    """
+    @property
+    def inspection(self) -> Global___InspectActivationsRequest:
+        """The inspection, as for InspectActivations. Its inputs are not looked at, and may be left out."""
+
+    def __init__(
+        self,
+        *,
+        inspection: Global___InspectActivationsRequest | None = ...,
+        rows: builtins.int = ...,
+        compile: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["inspection", b"inspection"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["compile", b"compile", "inspection", b"inspection", "rows", b"rows"]) -> None: ...
+
+Global___PlanInspectionRequest: typing_extensions.TypeAlias = PlanInspectionRequest
+
+@typing.final
+class PlanInspectionResponse(google.protobuf.message.Message):
+    """What an inspection would bring and cost."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    RESULTS_FIELD_NUMBER: builtins.int
+    PROGRAM_FIELD_NUMBER: builtins.int
+    HELD_FIELD_NUMBER: builtins.int
+    BYTE_SIZE_FIELD_NUMBER: builtins.int
+    PEAK_BYTES_FIELD_NUMBER: builtins.int
+    REFUSAL_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """The model that would answer."""
+    version: builtins.int
+    """The version that would answer."""
+    held: builtins.bool
+    """Whether the program is held, so that nobody waits for the compiler."""
+    byte_size: builtins.int
+    """How many bytes the tensors would have together."""
+    peak_bytes: builtins.int
+    """The most memory that a stage of the program takes on the device beside what is there before it, in
+    bytes, as the compiler says. Unset if the program is not held.
+    """
+    refusal: builtins.str
+    """Why a limit of the server or of the request forbids the inspection. Empty means that it is allowed."""
+    @property
+    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ResultHeader]:
+        """All results, in the order in which they would come."""
+
+    @property
+    def program(self) -> Global___ProgramInfo:
+        """The program that would compute them. Its compile_seconds are 0 if it has never been compiled."""
+
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        version: builtins.int = ...,
+        results: collections.abc.Iterable[Global___ResultHeader] | None = ...,
+        program: Global___ProgramInfo | None = ...,
+        held: builtins.bool = ...,
+        byte_size: builtins.int = ...,
+        peak_bytes: builtins.int | None = ...,
+        refusal: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_peak_bytes", b"_peak_bytes", "peak_bytes", b"peak_bytes", "program", b"program"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_peak_bytes", b"_peak_bytes", "byte_size", b"byte_size", "held", b"held", "model", b"model", "peak_bytes", b"peak_bytes", "program", b"program", "refusal", b"refusal", "results", b"results", "version", b"version"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_peak_bytes", b"_peak_bytes"]) -> typing.Literal["peak_bytes"] | None: ...
+
+Global___PlanInspectionResponse: typing_extensions.TypeAlias = PlanInspectionResponse
 
 @typing.final
 class InspectActivationsResponse(google.protobuf.message.Message):
@@ -502,20 +629,34 @@ class ProgramInfo(google.protobuf.message.Message):
     COMPILED_FIELD_NUMBER: builtins.int
     COMPILE_SECONDS_FIELD_NUMBER: builtins.int
     BUCKET_FIELD_NUMBER: builtins.int
+    STAGE_COUNT_FIELD_NUMBER: builtins.int
+    FLOPS_FIELD_NUMBER: builtins.int
+    FLOPS_FRACTION_FIELD_NUMBER: builtins.int
     compiled: builtins.bool
     """Whether this request had to wait for the compiler. False means that the program was held already."""
     compile_seconds: builtins.float
     """How long the compiler took for this program, in seconds, whoever waited for it."""
     bucket: builtins.int
     """The batch size that the program was compiled for; the rows of the request are padded to it."""
+    stage_count: builtins.int
+    """How many stages bring results, one after the other. 1 means that it is fused."""
+    flops: builtins.float
+    """How many floating point operations it does, counted as XLA counts them."""
+    flops_fraction: builtins.float
+    """The same as a part of those of the whole network at this batch size. More than 1 if outputs are asked for
+    too: they are computed by the program that serves Predict.
+    """
     def __init__(
         self,
         *,
         compiled: builtins.bool = ...,
         compile_seconds: builtins.float = ...,
         bucket: builtins.int = ...,
+        stage_count: builtins.int = ...,
+        flops: builtins.float = ...,
+        flops_fraction: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["bucket", b"bucket", "compile_seconds", b"compile_seconds", "compiled", b"compiled"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bucket", b"bucket", "compile_seconds", b"compile_seconds", "compiled", b"compiled", "flops", b"flops", "flops_fraction", b"flops_fraction", "stage_count", b"stage_count"]) -> None: ...
 
 Global___ProgramInfo: typing_extensions.TypeAlias = ProgramInfo
 

@@ -40,6 +40,11 @@ class InspectionServiceStub(object):
                 request_serializer=fluoroscope_dot_v1_dot_inspection__pb2.ListSitesRequest.SerializeToString,
                 response_deserializer=fluoroscope_dot_v1_dot_inspection__pb2.ListSitesResponse.FromString,
                 _registered_method=True)
+        self.PlanInspection = channel.unary_unary(
+                '/fluoroscope.v1.InspectionService/PlanInspection',
+                request_serializer=fluoroscope_dot_v1_dot_inspection__pb2.PlanInspectionRequest.SerializeToString,
+                response_deserializer=fluoroscope_dot_v1_dot_inspection__pb2.PlanInspectionResponse.FromString,
+                _registered_method=True)
         self.InspectActivations = channel.unary_stream(
                 '/fluoroscope.v1.InspectionService/InspectActivations',
                 request_serializer=fluoroscope_dot_v1_dot_inspection__pb2.InspectActivationsRequest.SerializeToString,
@@ -56,6 +61,16 @@ class InspectionServiceServicer(object):
 
         Sites come in execution order, and the order is the same at each call and after a restart.
         NOT_FOUND: no such model or version. INVALID_ARGUMENT: a bad page token or glob.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlanInspection(self, request, context):
+        """Tells what an inspection would bring and cost. Runs nothing, and compiles only if asked to.
+
+        The errors are those of InspectActivations, except that a question which a limit forbids is
+        answered: the answer says so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -84,6 +99,11 @@ def add_InspectionServiceServicer_to_server(servicer, server):
                     servicer.ListSites,
                     request_deserializer=fluoroscope_dot_v1_dot_inspection__pb2.ListSitesRequest.FromString,
                     response_serializer=fluoroscope_dot_v1_dot_inspection__pb2.ListSitesResponse.SerializeToString,
+            ),
+            'PlanInspection': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanInspection,
+                    request_deserializer=fluoroscope_dot_v1_dot_inspection__pb2.PlanInspectionRequest.FromString,
+                    response_serializer=fluoroscope_dot_v1_dot_inspection__pb2.PlanInspectionResponse.SerializeToString,
             ),
             'InspectActivations': grpc.unary_stream_rpc_method_handler(
                     servicer.InspectActivations,
@@ -119,6 +139,33 @@ class InspectionService(object):
             '/fluoroscope.v1.InspectionService/ListSites',
             fluoroscope_dot_v1_dot_inspection__pb2.ListSitesRequest.SerializeToString,
             fluoroscope_dot_v1_dot_inspection__pb2.ListSitesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanInspection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fluoroscope.v1.InspectionService/PlanInspection',
+            fluoroscope_dot_v1_dot_inspection__pb2.PlanInspectionRequest.SerializeToString,
+            fluoroscope_dot_v1_dot_inspection__pb2.PlanInspectionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,22 @@ _InspectionServiceListSitesType = typing_extensions.TypeVar(
     ],
 )
 
+_InspectionServicePlanInspectionType = typing_extensions.TypeVar(
+    '_InspectionServicePlanInspectionType',
+    grpc.UnaryUnaryMultiCallable[
+        fluoroscope.v1.inspection_pb2.PlanInspectionRequest,
+        fluoroscope.v1.inspection_pb2.PlanInspectionResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        fluoroscope.v1.inspection_pb2.PlanInspectionRequest,
+        fluoroscope.v1.inspection_pb2.PlanInspectionResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        fluoroscope.v1.inspection_pb2.PlanInspectionRequest,
+        fluoroscope.v1.inspection_pb2.PlanInspectionResponse,
+    ],
+)
+
 _InspectionServiceInspectActivationsType = typing_extensions.TypeVar(
     '_InspectionServiceInspectActivationsType',
     grpc.UnaryStreamMultiCallable[
@@ -57,7 +73,7 @@ _InspectionServiceInspectActivationsType = typing_extensions.TypeVar(
     ],
 )
 
-class InspectionServiceStub(typing.Generic[_InspectionServiceListSitesType, _InspectionServiceInspectActivationsType]):
+class InspectionServiceStub(typing.Generic[_InspectionServiceListSitesType, _InspectionServicePlanInspectionType, _InspectionServiceInspectActivationsType]):
     """Looks inside a network while it runs."""
 
     @typing.overload
@@ -65,6 +81,10 @@ class InspectionServiceStub(typing.Generic[_InspectionServiceListSitesType, _Ins
         grpc.UnaryUnaryMultiCallable[
             fluoroscope.v1.inspection_pb2.ListSitesRequest,
             fluoroscope.v1.inspection_pb2.ListSitesResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            fluoroscope.v1.inspection_pb2.PlanInspectionRequest,
+            fluoroscope.v1.inspection_pb2.PlanInspectionResponse,
         ],
         grpc.UnaryStreamMultiCallable[
             fluoroscope.v1.inspection_pb2.InspectActivationsRequest,
@@ -78,6 +98,10 @@ class InspectionServiceStub(typing.Generic[_InspectionServiceListSitesType, _Ins
             fluoroscope.v1.inspection_pb2.ListSitesRequest,
             fluoroscope.v1.inspection_pb2.ListSitesResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            fluoroscope.v1.inspection_pb2.PlanInspectionRequest,
+            fluoroscope.v1.inspection_pb2.PlanInspectionResponse,
+        ],
         grpc.aio.UnaryStreamMultiCallable[
             fluoroscope.v1.inspection_pb2.InspectActivationsRequest,
             fluoroscope.v1.inspection_pb2.InspectActivationsResponse,
@@ -89,6 +113,13 @@ class InspectionServiceStub(typing.Generic[_InspectionServiceListSitesType, _Ins
 
     Sites come in execution order, and the order is the same at each call and after a restart.
     NOT_FOUND: no such model or version. INVALID_ARGUMENT: a bad page token or glob.
+    """
+
+    PlanInspection: _InspectionServicePlanInspectionType
+    """Tells what an inspection would bring and cost. Runs nothing, and compiles only if asked to.
+
+    The errors are those of InspectActivations, except that a question which a limit forbids is
+    answered: the answer says so.
     """
 
     InspectActivations: _InspectionServiceInspectActivationsType
@@ -109,6 +140,10 @@ InspectionServiceAsyncStub: typing_extensions.TypeAlias = InspectionServiceStub[
         fluoroscope.v1.inspection_pb2.ListSitesRequest,
         fluoroscope.v1.inspection_pb2.ListSitesResponse,
     ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        fluoroscope.v1.inspection_pb2.PlanInspectionRequest,
+        fluoroscope.v1.inspection_pb2.PlanInspectionResponse,
+    ],
     grpc.aio.UnaryStreamMultiCallable[
         fluoroscope.v1.inspection_pb2.InspectActivationsRequest,
         fluoroscope.v1.inspection_pb2.InspectActivationsResponse,
@@ -128,6 +163,18 @@ class InspectionServiceServicer(metaclass=abc.ABCMeta):
 
         Sites come in execution order, and the order is the same at each call and after a restart.
         NOT_FOUND: no such model or version. INVALID_ARGUMENT: a bad page token or glob.
+        """
+
+    @abc.abstractmethod
+    def PlanInspection(
+        self,
+        request: fluoroscope.v1.inspection_pb2.PlanInspectionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[fluoroscope.v1.inspection_pb2.PlanInspectionResponse, collections.abc.Awaitable[fluoroscope.v1.inspection_pb2.PlanInspectionResponse]]:
+        """Tells what an inspection would bring and cost. Runs nothing, and compiles only if asked to.
+
+        The errors are those of InspectActivations, except that a question which a limit forbids is
+        answered: the answer says so.
         """
 
     @abc.abstractmethod

@@ -2,6 +2,7 @@
 
 from fluoroscope_server.engine.capture import Capture, Slice
 from fluoroscope_server.engine.compile_cache import CompileCache
+from fluoroscope_server.engine.cost import Cost
 from fluoroscope_server.engine.engine import Engine
 from fluoroscope_server.engine.inspection import Execution, Inspection, ResultSpec, check_outputs
 from fluoroscope_server.engine.program import Program, Results
@@ -13,6 +14,7 @@ from fluoroscope_server.engine.site_table import SiteTable
 __all__ = [
     "Capture",
     "CompileCache",
+    "Cost",
     "Engine",
     "Execution",
     "Full",

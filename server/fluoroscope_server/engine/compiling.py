@@ -10,10 +10,10 @@ import numpy as np
 
 from fluoroscope_server.engine import jaxprs
 from fluoroscope_server.engine.captures import Captures
-from fluoroscope_server.engine.iterations import can_iterate, loop_stages
+from fluoroscope_server.engine.iterations import loop_stages
 from fluoroscope_server.engine.running import run_step
 from fluoroscope_server.engine.stage import Stage
-from fluoroscope_server.engine.steps import Looped
+from fluoroscope_server.engine.steps import Looped, can_iterate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

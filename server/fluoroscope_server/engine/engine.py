@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from fluoroscope_server.engine.cost import Cost
 from fluoroscope_server.engine.inspection import Execution, resolve
 from fluoroscope_server.engine.prediction import prediction
 from fluoroscope_server.engine.program import compile_program
@@ -169,6 +170,18 @@ class Engine:
             LimitExceededError: it is not held, and too many others are being compiled or wait for that.
         """
         return self._programs.request(plan)
+
+    def held(self, plan: Plan) -> Program | None:
+        """Returns the program of a plan if it is held; neither compiles it nor counts as a use."""
+        return self._programs.peek(plan)
+
+    def cost(self, inspection: Inspection) -> Cost:
+        """Returns what an inspection costs; compiles nothing. Quick if its program is held."""
+        plan = inspection.plan
+        what = self.held(plan) or pose(plan, self._traced)
+        whole = self._traced.flops[plan.bucket]
+        flops = what.flops + (whole if inspection.outputs else 0.0)
+        return Cost(flops=flops, fraction=flops / whole if whole else 1.0, stage_count=what.stage_count)
 
     def pin(self, plan: Plan) -> None:
         """Compiles a plan now, if need be, and holds its program for good."""

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 
 from fluoroscope_server.engine.looping import IterationFunction, run_length, wanted_ys
 from fluoroscope_server.engine.running import read
-from fluoroscope_server.engine.site import ALL
 from fluoroscope_server.engine.steps import variables
 
 if TYPE_CHECKING:
@@ -23,11 +22,6 @@ if TYPE_CHECKING:
     from fluoroscope_server.engine.compiling import Compiler
     from fluoroscope_server.engine.stage import Key, Stage
     from fluoroscope_server.engine.steps import Looped, Wanted
-
-
-def can_iterate(step: Looped) -> bool:
-    """Returns whether the results of a loop can come iteration after iteration: none is of all of them, stacked."""
-    return all(each.iteration != ALL for each in step.wanted)
 
 
 def loop_stages(step: Looped, compiler: Compiler) -> Iterator[Stage]:

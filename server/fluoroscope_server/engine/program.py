@@ -48,6 +48,11 @@ class Program:
     """How long the compiler took."""
 
     @property
+    def stage_count(self) -> int:
+        """Returns how many stages bring results."""
+        return sum(bool(stage.places) for stage in self.stages)
+
+    @property
     def peak_bytes(self) -> int:
         """Returns the most memory that a stage takes on the device beside what is there before it, as XLA says."""
         return max((stage.peak_bytes for stage in self.stages), default=0)

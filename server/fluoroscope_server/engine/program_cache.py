@@ -94,6 +94,11 @@ class ProgramCache:
         asked.add_done_callback(lambda done: self._give_up(plan, done))
         return asked
 
+    def peek(self, plan: Plan) -> Program | None:
+        """Returns the program of a plan if it is held; does not count as a use."""
+        with self._lock:
+            return self._held.get(plan) or self._pinned.get(plan)
+
     def close(self) -> None:
         """Compiles nothing more; who waits for a program not yet begun is told so."""
         with self._lock:

@@ -11,7 +11,7 @@ import numpy as np
 from fluoroscope_server.engine import jaxprs
 from fluoroscope_server.engine.flops import equation_flops
 from fluoroscope_server.engine.reductions import ValueSpec
-from fluoroscope_server.engine.steps import Wanted, split
+from fluoroscope_server.engine.steps import Looped, Wanted, can_iterate, split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +43,17 @@ class Question:
 
     batch_axes: tuple[int | None, ...]
     """Which axis of each captured value is the batch."""
+
+    @property
+    def stage_count(self) -> int:
+        """Returns how many stages will bring results."""
+        if not self.plan.staged:
+            return 1
+        return sum(
+            len({each.iteration for each in step.wanted}) if isinstance(step, Looped) and can_iterate(step) else 1
+            for step in self.steps
+            if step.wanted
+        )
 
     @property
     def flops(self) -> float:

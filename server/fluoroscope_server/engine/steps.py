@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fluoroscope_server.engine import jaxprs
 from fluoroscope_server.engine.flops import equation_flops, loop_flops
+from fluoroscope_server.engine.site import ALL
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -101,6 +102,11 @@ def split(
     for each in wanted:
         cutting.capture(each)
     return _with_ends(cutting.parts, outputs)
+
+
+def can_iterate(step: Looped) -> bool:
+    """Returns whether the results of a loop can come iteration after iteration: none is of all of them, stacked."""
+    return all(each.iteration != ALL for each in step.wanted)
 
 
 def variables(atoms: Iterable[jaxprs.Atom]) -> Iterator[jex.Var]:

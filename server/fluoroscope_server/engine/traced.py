@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import jax
 
 from fluoroscope_server.engine.flat import flatten
+from fluoroscope_server.engine.flops import Flops
 from fluoroscope_server.engine.listing import list_sites
 from fluoroscope_server.engine.mixing import mixes_rows
 from fluoroscope_server.engine.site_table import SiteTable
@@ -39,6 +40,9 @@ class TracedNetwork:
     sites: SiteTable
     """The sites, in execution order."""
 
+    flops: Mapping[int, float]
+    """For each bucket, the floating point operations of the whole network."""
+
     mixes_rows: bool
     """Whether an output depends on a value that is computed of the whole batch: then no batch can be padded."""
 
@@ -57,6 +61,7 @@ def trace(network: Network, buckets: Sequence[int]) -> TracedNetwork:
         flat={size: flat[size] for size in buckets},
         values={size: {value.path: value for value in flat[size].values} for size in buckets},
         sites=SiteTable(list_sites(flat, input_count)),
+        flops={size: Flops(flat[size]).total for size in buckets},
         mixes_rows=mixes_rows(flat, input_count),
     )
 

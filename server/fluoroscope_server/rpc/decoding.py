@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError, Message
 
 from fluoroscope.v1 import inspection_pb2 as inspection
 from fluoroscope.wire import WireError, decode_tensor
-from fluoroscope_server.engine import Capture, Full, SiteKind, Slice, Statistics
+from fluoroscope_server.engine import Capture, Execution, Full, SiteKind, Slice, Statistics
 from fluoroscope_server.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
     from fluoroscope.v1.tensor_pb2 import Tensor
     from fluoroscope_server.engine import Reduction
+
+EXECUTIONS: dict[int, Execution] = {
+    inspection.EXECUTION_UNSPECIFIED: Execution.AUTO,
+    inspection.EXECUTION_AUTO: Execution.AUTO,
+    inspection.EXECUTION_FUSED: Execution.FUSED,
+    inspection.EXECUTION_STAGED: Execution.STAGED,
+}
+"""The ways to run an inspection, by their number on the wire."""
 
 M = TypeVar("M", bound=Message)
 
@@ -67,6 +75,22 @@ def decode_kinds(kinds: Iterable[int], *, field: str) -> tuple[SiteKind, ...]:
     if inspection.SITE_KIND_UNSPECIFIED in numbers:
         return ()
     return tuple(kind for number, kind in KINDS.items() if number in numbers)
+
+
+def decode_execution(number: int) -> Execution:
+    """Returns how to run an inspection; raises InvalidRequestError if the number says nothing."""
+    execution = EXECUTIONS.get(number)
+    if execution is None:
+        known = ", ".join(inspection.Execution.Name(each) for each in EXECUTIONS)  # type: ignore[arg-type]  # its keys are such
+        raise InvalidRequestError(f"{number} is no execution; the executions are {known}", field="execution")
+    return execution
+
+
+def decode_captures(request: inspection.InspectActivationsRequest) -> list[Capture]:
+    """Returns the captures of an inspection; raises InvalidRequestError if there are none, or one is wrong."""
+    if not request.captures:
+        raise InvalidRequestError("captures is empty; to run the network alone, call Predict", field="captures")
+    return [decode_capture(each, field=f"captures[{index}]") for index, each in enumerate(request.captures)]
 
 
 def decode_capture(capture: inspection.Capture, *, field: str) -> Capture:

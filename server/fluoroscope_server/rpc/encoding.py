@@ -11,8 +11,8 @@ from fluoroscope.wire import dtype_to_wire
 from fluoroscope_server.rpc.decoding import KINDS, REDUCTIONS
 
 if TYPE_CHECKING:
-    from fluoroscope_server.engine import ResultSpec, Site, SiteStatistics
-    from fluoroscope_server.serving import Answer, Servable
+    from fluoroscope_server.engine import Cost, Inspection, Program, ResultSpec, Site, SiteStatistics
+    from fluoroscope_server.serving import Answer, PlannedInspection, Servable
     from fluoroscope_server.signature import TensorSpec
 
 KIND_NUMBERS = {kind: number for number, kind in KINDS.items()}
@@ -33,6 +33,7 @@ def encode_site(site: Site) -> inspection.Site:
         shape=site.shape,
         bytes_per_example=site.bytes_per_example,
         not_capturable_reason=site.reason,
+        flops_fraction=site.flops_fraction,
     )
 
 
@@ -62,11 +63,22 @@ def encode_header(servable: Servable, answer: Answer) -> inspection.StreamHeader
         version=servable.version,
         rows=answer.inspection.rows,
         results=[_result(spec) for spec in answer.inspection.results],
-        program=inspection.ProgramInfo(
-            compiled=not answer.held,
-            compile_seconds=answer.program.compile_seconds,
-            bucket=answer.program.plan.bucket,
-        ),
+        program=_program(answer.inspection, servable.engine.cost(answer.inspection), answer.program, held=answer.held),
+    )
+
+
+def encode_plan(servable: Servable, planned: PlannedInspection) -> inspection.PlanInspectionResponse:
+    """Returns what an inspection would bring and cost as a message."""
+    question, program = planned.inspection, planned.program
+    return inspection.PlanInspectionResponse(
+        model=servable.name,
+        version=servable.version,
+        results=[_result(spec) for spec in question.results],
+        program=_program(question, planned.cost, program, held=True),
+        held=program is not None,
+        byte_size=question.byte_size,
+        peak_bytes=None if program is None else program.peak_bytes,
+        refusal=planned.refusal,
     )
 
 
@@ -83,6 +95,17 @@ def encode_statistics(statistics: SiteStatistics) -> inspection.Statistics:
         zero_count=statistics.zero_count,
         nan_count=statistics.nan_count,
         inf_count=statistics.inf_count,
+    )
+
+
+def _program(question: Inspection, cost: Cost, program: Program | None, *, held: bool) -> inspection.ProgramInfo:
+    return inspection.ProgramInfo(
+        compiled=not held,
+        compile_seconds=0.0 if program is None else program.compile_seconds,
+        bucket=question.plan.bucket,
+        stage_count=cost.stage_count,
+        flops=cost.flops,
+        flops_fraction=cost.fraction,
     )
 
 

@@ -9,8 +9,15 @@ import numpy as np
 from fluoroscope.v1 import inspection_pb2 as inspection
 from fluoroscope.wire import StreamSplitter, tensor_bytes
 from fluoroscope_server.errors import InvalidRequestError
-from fluoroscope_server.rpc.decoding import decode_capture, decode_inputs, decode_kinds, decode_version, parse
-from fluoroscope_server.rpc.encoding import encode_header, encode_site, encode_statistics
+from fluoroscope_server.rpc.decoding import (
+    decode_captures,
+    decode_execution,
+    decode_inputs,
+    decode_kinds,
+    decode_version,
+    parse,
+)
+from fluoroscope_server.rpc.encoding import encode_header, encode_plan, encode_site, encode_statistics
 from fluoroscope_server.rpc.paging import page_of
 from fluoroscope_server.serving import StageClock
 
@@ -48,6 +55,25 @@ class InspectionService:
             version=servable.version,
         ).SerializeToString()
 
+    async def plan_inspection(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
+        """Answers one `PlanInspection`."""
+        request = parse(inspection.PlanInspectionRequest, data)
+        question = request.inspection
+        servable = self._repository.get(question.model, decode_version(question))
+        if request.rows < 1:
+            raise InvalidRequestError(
+                f"rows is {request.rows}; say how many examples the inputs would hold, 1 at least", field="rows"
+            )
+        planned = await servable.plan(
+            request.rows,
+            decode_captures(question),
+            question.outputs,
+            max_bytes=self._limit(question),
+            execution=decode_execution(question.execution),
+            compile=request.compile,
+        )
+        return encode_plan(servable, planned).SerializeToString()
+
     async def inspect_activations(self, data: bytes, context: Context) -> AsyncIterator[bytes]:  # noqa: ARG002 (gRPC passes it)
         """Answers one `InspectActivations`, frame by frame."""
         clock = StageClock()
@@ -72,18 +98,21 @@ class InspectionService:
     async def _ask(
         self, request: inspection.InspectActivationsRequest, servable: Servable, clock: StageClock
     ) -> Answer:
-        if not request.captures:
-            raise InvalidRequestError("captures is empty; to run the network alone, call Predict", field="captures")
-        captures = [decode_capture(each, field=f"captures[{index}]") for index, each in enumerate(request.captures)]
+        captures = decode_captures(request)
         answer = await servable.inspect(
             decode_inputs(request.inputs),
             captures,
             request.outputs,
-            max_bytes=min(request.max_bytes or self._max_bytes, self._max_bytes),
+            max_bytes=self._limit(request),
             clock=clock,
+            execution=decode_execution(request.execution),
         )
         self._metrics.count_program(held=answer.held)
         return answer
+
+    def _limit(self, request: inspection.InspectActivationsRequest) -> int:
+        """Returns the most bytes that an inspection may send."""
+        return min(request.max_bytes or self._max_bytes, self._max_bytes)
 
     def _frames(self, result: Result, splitter: StreamSplitter) -> Iterator[bytes]:
         """Yields the frames of a result."""

@@ -60,6 +60,7 @@ class RpcServer:
             },
             _name(inspection_pb2, "InspectionService"): {
                 "ListSites": grpc.unary_unary_rpc_method_handler(inspection.list_sites),
+                "PlanInspection": grpc.unary_unary_rpc_method_handler(inspection.plan_inspection),
                 "InspectActivations": grpc.unary_stream_rpc_method_handler(inspection.inspect_activations),
             },
             _name(model_pb2, "ModelService"): {

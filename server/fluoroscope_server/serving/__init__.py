@@ -3,8 +3,9 @@
 from fluoroscope_server.serving.answer import Answer
 from fluoroscope_server.serving.device_queue import DeviceQueue
 from fluoroscope_server.serving.loading import load
+from fluoroscope_server.serving.planned_inspection import PlannedInspection
 from fluoroscope_server.serving.repository import Repository
 from fluoroscope_server.serving.servable import Servable
 from fluoroscope_server.serving.stages import StageClock
 
-__all__ = ["Answer", "DeviceQueue", "Repository", "Servable", "StageClock", "load"]
+__all__ = ["Answer", "DeviceQueue", "PlannedInspection", "Repository", "Servable", "StageClock", "load"]

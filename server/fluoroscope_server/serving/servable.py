@@ -14,6 +14,7 @@ from fluoroscope_server.engine import Execution, check_outputs, wait
 from fluoroscope_server.errors import LimitExceededError
 from fluoroscope_server.serving.answer import Answer
 from fluoroscope_server.serving.inputs import check_inputs, pad_inputs
+from fluoroscope_server.serving.planned_inspection import PlannedInspection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -95,13 +96,9 @@ class Servable:
         """
         rows = check_inputs(inputs, self.engine.signature)
         inspection = self.engine.inspect(captures, outputs, rows=rows, execution=execution)
-        if inspection.byte_size > max_bytes:
-            raise LimitExceededError(
-                f"this inspection would send {inspection.byte_size:,} bytes, and the limit is {max_bytes:,}: "
-                "choose fewer sites, slice them, reduce them to statistics, or send fewer rows",
-                field="max_bytes",
-                reason="INSPECTION_TOO_LARGE",
-            )
+        refusal = _refusal(inspection, max_bytes)
+        if refusal:
+            raise LimitExceededError(refusal, field="max_bytes", reason="INSPECTION_TOO_LARGE")
         clock.lap("decode")
         future = self.engine.program(inspection.plan)
         held = future.done()
@@ -114,6 +111,33 @@ class Servable:
             run=self._run(program, inspection, inputs, clock),
             device=self.device,
             reading=_reading,
+        )
+
+    async def plan(
+        self,
+        rows: int,
+        captures: Sequence[Capture],
+        outputs: Sequence[str],
+        *,
+        max_bytes: int,
+        execution: Execution = Execution.AUTO,
+        compile: bool = False,  # noqa: A002 (what the request calls it)
+    ) -> PlannedInspection:
+        """Tells what an inspection would bring and cost; compiles its program only if `compile` says so.
+
+        Raises:
+            NotFoundError, NotCapturableError, InvalidRequestError: the question does not fit the network.
+            LimitExceededError: there are too many rows, or too much is being compiled.
+        """
+        inspection = self.engine.inspect(captures, outputs, rows=rows, execution=execution)
+        refusal = _refusal(inspection, max_bytes)
+        if compile and not refusal:
+            await asyncio.wrap_future(self.engine.program(inspection.plan))
+        return PlannedInspection(
+            inspection=inspection,
+            cost=await asyncio.to_thread(self.engine.cost, inspection),
+            program=self.engine.held(inspection.plan),
+            refusal=refusal,
         )
 
     def _run(
@@ -132,6 +156,16 @@ class Servable:
             return results
 
         yield from map(computed, self.engine.run(program, padded, inspection))
+
+
+def _refusal(inspection: Inspection, max_bytes: int) -> str:
+    """Returns why an inspection is too large; empty if it is not."""
+    if inspection.byte_size <= max_bytes:
+        return ""
+    return (
+        f"this inspection would send {inspection.byte_size:,} bytes, and the limit is {max_bytes:,}: "
+        "choose fewer sites, slice them, reduce them to statistics, or send fewer rows"
+    )
 
 
 def predict_batch(engine: Engine, jobs: Sequence[Job]) -> list[Outputs]:

@@ -12,7 +12,7 @@ HALF = Progress(
     model="digits",
     version=1,
     rows=1,
-    program=Program(compiled=False, compile_seconds=0.0, bucket=1),
+    program=Program(compiled=False, compile_seconds=0.0, bucket=1, stages=1, flops=0.0, flops_fraction=0.0),
     results=1,
     total_results=3,
     byte_count=1 << 20,

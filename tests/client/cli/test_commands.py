@@ -82,7 +82,8 @@ def test_inspect_for_programs(run: Run) -> None:
     answer = json.loads(run("inspect", "digits", X, "**", "--json", "--reduce", "full").stdout)
 
     assert (answer["model"], answer["version"], answer["rows"]) == ("digits", 100, 1)
-    assert answer["program"] == {"compiled": True, "compile_seconds": 0.25, "bucket": 8}
+    program = {"compiled": True, "compile_seconds": 0.25, "bucket": 8, "stages": 3, "flops": 1500.0}
+    assert answer["program"] == {**program, "flops_fraction": 0.75}
     assert answer["stages"] == {"compute": 0.125}
     assert answer["sites"][1] == {
         "site": "Dense_0/relu:0",
@@ -174,7 +175,7 @@ def test_sites_for_people(run: Run, server: FakeServer) -> None:
     result = run("sites", "digits", "Dense_*", "loop/**")
     lines = result.stdout.splitlines()
 
-    assert words(lines[2]) == words("Dense_0/relu:0 equation bfloat16 batch x 4 8 B")
+    assert words(lines[2]) == words("Dense_0/relu:0 equation bfloat16 batch x 4 8 B 50.0%")
     assert lines[3].rstrip().endswith("inside a while loop")
     assert list(server.requests[-1].globs) == ["Dense_*", "loop/**"]
 
@@ -194,6 +195,7 @@ def test_sites_for_programs(run: Run) -> None:
         "shape": [-1, 4],
         "bytes_per_example": 8,
         "not_capturable_reason": "",
+        "flops_fraction": 0.5,
     }
 
 

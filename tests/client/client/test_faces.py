@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from tests.client.conftest import Face, FakeServer
 
+PROGRAM = fluoroscope.Program(
+    compiled=True, compile_seconds=0.25, bucket=8, stages=3, flops=1500.0, flops_fraction=0.75
+)
 X = np.array([[1, -2, 3, 0], [0.5, 4, -1, 2]], np.float32).reshape(2, 2, 2, 1)
 FLAT = X.reshape(2, 4)
 
@@ -81,6 +84,33 @@ def test_a_site(face: Face, server: FakeServer) -> None:
     assert (named.capturable, named.not_capturable_reason) == (False, "inside a while loop")
 
 
+def test_a_plan(face: Face, server: FakeServer) -> None:
+    question = {"sites": ["Dense_*"], "kinds": "module", "outputs": ["logits"], "execution": "staged"}
+    plan = face.call("plan", "digits", {"image": X}, **question)
+
+    (request,) = server.requests
+    assert (request.rows, request.compile) == (len(X), False)
+    assert not request.inspection.inputs
+    assert request.inspection.execution == inspection_pb2.EXECUTION_STAGED
+    assert list(request.inspection.captures[0].sites) == ["Dense_*"]
+    assert [(each.site, each.kind, each.shape, each.byte_size) for each in plan.results] == [
+        ("Dense_0", fluoroscope.SiteKind.MODULE, (2, 4), 32),
+        ("logits", None, (2, 2), 16),
+    ]
+    assert (plan.bytes, plan.stages, plan.flops_fraction, plan.program) == (48, 3, 0.75, PROGRAM)
+    assert (plan.held, plan.peak_bytes, plan.allowed) == (False, None, True)
+
+    compiled = face.call("plan", "digits", 7, sites="**", compile=True, max_bytes=10, version=3)
+    assert (server.requests[-1].rows, server.requests[-1].inspection.version) == (7, 3)
+    assert (compiled.held, compiled.peak_bytes, compiled.allowed, compiled.refusal) == (True, 4096, False, "too large")
+
+
+def test_an_execution_that_is_none(face: Face, server: FakeServer) -> None:
+    with pytest.raises(fluoroscope.InvalidRequestError, match="there is no execution 'lazy'; there are auto, fused"):
+        face.call("plan", "digits", 1, sites="**", execution="lazy")
+    assert not server.requests
+
+
 def test_a_model(face: Face) -> None:
     model = face.call("model", "digits", version=100)
 
@@ -109,7 +139,7 @@ def test_inspect(face: Face, server: FakeServer) -> None:
     assert found["head"].statistics is None
     assert np.array_equal(found.outputs["logits"], FLAT[:, :2] * 2)
     assert (found.model, found.version, found.rows) == ("digits", 100, 2)
-    assert found.program == fluoroscope.Program(compiled=True, compile_seconds=0.25, bucket=8)
+    assert found.program == PROGRAM
     assert found.stages == {"compute": 0.125}
     capture = server.requests[0].captures[0]
     assert (list(capture.sites), list(capture.kinds)) == (["**"], [1])
