@@ -11,6 +11,7 @@ import numpy as np
 from fluoroscope_server.engine import jaxprs
 from fluoroscope_server.engine.captures import Captures
 from fluoroscope_server.engine.iterations import loop_stages
+from fluoroscope_server.engine.once import Once
 from fluoroscope_server.engine.running import run_step
 from fluoroscope_server.engine.stage import Stage
 from fluoroscope_server.engine.steps import Looped, can_iterate
@@ -56,11 +57,13 @@ class Compiler:
             )
             for place in places
         )
-        lowered = jax.jit(function).lower(shapes, numbers, jax.ShapeDtypeStruct((), np.int32), arguments)
-        given, _ = lowered.out_info
+        once = Once(function)
+        lowered = jax.jit(once).lower(shapes, numbers, jax.ShapeDtypeStruct((), np.int32), arguments)
+        given, _ = once.whole(lowered.out_info)
         self.learn(outputs, given)
         return Stage(
             executable=lowered.compile(),
+            whole=once.whole,
             inputs=tuple(inputs),
             outputs=tuple(outputs),
             places=tuple(places),

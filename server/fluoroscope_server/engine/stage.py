@@ -22,7 +22,10 @@ class Stage:
     """A compiled function of values that are known, which gives more values and some results."""
 
     executable: Any
-    """`(values, scalars, rows, arguments) -> (values, results)`; takes the shapes and dtypes it was compiled for."""
+    """`(values, scalars, rows, arguments) -> arrays`; takes the shapes and dtypes it was compiled for."""
+
+    whole: Callable[[Sequence[Any]], tuple[Sequence[Any], Sequence[Arrays]]]
+    """Makes the values and the results of these arrays."""
 
     inputs: tuple[Key, ...]
     """The values that it takes."""
@@ -47,7 +50,7 @@ class Stage:
 
     def run(self, values: MutableMapping[Key, Any], rows: np.ndarray, inspection: Inspection) -> tuple[Arrays, ...]:
         """Starts it on the device; adds what it gives to `values`, takes away what is released, returns the results."""
-        given, results = self.executable(
+        arrays = self.executable(
             tuple(values[key] for key in self.inputs),
             tuple(np.asarray(number, np.int32) for number in self.scalars),
             rows,
@@ -56,12 +59,9 @@ class Stage:
                 for place in self.places
             ),
         )
+        given, results = self.whole(arrays)
         values.update(zip(self.outputs, given, strict=True))
         for key in self.released:
             del values[key]
         ordered: tuple[Arrays, ...] = tuple(results)
         return ordered
-
-
-Compile: TypeAlias = "Callable[[Callable[..., Any], Sequence[Key], Sequence[int], int], Any]"
-"""Compiles a function of a stage, given the keys of its inputs, the places it captures and its number of scalars."""
