@@ -153,11 +153,16 @@ class Engine:
         self, captures: Sequence[Capture], outputs: Sequence[str], *, rows: int, execution: Execution = Execution.AUTO
     ) -> Inspection:
         """Resolves a question against this network; raises as `resolve` and `bucket_for` do."""
+        smallest = self.bucket_for(rows)
+
+        def bucket_for(least: int) -> int:
+            return smallest if least <= rows or self._traced.mixes_rows else self.bucket_for(least)
+
         return resolve(
             captures,
             outputs,
             rows=rows,
-            bucket=self.bucket_for(rows),
+            bucket_for=bucket_for,
             sites=self.sites,
             signature=self.signature,
             execution=execution,

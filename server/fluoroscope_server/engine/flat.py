@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from fluoroscope_server.engine import jaxprs
 from fluoroscope_server.engine.jaxprs import FlatJaxpr
+from fluoroscope_server.engine.library import library_calls
 from fluoroscope_server.engine.loop import Loop
 from fluoroscope_server.engine.naming import INDEX, NESTED, Names, Place, join
 from fluoroscope_server.families import module_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import jax.extend.core as jex
 
@@ -79,11 +80,30 @@ class _Writing:
         for variable, value in zip(closed.jaxpr.constvars, closed.consts, strict=True):
             known[variable] = jaxprs.fresh_variable(variable)
             self.constants[known[variable]] = value
-        for equation in closed.jaxpr.eqns:
-            inputs = [_read(known, atom) for atom in equation.invars]
-            outputs = self._equation(equation, inputs, self.names.scope_of(equation, scope))
-            known.update(zip(equation.outvars, outputs, strict=True))
+        for name, equations in library_calls(closed.jaxpr.eqns):
+            if name is None or name in self.names.functions_in(scope):
+                for equation in equations:
+                    self._write_one(equation, known, self.names.scope_of(equation, scope))
+            else:
+                self._write_call(name, equations, known, self.names.scope_of(equations[0], scope))
         return [_read(known, atom) for atom in closed.jaxpr.outvars]
+
+    def _write_one(self, equation: jex.JaxprEqn, known: dict[jex.Var, jaxprs.Atom], scope: str) -> list[jaxprs.Atom]:
+        inputs = [_read(known, atom) for atom in equation.invars]
+        outputs = self._equation(equation, inputs, scope)
+        known.update(zip(equation.outvars, outputs, strict=True))
+        return outputs
+
+    def _write_call(
+        self, name: str, equations: Sequence[jex.JaxprEqn], known: dict[jex.Var, jaxprs.Atom], scope: str
+    ) -> None:
+        """Writes the equations of a function that JAX has written out already, and gives it its name back."""
+        inner = self.place.inside(scope)
+        path = self.names.numbered(inner, name)
+        outputs: list[jaxprs.Atom] = []
+        for equation in equations:
+            outputs = self._write_one(equation, known, path)
+        self.names.name_results(path, (inner, name), outputs, self.place)
 
     def _equation(self, equation: jex.JaxprEqn, inputs: list[jaxprs.Atom], scope: str) -> list[jaxprs.Atom]:
         mark = jaxprs.mark_of(equation)

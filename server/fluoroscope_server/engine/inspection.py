@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from fluoroscope_server.engine.glob import check_globs
 from fluoroscope_server.engine.plan import CapturedValue, Cut, Plan
 from fluoroscope_server.engine.reductions import Full, Part, ValueSpec
-from fluoroscope_server.errors import InvalidRequestError, LimitExceededError
+from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, NotCapturableError
 from fluoroscope_server.signature import BATCH
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
 
@@ -120,7 +120,7 @@ def resolve(
     outputs: Sequence[str],
     *,
     rows: int,
-    bucket: int,
+    bucket_for: Callable[[int], int],
     sites: SiteTable,
     signature: Signature,
     execution: Execution = Execution.AUTO,
@@ -128,6 +128,15 @@ def resolve(
     """Resolves the globs, slices and names of a question against a network.
 
     What is asked twice is answered once. Results come in the order in which the network computes them.
+
+    Args:
+        captures: what to capture.
+        outputs: the outputs that are wanted too.
+        rows: how many examples the inputs hold.
+        bucket_for: from a number of rows to the smallest bucket that holds them.
+        sites: the sites of the network.
+        signature: its inputs and outputs.
+        execution: how to run it.
 
     Raises:
         NotFoundError: a name is no site.
@@ -146,15 +155,24 @@ def resolve(
         )
     check_globs((glob for capture in captures for glob in capture.sites), field="captures")
     found: dict[tuple[CapturedValue, _Arguments], tuple[ResultSpec, ...]] = {}
+    least_rows = rows
     for index, capture in enumerate(captures):
         field = f"captures[{index}]"
         for site in sites.select(capture.sites, capture.kinds, field=field):
+            least_rows = max(least_rows, site.least_rows)
             cuts, starts, shape = _cut(site, capture.slices, rows, field)
             value = ValueSpec(site=site.path, dtype=site.dtype, shape=shape)
             for reduction in capture.reductions:
                 reduction.check(value, field=f"{field}.reductions")
                 captured = CapturedValue(site=site.path, cuts=cuts, reduction=reduction)
                 found[captured, (starts, reduction.numbers)] = _results(site, value, reduction, rows)
+    bucket = bucket_for(least_rows)
+    if bucket < least_rows:
+        raise NotCapturableError(
+            f"a batch of {rows} is computed in another way than larger ones, which the sites asked for are of: "
+            f"send {least_rows} rows or more",
+            field="captures",
+        )
     size = sum(spec.bytes_in(bucket) for specs in found.values() for spec in specs)
     ordered = sorted(found.items(), key=lambda entry: _place(entry[1][0], *entry[0]))
     wanted = check_outputs(outputs, signature)

@@ -45,6 +45,12 @@ _WRAPPERS = frozenset({"core_fn"})
 """The names of functions that Flax wraps around those of its users, in `nn.jit`."""
 
 
+_LIBRARY = "jax/_src/nn/functions.py"
+
+_FUNCTIONS = frozenset(name for name in dir(jax.nn) if name.islower() and name != "dot_product_attention")
+"""The functions that are one place for a person; of attention, each of its steps is."""
+
+
 def called_jaxpr(equation: jex.JaxprEqn) -> Closed | None:
     """Returns the jaxpr that an equation calls, if it may be written out in the equation's place."""
     parameter = _CALLED.get(equation.primitive.name)
@@ -114,6 +120,39 @@ def hidden_jaxprs(equation: jex.JaxprEqn) -> Sequence[tuple[str, Closed]]:
     if name == "shard_map":
         return [("shard", _Closed(parameters["jaxpr"], ()))]
     return []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibraryCall:
+    """A call of a function of `jax.nn` whose equations JAX wrote in its place, without its name."""
+
+    name: str
+    """The name of the function."""
+
+    around: tuple[tuple[str, int], ...]
+    """The files and lines that it was called from."""
+
+    lines: tuple[int, ...]
+    """The lines of the library that made the equation."""
+
+
+def library_call(equation: jex.JaxprEqn) -> LibraryCall | None:
+    """Returns the innermost call of a function of `jax.nn` that made an equation; None if none did.
+
+    Softmax and gelu are inlined when they are traced: of their names, only the traceback of each equation knows.
+    """
+    traceback: Any = equation.source_info.traceback  # None where JAX is told to keep none
+    frames: list[Any] = [] if traceback is None else traceback.frames
+    ends = (number for number, frame in enumerate(frames) if frame.function_name.startswith("trace_to_jaxpr"))
+    frames = frames[: next(ends, len(frames))]  # what is behind made another jaxpr
+    lines: list[int] = []
+    for number, frame in enumerate(frames):
+        if frame.file_name.endswith(_LIBRARY):
+            lines.insert(0, frame.line_num)
+            if frame.function_name in _FUNCTIONS:
+                around = tuple((each.file_name, each.line_num) for each in frames[number + 1 :])
+                return LibraryCall(name=frame.function_name, around=around, lines=tuple(lines))
+    return None
 
 
 def inner_jaxprs(equation: jex.JaxprEqn) -> list[Closed]:

@@ -32,7 +32,8 @@ def list_sites(flat: Mapping[int, FlatNetwork], input_count: int) -> list[Site]:
     """Returns the sites of a network, in execution order.
 
     A site's batch axis is the one that grows with the batch. Python code may branch on the batch size, so an
-    equation's name can mean different values in different buckets; such sites are not capturable.
+    equation's name can mean different values in different buckets; such sites are not capturable. If only a batch of
+    one is different (`jnp.matmul` leaves axes of that size away), the site is, in larger buckets.
 
     Args:
         flat: the network for each batch size, two at least.
@@ -104,35 +105,41 @@ class _Listing:
         if spec is None:
             return None
         shape, dtype = spec
-        shapes = {self.rows: shape}
+        found = {size: self._shape_at(size, value) for size in self.others}
+        shapes = {self.rows: shape, **{size: known for size, known in found.items() if known is not None}}
+        differing = [size for size, known in found.items() if known is None or len(known) != len(shape)]
+        alone = differing == [1] and len(found) > 1
+        missing = [size for size, known in found.items() if known is None and not alone]
         reason = value.reason
-        for size, values in self.others.items():
-            twin = values.get(value.path)
-            if reason or twin is None or not self._is_twin(value, twin, size):
-                reason = (
-                    reason or f"the network computes other values for a batch of {size} than for one of {self.rows}"
-                )
-                break
-            shapes[size] = jaxprs.shape_and_dtype(twin.atom)[0]  # type: ignore[index]  # a twin has the same dtype
+        if missing and not reason:
+            reason = f"the network computes other values for a batch of {missing[0]} than for one of {self.rows}"
+        if alone:
+            shapes.pop(1, None)
         if not reason:
             shape, reason = _mark_batch(shapes)
         if not reason and BATCH not in shape and not jaxprs.is_literal(value.atom) and value.atom in self.variable:
             reason = "it is computed of the whole batch, so rows that only fill a bucket would count"
         return Site(
-            path=value.path, kind=value.kind, dtype=dtype, shape=shape, order=0, reason=reason, value=value.path
+            path=value.path,
+            kind=value.kind,
+            dtype=dtype,
+            shape=shape,
+            order=0,
+            reason=reason,
+            value=value.path,
+            least_rows=2 if alone else 1,
         )
 
-    def _is_twin(self, value: NamedValue, twin: NamedValue, size: int) -> bool:
-        """Returns whether the value of that name at another batch size is the same value."""
+    def _shape_at(self, size: int, value: NamedValue) -> tuple[int, ...] | None:
+        """Returns the shape of the same value at another batch size; None if there is no such value."""
+        twin = self.others[size].get(value.path)
+        if twin is None or self.counts[size][value.group] != self.counts[self.rows][value.group]:
+            return None
         mine, found = jaxprs.shape_and_dtype(value.atom), jaxprs.shape_and_dtype(twin.atom)
         lengths = [0 if each.loop is None else each.loop.length for each in (value, twin)]
-        return (
-            mine is not None
-            and found is not None
-            and mine[1] == found[1]
-            and lengths[0] == lengths[1]
-            and self.counts[size][value.group] == self.counts[self.rows][value.group]
-        )
+        if mine is None or found is None or mine[1] != found[1] or lengths[0] != lengths[1]:
+            return None
+        return found[0]
 
 
 def _mark_batch(shapes: Mapping[int, tuple[int, ...]]) -> tuple[tuple[int, ...], str]:

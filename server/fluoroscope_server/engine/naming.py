@@ -115,6 +115,10 @@ class Names:
             stack = rest
         return join(scope, stack)
 
+    def functions_in(self, scope: str) -> set[str]:
+        """Returns the names of the functions that a scope is inside of."""
+        return {segment.rpartition(":")[0] for segment in scope.split("/") if ":" in segment}
+
     def numbered(self, scope: str, name: str) -> str:
         """Returns a path for the next equation of that name in a scope."""
         count = self._counters[scope, name]

@@ -59,6 +59,9 @@ class Site:
     """Which iteration of a loop, as it is counted in the stacked weights; `ALL` for all of them, one behind the
     other on a new first axis; None outside of loops."""
 
+    least_rows: int = 1
+    """The least batch size at which the network computes this value: of a batch of one, JAX leaves some axes away."""
+
     flops_fraction: float = 0.0
     """The part of the network's floating point operations that this value needs, from 0 to 1."""
 

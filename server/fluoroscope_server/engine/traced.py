@@ -53,7 +53,8 @@ def trace(network: Network, buckets: Sequence[int]) -> TracedNetwork:
     Raises:
         ConfigError: the network cannot be traced.
     """
-    sizes = sorted({*buckets, buckets[-1] + 1} if len(buckets) == 1 else buckets)
+    several = sum(size > 1 for size in buckets) > 1  # a batch of one may be computed in another way
+    sizes = sorted(buckets if several else {*buckets, buckets[-1] + 1})
     with _tracing:
         flat = {size: _trace_one(network, size) for size in sizes}
     input_count = len(network.signature.inputs)

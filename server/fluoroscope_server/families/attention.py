@@ -38,15 +38,9 @@ class Attention(nn.Module):
         scores = jax.lax.dot_general(query, key, _OVER_SIZE) * query.shape[-1] ** -0.5
         if self.causal:
             scores = jnp.where(_earlier(x.shape[1]), scores, -jnp.inf)
-        mixed = jax.lax.dot_general(softmax(scores), value, _OVER_TOKENS)
+        mixed = jax.lax.dot_general(nn.softmax(scores), value, _OVER_TOKENS)
         output: jax.Array = nn.Dense(x.shape[-1], name="out")(_joined(mixed))
         return output
-
-
-@jax.jit  # a function of its own is a site of its own
-def softmax(scores: jax.Array) -> jax.Array:
-    """Returns `exp(scores)`, scaled to sum to one over the last axis."""
-    return jax.nn.softmax(scores, axis=-1)
 
 
 def _split(x: jax.Array, heads: int) -> jax.Array:

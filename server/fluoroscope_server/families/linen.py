@@ -85,6 +85,9 @@ def _marking() -> Callable[..., Any]:
             open_calls.pop()
         if is_super_call or context.method_name == "setup":
             return output
+        is_private = context.method_name.startswith("_") and context.method_name != "__call__"
+        if is_private:  # a part of how the module does it
+            return output
         names = [] if context.method_name == "__call__" else [context.method_name]
         return mark_module_output(output, "/".join([*context.module.path, *names]) or ROOT_OUTPUT)
 

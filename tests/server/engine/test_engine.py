@@ -17,7 +17,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from fluoroscope_server.engine import Capture, Full, SiteKind, Statistics
 from fluoroscope_server.engine import engine as engine_module
-from fluoroscope_server.errors import LimitExceededError
+from fluoroscope_server.errors import LimitExceededError, NotCapturableError
 from fluoroscope_server.families.activation import ACTIVATIONS
 from fluoroscope_server.families.base_network import BaseNetwork
 
@@ -128,7 +128,7 @@ def test_every_site_can_be_captured_alone_or_together(attention: Lab, batch: Cal
 
 def test_a_softmax_inside_attention(attention: Lab, batch: Callable[..., np.ndarray]) -> None:
     """A value that no module returns: the weights of attention, which sum to one."""
-    (weights,) = attention.capture("**/MultiHeadDotProductAttention_0/div:1", x=batch(3)).values()
+    (weights,) = attention.capture("**/MultiHeadDotProductAttention_0/softmax:0", x=batch(3)).values()
     assert isinstance(weights, np.ndarray)
     assert weights.shape == (3, 2, 2, 2)
     np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
@@ -224,6 +224,38 @@ def test_buckets_behind_a_slow_one_are_not_warmed_up(
     monkeypatch.undo()
     engine.warm_up()
     assert all(math.isfinite(seconds) for seconds in engine.seconds.values())
+
+
+@pytest.mark.parametrize("buckets", [(1, 4), (1, 2, 4), (4,)])
+def test_what_a_batch_of_one_computes_otherwise(
+    buckets: tuple[int, ...], function_lab: Callable[..., Lab], batch: Callable[..., np.ndarray]
+) -> None:
+    """`@` leaves a batch axis of size one away: one row runs in a larger bucket then."""
+
+    def network(_: Any, inputs: dict[str, jax.Array]) -> Any:
+        x = inputs["x"].reshape(-1, 2, 2)
+        return jnp.tanh(x @ x).reshape(-1, 4)
+
+    lab = function_lab(network, buckets=buckets)
+    for rows in (1, 2, 3):
+        x = batch(rows)
+        squares = x.reshape(-1, 2, 2) @ x.reshape(-1, 2, 2)
+        inspection = lab.inspect("dot_general:0", rows=rows)
+        assert inspection.plan.bucket >= 2
+        (value,) = lab.run(inspection, x)
+        np.testing.assert_allclose(np.asarray(value), squares, rtol=1e-5)
+        np.testing.assert_allclose(lab.predict(x)[0], np.tanh(squares).reshape(-1, 4), rtol=1e-5)
+
+
+def test_a_network_that_mixes_rows_and_computes_one_row_otherwise(function_lab: Callable[..., Lab]) -> None:
+    def network(_: Any, inputs: dict[str, jax.Array]) -> Any:
+        x = inputs["x"].reshape(-1, 2, 2)
+        return (x @ x).reshape(-1, 4) - inputs["x"].mean(0, keepdims=True)
+
+    lab = function_lab(network, buckets=(1, 2, 4))
+    assert lab.inspect("dot_general:0", rows=2).plan.bucket == 2
+    with pytest.raises(NotCapturableError, match=r"a batch of 1 is computed in another way.* send 2 rows or more"):
+        lab.inspect("dot_general:0", rows=1)
 
 
 def test_sizes(relu: Lab) -> None:

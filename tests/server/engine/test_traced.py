@@ -65,10 +65,10 @@ def test_no_batch_axis(sites: Callable[..., dict[str, Site]]) -> None:
 @pytest.mark.parametrize(
     ("apply", "reason"),
     [
-        (lambda x: jnp.reshape(x, (-1, 2)), "axis 0 mixes the batch with something else (its size is 8 for 4 rows)"),
-        (lambda x: x @ x.T, "axis 0 and 1 mixes the batch with something else (its size is 4 for 4 rows)"),
+        (lambda x: jnp.reshape(x, (-1, 2)), "axis 0 mixes the batch with something else (its size is 10 for 5 rows)"),
+        (lambda x: x @ x.T, "axis 0 and 1 mixes the batch with something else (its size is 5 for 5 rows)"),
         (lambda x: jnp.reshape(x, x.shape[:1] + (1,) * x.shape[0] + x.shape[1:]), "its number of axes depends"),
-        (lambda x: x[: (len(x) + 1) // 2], "axis 0 mixes the batch with something else (its size is 2 for 4 rows)"),
+        (lambda x: x[: (len(x) + 1) // 2], "axis 0 mixes the batch with something else (its size is 3 for 5 rows)"),
         (lambda x: x.mean(0), "it is computed of the whole batch, so rows that only fill a bucket would count"),
         (lambda x: x.sum(), "it is computed of the whole batch, so rows that only fill a bucket would count"),
     ],
@@ -84,25 +84,31 @@ def test_reasons(apply: Callable[[jax.Array], jax.Array], reason: str, sites: Ca
 
 def test_a_network_that_branches_on_the_batch_size(sites: Callable[..., dict[str, Site]]) -> None:
     def branching(x: jax.Array) -> jax.Array:
-        if len(x) == 1:
+        if len(x) == 4:
             x = jnp.sin(jnp.sin(x))
         x = checkpoint_name(jnp.cos(x), "after")
-        return jnp.sin(x) if len(x) > 1 else x * 2.0
+        return jnp.sin(x) if len(x) != 4 else x * 2.0
 
     found = sites(branching)
-    differs = "the network computes other values for a batch of 1 than for one of 4"
+    differs = "the network computes other values for a batch of 4 than for one of 5"
     assert found["sin:0"].reason == differs  # it is there in both, and is not the same
     assert found["cos:0"].reason == found["after"].reason == ""
     assert found["after"].shape == (BATCH, 4)
     assert "mul:0" not in found
 
 
-def test_other_types_for_other_batch_sizes(sites: Callable[..., dict[str, Site]]) -> None:
+@pytest.mark.parametrize("rows", [1, 4])
+def test_other_types_for_other_batch_sizes(rows: int, sites: Callable[..., dict[str, Site]]) -> None:
+    """Of a batch of one it is no matter: a larger bucket holds one row, too."""
+
     def branching(x: jax.Array) -> Any:
-        small = checkpoint_name(x.astype(jnp.float16 if len(x) == 1 else jnp.bfloat16), "small")
+        small = checkpoint_name(x.astype(jnp.float16 if len(x) == rows else jnp.bfloat16), "small")
         return small.astype(jnp.float32)
 
-    assert sites(branching)["small"].reason.startswith("the network computes other values for a batch of 1")
+    small = sites(branching)["small"]
+    assert small.reason == ("" if rows == 1 else "the network computes other values for a batch of 4 than for one of 5")
+    assert small.least_rows == (2 if rows == 1 else 1)
+    assert (small.dtype, small.batch_axis) == (jnp.bfloat16, 0 if rows == 1 else None)
 
 
 def test_random_keys_are_no_sites(sites: Callable[..., dict[str, Site]]) -> None:
@@ -155,7 +161,7 @@ def test_threads_trace_one_after_the_other(config: Callable[..., ModelConfig]) -
     most.clear()
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda network: [site.path for site in trace(network, (1, 4)).sites], networks))
-    assert most == [1] * (8 * 2 * 20)
+    assert most == [1] * (8 * 3 * 20)
     assert results == [[f"add:{index}" for index in range(20)]] * 8
 
 
