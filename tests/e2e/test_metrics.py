@@ -38,6 +38,7 @@ STAGES = {
 METHODS = {
     ("unary", "fluoroscope.v1.InferenceService", "Predict"),
     ("unary", "fluoroscope.v1.InspectionService", "ListSites"),
+    ("unary", "fluoroscope.v1.InspectionService", "PlanInspection"),
     ("unary_stream", "fluoroscope.v1.InspectionService", "InspectActivations"),
     ("unary", "fluoroscope.v1.ModelService", "ListModels"),
     ("unary", "fluoroscope.v1.ModelService", "GetModel"),
