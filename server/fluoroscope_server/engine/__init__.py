@@ -4,28 +4,59 @@ from fluoroscope_server.engine.capture import Capture, Slice
 from fluoroscope_server.engine.engine import Engine
 from fluoroscope_server.engine.inspection import Inspection, ResultSpec, check_outputs
 from fluoroscope_server.engine.program import Program, Results
-from fluoroscope_server.engine.reductions import Full, Part, Reduction, SiteStatistics, Statistics, ValueSpec
+from fluoroscope_server.engine.reductions import (
+    Cast,
+    Correlation,
+    Covariance,
+    DeadUnits,
+    Full,
+    Histogram,
+    Mean,
+    Norm,
+    Part,
+    Quantiles,
+    Reduction,
+    SiteHistogram,
+    SiteQuantiles,
+    SiteStatistics,
+    Statistics,
+    Summary,
+    TopK,
+    ValueSpec,
+)
 from fluoroscope_server.engine.result import Result, paired, read, wait
 from fluoroscope_server.engine.site import Site, SiteKind
 from fluoroscope_server.engine.site_table import SiteTable
 
 __all__ = [
     "Capture",
+    "Cast",
+    "Correlation",
+    "Covariance",
+    "DeadUnits",
     "Engine",
     "Full",
+    "Histogram",
     "Inspection",
+    "Mean",
+    "Norm",
     "Part",
     "Program",
+    "Quantiles",
     "Reduction",
     "Result",
     "ResultSpec",
     "Results",
     "Site",
+    "SiteHistogram",
     "SiteKind",
+    "SiteQuantiles",
     "SiteStatistics",
     "SiteTable",
     "Slice",
     "Statistics",
+    "Summary",
+    "TopK",
     "ValueSpec",
     "check_outputs",
     "paired",
