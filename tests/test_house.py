@@ -12,15 +12,19 @@ import grpc.aio
 import pytest
 
 import fluoroscope
+from fluoroscope.calls.reduction import FROM_WIRE
+from fluoroscope.cli.reduction import FORMS, read_reductions
 from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2, tensor_pb2
 from fluoroscope.wire import dtype_from_wire
 from fluoroscope_server.families.catalogue import BUILTIN
 from fluoroscope_server.metrics import STAGES, Metrics
 from fluoroscope_server.rpc import RpcServer
-from fluoroscope_server.rpc.decoding import KINDS, REDUCTIONS
+from fluoroscope_server.rpc.decoding import KINDS
+from fluoroscope_server.rpc.reduction import REDUCTIONS, SUMMARIES
 from fluoroscope_server.serving import Repository, presets
 from fluoroscope_server.settings import Settings
 
+WORDS = tuple({"quantiles": "quantiles:0.5", "topk": "topk:1"}.get(name, name) for name in FORMS)
 ROOT = Path(__file__).resolve().parent.parent
 FILES: list[Any] = [inference_pb2, inspection_pb2, model_pb2]
 METHODS = [
@@ -55,8 +59,17 @@ def test_every_rpc_of_the_contract_is_served() -> None:
 
 def test_every_reduction_of_the_contract_is_computed_and_can_be_asked_for() -> None:
     contract = {field.name for field in inspection_pb2.Reduction.DESCRIPTOR.oneofs_by_name["reduction"].fields}
-    assert set(REDUCTIONS) == contract
-    assert {name.capitalize() for name in contract} <= set(fluoroscope.__all__)
+    assert set(REDUCTIONS) == contract, "each needs a row in the server's table"
+    assert set(FROM_WIRE) == contract, "each needs a row in the client's table"
+    assert {"".join(map(str.capitalize, name.split("_"))) for name in contract} <= set(fluoroscope.__all__)
+    assert contract == {reduction.message().WhichOneof("reduction") for reduction in read_reductions(WORDS)}
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in FORMS if f"`{name}" not in readme] == [], "each needs a row in README.md"
+
+
+def test_every_summary_of_the_contract_is_sent() -> None:
+    contract = {field.name for field in inspection_pb2.Summary.DESCRIPTOR.oneofs_by_name["summary"].fields}
+    assert {kind.__name__.removeprefix("Site").lower() for kind in SUMMARIES} == contract
 
 
 def test_every_reduction_of_the_contract_can_be_in_a_preset() -> None:

@@ -250,11 +250,25 @@ def _messages(request: inspection_pb2.InspectActivationsRequest, found: dict[str
             shape=value.shape,
             data_type=tensor_pb2.DATA_TYPE_UNSPECIFIED if described else dtype_to_wire(value.dtype),
             byte_size=0 if described else value.nbytes,
+            value_shape=value.shape,
+            value_data_type=dtype_to_wire(value.dtype),
         )
-        body += [splitter.statistics(statistics_of(value))] if described else splitter.tensor(tensor_bytes(value))
+        body += (
+            [splitter.summary("statistics", statistics_of(value))]
+            if described
+            else splitter.tensor(tensor_bytes(value))
+        )
     for name in request.outputs:
         head = found["head"]
-        header.results.add(output=name, data_type=FLOAT32, shape=head.shape, byte_size=head.nbytes)
+        header.results.add(
+            output=name,
+            reduction=inspection_pb2.Reduction(full=inspection_pb2.Reduction.Full()),
+            data_type=FLOAT32,
+            shape=head.shape,
+            byte_size=head.nbytes,
+            value_shape=head.shape,
+            value_data_type=FLOAT32,
+        )
         body += splitter.tensor(tensor_bytes(head))
     stage = inspection_pb2.StageTime(stage="compute", seconds=0.125)
     return [splitter.header(header), *body, splitter.trailer([stage])]

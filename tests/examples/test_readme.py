@@ -221,7 +221,7 @@ def test_table_of_the_config_has_every_key() -> None:
 def test_the_preset_is_one() -> None:
     (block,) = [block["body"] for block in BLOCK.finditer(README) if block["language"] == "toml"]
     config = ModelConfig.parse({"family": "f", "inputs": {"x": {}}, **tomllib.loads(block)})
-    assert config.presets["health"].reduce == ("statistics",)
+    assert config.presets["health"].reduce == ("statistics", "histogram:bins=50")
 
 
 def test_table_of_the_rpcs_has_every_rpc() -> None:

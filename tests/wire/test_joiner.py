@@ -66,7 +66,9 @@ def stream_of(values: Sequence[np.ndarray | Statistics], chunk_bytes: int = 8) -
     splitter = StreamSplitter(chunk_bytes=chunk_bytes)
     results = [announce(f"site_{index}", value) for index, value in enumerate(values)]
     body = [
-        [splitter.statistics(value)] if isinstance(value, Statistics) else list(splitter.tensor(tensor_bytes(value)))
+        [splitter.summary("statistics", value)]
+        if isinstance(value, Statistics)
+        else list(splitter.tensor(tensor_bytes(value)))
         for value in values
     ]
     header = splitter.header(StreamHeader(model="m", version=3, results=results))

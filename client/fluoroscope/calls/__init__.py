@@ -6,6 +6,7 @@ sends them is the blocking or the asynchronous client.
 
 from fluoroscope.calls.activation import Activation
 from fluoroscope.calls.capture import inspect_activations
+from fluoroscope.calls.covariance import SiteCorrelation, SiteCovariance
 from fluoroscope.calls.errors import (
     CallCancelledError,
     ConnectionFailedError,
@@ -25,33 +26,55 @@ from fluoroscope.calls.errors import (
 from fluoroscope.calls.exchange import Exchange, Steps, StreamCall
 from fluoroscope.calls.execution import Execution
 from fluoroscope.calls.health import wait_ready
+from fluoroscope.calls.histogram import SiteHistogram
 from fluoroscope.calls.inspection import Inspection
 from fluoroscope.calls.kind import SiteKind
 from fluoroscope.calls.model import Model, ModelState, TensorSpec, get_model, list_models
 from fluoroscope.calls.plan import Plan, PlannedResult, plan
 from fluoroscope.calls.prediction import predict
 from fluoroscope.calls.progress import Program, Progress
-from fluoroscope.calls.reduction import Full, Reduction, Slice, Statistics
+from fluoroscope.calls.quantiles import SiteQuantiles
+from fluoroscope.calls.reduction import (
+    Correlation,
+    Covariance,
+    DeadUnits,
+    Full,
+    Histogram,
+    Mean,
+    Norm,
+    Quantiles,
+    Reduction,
+    Statistics,
+    TopK,
+)
 from fluoroscope.calls.site import Site, list_sites
+from fluoroscope.calls.slice import Slice
 from fluoroscope.calls.statistics import SiteStatistics
 from fluoroscope.calls.status import error_of
+from fluoroscope.calls.units import SiteDeadUnits, TopElements
 
 __all__ = [
     "Activation",
     "CallCancelledError",
     "ConnectionFailedError",
+    "Correlation",
     "CorruptStreamError",
+    "Covariance",
+    "DeadUnits",
     "DeadlineExceededError",
     "Exchange",
     "Execution",
     "FluoroscopeError",
     "Full",
+    "Histogram",
     "IncompleteStreamError",
     "Inspection",
     "InvalidRequestError",
     "LimitExceededError",
+    "Mean",
     "Model",
     "ModelState",
+    "Norm",
     "NotCapturableError",
     "NotFoundError",
     "PermissionDeniedError",
@@ -59,17 +82,25 @@ __all__ = [
     "PlannedResult",
     "Program",
     "Progress",
+    "Quantiles",
     "Reduction",
     "ServerError",
     "ServerUnavailableError",
     "Site",
+    "SiteCorrelation",
+    "SiteCovariance",
+    "SiteDeadUnits",
+    "SiteHistogram",
     "SiteKind",
+    "SiteQuantiles",
     "SiteStatistics",
     "Slice",
     "Statistics",
     "Steps",
     "StreamCall",
     "TensorSpec",
+    "TopElements",
+    "TopK",
     "UnauthenticatedError",
     "error_of",
     "get_model",

@@ -2,23 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fluoroscope.calls.errors import CorruptStreamError
 from fluoroscope.calls.kind import kind_from_wire
-from fluoroscope.calls.statistics import SiteStatistics
+from fluoroscope.calls.parts import Parts
+from fluoroscope.calls.reduction import (
+    Correlation,
+    Covariance,
+    DeadUnits,
+    Full,
+    Histogram,
+    Mean,
+    Norm,
+    Quantiles,
+    Statistics,
+    TopK,
+    reduction_from_wire,
+)
+from fluoroscope.wire import WireError, dtype_from_wire
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import numpy as np
 
+    from fluoroscope.calls.covariance import SiteCorrelation, SiteCovariance
+    from fluoroscope.calls.histogram import SiteHistogram
     from fluoroscope.calls.kind import SiteKind
+    from fluoroscope.calls.quantiles import SiteQuantiles
+    from fluoroscope.calls.reduction import (
+        Reduction,
+    )
+    from fluoroscope.calls.statistics import SiteStatistics
+    from fluoroscope.calls.units import SiteDeadUnits, TopElements
     from fluoroscope.wire import StreamResult
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Activation:
-    """What came back for one site, or for one output of the network."""
+    """What came back for one site, or for one output of the network.
+
+    What was asked for once has a property: `activation.histogram`. Where there are several of a kind, ask by the
+    question: `activation[Histogram(bins=50)]`.
+    """
 
     site: str
     """The path of the site; the name of the output."""
@@ -26,45 +56,115 @@ class Activation:
     kind: SiteKind | None
     """The kind of the site. None for an output of the network."""
 
+    dtype: np.dtype
+    """The type of each element of the value in the network."""
+
     shape: tuple[int, ...]
     """The size of each axis of the value, after any slice, whether it was sent or only described."""
 
-    array: np.ndarray | None = None
-    """The value, in the dtype that it has in the network. None if it was not asked for."""
+    results: Mapping[Reduction[Any], Any] = field(default_factory=dict)
+    """All that came back, by what was asked for."""
 
-    statistics: SiteStatistics | None = None
-    """The numbers that describe it. None if they were not asked for."""
+    scale: np.float32 | None = None
+    """What to multiply `array` with if it was asked for as int8. None if it was not."""
 
     @property
     def is_output(self) -> bool:
         """Returns whether this is an output of the network rather than a site."""
         return self.kind is None
 
+    @property
+    def array(self) -> np.ndarray | None:
+        """The value, in the dtype that it has in the network, or that was asked for. None if it was not asked for."""
+        return self._only(Full)
+
+    @property
+    def statistics(self) -> SiteStatistics | None:
+        """The numbers that describe the value. None if they were not asked for."""
+        return self._only(Statistics)
+
+    @property
+    def histogram(self) -> SiteHistogram | None:
+        """How its elements are spread. None if it was not asked for; ValueError if several were."""
+        return self._only(Histogram)
+
+    @property
+    def quantiles(self) -> SiteQuantiles | None:
+        """The quantiles of its elements. None if they were not asked for; ValueError if several times."""
+        return self._only(Quantiles)
+
+    @property
+    def norm(self) -> np.ndarray | None:
+        """Its norm along axes, float32. None if it was not asked for; ValueError if several were."""
+        return self._only(Norm)
+
+    @property
+    def mean(self) -> np.ndarray | None:
+        """Its mean along axes, float32. None if it was not asked for; ValueError if several were."""
+        return self._only(Mean)
+
+    @property
+    def top_k(self) -> TopElements | None:
+        """Its greatest elements along the last axis. None if they were not asked for; ValueError if several times."""
+        return self._only(TopK)
+
+    @property
+    def dead_units(self) -> SiteDeadUnits | None:
+        """Which of its units are dead. None if that was not asked for."""
+        return self._only(DeadUnits)
+
+    @property
+    def covariance(self) -> SiteCovariance | None:
+        """The covariance of its units. None if it was not asked for."""
+        return self._only(Covariance)
+
+    @property
+    def correlation(self) -> SiteCorrelation | None:
+        """The correlation of its units. None if it was not asked for."""
+        return self._only(Correlation)
+
+    def __getitem__(self, reduction: Reduction[T]) -> T:
+        """Returns what came back for a reduction, given as it was asked for; raises KeyError if it was not."""
+        try:
+            found: T = self.results[reduction]
+        except KeyError:
+            known = ", ".join(map(repr, self.results)) or "nothing"
+            raise KeyError(f"{reduction!r} of {self.site!r} was not asked for, but {known}") from None
+        return found
+
     @classmethod
-    def from_wire(cls, result: StreamResult) -> Activation:
-        """Returns the activation of one result of a stream.
+    def from_wire(cls, results: Sequence[StreamResult]) -> Activation:
+        """Returns the activation of all results of one reduction of one site, or of one output.
 
         Raises:
-            CorruptStreamError: The result is a summary that nobody asked for.
+            CorruptStreamError: They are not what was asked for.
         """
-        header = result.header
+        parts = Parts(results)
+        header = parts.header
+        reduction = reduction_from_wire(header.reduction)
         output = header.WhichOneof("source") == "output"
-        activation = cls(
+        try:
+            dtype = dtype_from_wire(header.value_data_type)
+        except WireError as error:
+            raise CorruptStreamError(f"the header announces a value wrongly: {error}") from None
+        return cls(
             site=header.output if output else header.site,
             kind=None if output else kind_from_wire(header.kind),
-            shape=tuple(header.shape),
-            array=result.array,
+            dtype=dtype,
+            shape=parts.shape,
+            results={reduction: reduction.read(parts)},
+            scale=parts.sent()[1] if isinstance(reduction, Full) else None,
         )
-        if result.summary is None:
-            return activation
-        if result.summary.WhichOneof("summary") != "statistics":
-            raise CorruptStreamError(f"the summary of {activation.site!r} has no statistics; they were asked for")
-        return replace(activation, statistics=SiteStatistics.from_wire(result.summary.statistics))
 
     def merged(self, other: Activation) -> Activation:
-        """Returns this activation with what another result of the same site adds."""
-        return replace(
-            self,
-            array=self.array if other.array is None else other.array,
-            statistics=self.statistics if other.statistics is None else other.statistics,
-        )
+        """Returns this activation with what other reductions of the same site add."""
+        scale = self.scale if other.scale is None else other.scale
+        return replace(self, results={**self.results, **other.results}, scale=scale)
+
+    def _only(self, kind: type[Reduction[T]]) -> T | None:
+        """Returns what came back for the only reduction of a kind; None if there is none."""
+        found = [reduction for reduction in self.results if isinstance(reduction, kind)]
+        if len(found) > 1:
+            choices = ", ".join(f"activation[{reduction!r}]" for reduction in found)
+            raise ValueError(f"{len(found)} of a kind were asked for of {self.site!r}; say which: {choices}")
+        return self.results[found[0]] if found else None

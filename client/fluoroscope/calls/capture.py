@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
 
 from fluoroscope.calls.activation import Activation
 from fluoroscope.calls.errors import CorruptStreamError, IncompleteStreamError, InvalidRequestError
@@ -12,18 +15,23 @@ from fluoroscope.calls.execution import execution_to_wire
 from fluoroscope.calls.inputs import as_arrays, fill_inputs
 from fluoroscope.calls.inspection import Inspection
 from fluoroscope.calls.kind import kinds_to_wire
+from fluoroscope.calls.parts import last_parts
 from fluoroscope.calls.progress import Progress, stages_of
-from fluoroscope.calls.reduction import Full, Slice, Statistics
+from fluoroscope.calls.reduction import Full, Reduction
+from fluoroscope.calls.slice import Slice
 from fluoroscope.v1 import inspection_pb2
-from fluoroscope.wire import CorruptError, IncompleteError, StreamJoiner
+from fluoroscope.wire import CorruptError, IncompleteError, StreamJoiner, WireError, dtype_to_wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from numpy.typing import DTypeLike
+
     from fluoroscope.calls.exchange import Steps
     from fluoroscope.calls.execution import Execution
     from fluoroscope.calls.inputs import Inputs
-    from fluoroscope.calls.reduction import Reduction
+    from fluoroscope.v1.tensor_pb2 import DataType
+    from fluoroscope.wire import StreamResult
 
 
 def inspect_activations(
@@ -32,7 +40,8 @@ def inspect_activations(
     *,
     sites: str | Sequence[str],
     kinds: str | Iterable[str] = (),
-    reduce: Reduction | Sequence[Reduction] = Full(),  # noqa: B008  # a value that never changes
+    reduce: Reduction[Any] | Sequence[Reduction[Any]] = Full(),  # noqa: B008  # a value that never changes
+    dtype: DTypeLike | None = None,
     slices: Slice | Sequence[Slice] = (),
     outputs: Sequence[str] = (),
     max_bytes: int | None = None,
@@ -51,7 +60,11 @@ def inspect_activations(
         inputs: An array for each input of the model, as for `predict`.
         sites: Paths or globs of sites: `"Dense_0"`, `["layers_*/mlp", "head"]`, `"**"` for all.
         kinds: Keep only sites of these kinds: "MODULE", "NAMED", "EQUATION", in any case, or `SiteKind`.
-        reduce: What to do to each value on the device: `Full()`, `Statistics()`, or several of them.
+        reduce: What to do to each value on the device: `Full()`, `Statistics()`, `Histogram()`, `Quantiles(0.5)`,
+            `Norm()`, `Mean()`, `TopK(10)`, `DeadUnits()`, `Covariance()`, `Correlation()`, or several of them.
+        dtype: Send tensors in this type, cast on the device: "float16", "bfloat16", an 8-bit float such as
+            "float8_e4m3fn", "float32", or "int8": then `array * scale` is about the value, and what other reductions
+            give is float32 again. Counts and indices stay as they are. None means as in the network.
         slices: Cut each value on the device before anything else is done to it; each axis at most once.
         outputs: Outputs of the network to bring as well. Empty means none: then nothing behind the last
             wanted site is computed.
@@ -67,8 +80,8 @@ def inspect_activations(
 
     Raises:
         NotFoundError: No such model, version or site; for a site the message lists the nearest names.
-        InvalidRequestError: The inputs do not fit the model, a glob matches nothing, or a slice lies
-            outside the value.
+        InvalidRequestError: The inputs do not fit the model, a glob matches nothing, a slice lies
+            outside the value, or a value cannot be reduced or cast so.
         NotCapturableError: A site exists but cannot be captured; the message says why.
         LimitExceededError: The values would have more bytes than allowed, or the server is too busy.
         IncompleteStreamError: The stream ended early; the message says what came.
@@ -77,7 +90,7 @@ def inspect_activations(
     arrays = yield from as_arrays(inputs, model=model, version=version, timeout=timeout)
     request = inspection_pb2.InspectActivationsRequest(
         model=model,
-        captures=[capture_message(sites, kinds, reduce, slices)],
+        captures=[capture_message(sites, kinds, reduce, dtype, slices)],
         outputs=outputs,
         max_bytes=max_bytes or 0,
         execution=execution_to_wire(execution),
@@ -96,13 +109,15 @@ def inspect_activations(
 class ActivationReader:
     """Makes activations of the messages of one stream."""
 
-    __slots__ = ("_joiner", "_listener", "_said", "_whole")
+    __slots__ = ("_joiner", "_last", "_listener", "_parts", "_said", "_whole")
 
     def __init__(self, progress: Callable[[Progress], None] | None = None) -> None:
         self._joiner = StreamJoiner()
         self._listener = progress
         self._said: Progress | None = None
         self._whole = 0
+        self._parts: list[StreamResult] = []
+        self._last: tuple[bool, ...] | None = None
 
     def feed(self, message: bytes) -> Activation | None:
         """Takes the next message; returns the activation that it completes, if it completes one.
@@ -116,7 +131,17 @@ class ActivationReader:
             raise CorruptStreamError(f"{error}. Ask again; no value of this stream can be trusted.") from None
         self._whole += result is not None
         self._report()
-        return None if result is None else Activation.from_wire(result)
+        return None if result is None else self._taken(result)
+
+    def _taken(self, result: StreamResult) -> Activation | None:
+        """Takes the next result; returns the activation that it completes, if it is the last part of one."""
+        if self._last is None and self._joiner.header is not None:
+            self._last = tuple(last_parts(self._joiner.header.results))
+        self._parts.append(result)
+        if self._last is None or not self._last[result.index]:
+            return None
+        parts, self._parts = self._parts, []
+        return Activation.from_wire(parts)
 
     def finish(self) -> None:
         """Takes note that the stream has ended.
@@ -151,18 +176,36 @@ class ActivationReader:
 def capture_message(
     sites: str | Sequence[str],
     kinds: str | Iterable[str],
-    reduce: Reduction | Sequence[Reduction],
+    reduce: Reduction[Any] | Sequence[Reduction[Any]],
+    dtype: DTypeLike | None,
     slices: Slice | Sequence[Slice],
 ) -> inspection_pb2.Capture:
     """Returns one capture as the contract says it; raises InvalidRequestError if it names no site."""
     globs = [sites] if isinstance(sites, str) else list(sites)
     if not globs:
         raise InvalidRequestError('no sites are given; "**" means all of them', field="sites")
-    reductions = [reduce] if isinstance(reduce, Full | Statistics) else reduce
+    reductions = [reduce] if isinstance(reduce, Reduction) else reduce
     cuts = [slices] if isinstance(slices, Slice) else slices
     return inspection_pb2.Capture(
         sites=globs,
         kinds=kinds_to_wire(kinds),
         slices=[cut.message() for cut in cuts],
-        reductions=[reduction.message() for reduction in reductions],
+        reductions=[_message(reduction) for reduction in reductions],
+        data_type=None if dtype is None else _data_type(dtype),
     )
+
+
+def _message(reduction: Reduction[Any]) -> inspection_pb2.Reduction:
+    if not isinstance(reduction, Reduction):
+        raise InvalidRequestError(f"reduce is {reduction!r}; expected a reduction such as Statistics()", field="reduce")
+    try:
+        return reduction.message()
+    except (TypeError, ValueError) as error:  # protobuf's, of a number that has no room in its field
+        raise InvalidRequestError(f"{reduction!r} cannot be asked for: {error}", field="reduce") from None
+
+
+def _data_type(dtype: DTypeLike) -> DataType.ValueType:
+    try:
+        return dtype_to_wire(np.dtype(getattr(ml_dtypes, dtype, dtype) if isinstance(dtype, str) else dtype))
+    except (TypeError, WireError) as error:
+        raise InvalidRequestError(f"dtype is {dtype!r}, which is none: {error}", field="dtype") from None

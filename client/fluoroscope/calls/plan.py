@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fluoroscope.calls.capture import capture_message
 from fluoroscope.calls.exchange import Exchange
@@ -17,11 +17,14 @@ from fluoroscope.v1 import inspection_pb2
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from numpy.typing import DTypeLike
+
     from fluoroscope.calls.exchange import Steps
     from fluoroscope.calls.execution import Execution
     from fluoroscope.calls.inputs import Inputs
     from fluoroscope.calls.kind import SiteKind
-    from fluoroscope.calls.reduction import Reduction, Slice
+    from fluoroscope.calls.reduction import Reduction
+    from fluoroscope.calls.slice import Slice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +127,8 @@ def plan(
     *,
     sites: str | Sequence[str],
     kinds: str | Iterable[str] = (),
-    reduce: Reduction | Sequence[Reduction] = Full(),  # noqa: B008  # a value that never changes
+    reduce: Reduction[Any] | Sequence[Reduction[Any]] = Full(),  # noqa: B008  # a value that never changes
+    dtype: DTypeLike | None = None,
     slices: Slice | Sequence[Slice] = (),
     outputs: Sequence[str] = (),
     max_bytes: int | None = None,
@@ -141,6 +145,7 @@ def plan(
         sites: Paths or globs of sites.
         kinds: Keep only sites of these kinds.
         reduce: What to do to each value on the device.
+        dtype: Cast tensors to this type on the device.
         slices: Cut each value before anything else is done to it.
         outputs: Outputs of the network to bring as well.
         max_bytes: Refuse if the values together have more bytes. None means the server's own limit.
@@ -161,7 +166,7 @@ def plan(
         inputs = next((len(array) for array in arrays.values() if array.ndim), 0)
     inspection = inspection_pb2.InspectActivationsRequest(
         model=model,
-        captures=[capture_message(sites, kinds, reduce, slices)],
+        captures=[capture_message(sites, kinds, reduce, dtype, slices)],
         outputs=outputs,
         max_bytes=max_bytes or 0,
         execution=execution_to_wire(execution),

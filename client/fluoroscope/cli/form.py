@@ -11,7 +11,7 @@ from typing import Any
 import click
 import numpy as np
 
-from fluoroscope.calls import Activation, SiteStatistics
+from fluoroscope.calls import Activation, Full, Reduction, SiteDeadUnits, SiteHistogram, SiteStatistics, Statistics
 
 
 def print_json(value: object) -> None:
@@ -35,8 +35,32 @@ def _(value: SiteStatistics) -> dict[str, Any]:
 
 
 @json_of.register
+def _(value: SiteHistogram) -> dict[str, Any]:
+    return _fields(value) | {"counts": value.counts.tolist()}
+
+
+@json_of.register
+def _(value: SiteDeadUnits) -> dict[str, Any]:
+    return _fields(value) | {"zero_counts": value.zero_counts.tolist(), "indices": value.indices.tolist()}
+
+
+@json_of.register
+def _(value: Reduction) -> dict[str, Any]:  # type: ignore[type-arg]  # registered by its class
+    return {"name": _snake(type(value).__name__), **_fields(value)}
+
+
+@json_of.register
 def _(value: Activation) -> dict[str, Any]:
-    return {name: each for name, each in _fields(value).items() if each is not None}
+    """Full values and statistics have a key of their own; all else is a list of what was asked and what came."""
+    form = {name: json_of(getattr(value, name)) for name in ("site", "kind", "dtype", "shape")}
+    known = {"array": value.array, "scale": value.scale, "statistics": value.statistics}
+    others = [
+        {"reduction": json_of(reduction), "result": json_of(result)}
+        for reduction, result in value.results.items()
+        if not isinstance(reduction, Full | Statistics)
+    ]
+    form |= {name: json_of(each) for name, each in known.items() if each is not None}
+    return form | ({"reductions": others} if others else {})
 
 
 @json_of.register(np.dtype)
@@ -57,6 +81,11 @@ def _(value: float) -> float | str:
 
 
 @json_of.register
+def _(value: np.generic) -> Any:  # any scalar
+    return json_of(value.item())
+
+
+@json_of.register
 def _(value: complex) -> list[Any]:
     return [json_of(value.real), json_of(value.imag)]
 
@@ -70,6 +99,10 @@ def _(value: dict) -> dict[str, Any]:  # type: ignore[type-arg]  # registered by
 @json_of.register(tuple)
 def _(value: list[object] | tuple[object, ...]) -> list[Any]:
     return [json_of(each) for each in value]
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
 
 
 def _fields(value: Any) -> dict[str, Any]:  # any dataclass

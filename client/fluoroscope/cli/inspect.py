@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fluoroscope.calls import Full, Slice, Statistics
+from fluoroscope.calls import Histogram, Quantiles, Slice, Statistics
 from fluoroscope.cli.assignment import INPUTS, is_input, read_inputs
 from fluoroscope.cli.bar import Bar
-from fluoroscope.cli.describe import describe
 from fluoroscope.cli.ending import epilog
 from fluoroscope.cli.form import print_json
 from fluoroscope.cli.options import CAST, KIND, OUTPUT, VERSION, within_64_bits
 from fluoroscope.cli.output import writing
+from fluoroscope.cli.reduction import REDUCTIONS, read_reductions
+from fluoroscope.cli.report import Tables, without_tensors, write
 from fluoroscope.cli.session import Session, session_options
-from fluoroscope.cli.table import STATISTICS, print_table, shape_cell, statistics_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from fluoroscope.calls import Activation, Reduction
-    from fluoroscope.cli.output import Writer
 
-_REDUCTIONS: dict[str, Reduction] = {"full": Full(), "statistics": Statistics()}
+_SUMMARIES = (Statistics, Histogram, Quantiles)
 _LIMIT = 2**62
 
 
@@ -50,10 +47,11 @@ _EXAMPLES = """Examples:
   fluoroscope inspect digits image=@seven.png                     every module, as a table
   fluoroscope inspect digits image=@x.npy 'Dense_*' -o acts.npz   the values themselves
   fluoroscope inspect digits image=@x.npy '**' --reduce statistics --json
+  fluoroscope inspect digits image=@x.npy 'relu:*' --reduce histogram:bins=20,low=0 --reduce dead --reduce topk:5
   fluoroscope inspect digits image=@x.npy Conv_0 --slice 0:0:1 --slice -1:0:8"""
 
 
-@click.command(epilog=epilog(_EXAMPLES, INPUTS))
+@click.command(epilog=epilog(_EXAMPLES, REDUCTIONS, INPUTS))
 @click.argument("model")
 @click.argument("words", nargs=-1, metavar="[INPUT=VALUE]... [GLOB]...")
 @click.option("--sites", "globs", multiple=True, metavar="GLOB", help="Sites to look at, like GLOB; repeatable.")
@@ -61,10 +59,14 @@ _EXAMPLES = """Examples:
     "--reduce",
     "reductions",
     multiple=True,
-    type=click.Choice(list(_REDUCTIONS)),
-    default=("full",),
-    show_default=True,
-    help="What to send of each value; repeatable.",
+    callback=lambda _, __, words: read_reductions(words or ("full",)),
+    metavar="NAME[:VALUE,...]",
+    help="What to send of each value, from the list below; repeatable.  [default: full]",
+)
+@click.option(
+    "--dtype",
+    metavar="DTYPE",
+    help="Send tensors in this type: float16, bfloat16, float8_e4m3fn, ..., or int8 with a scale.",
 )
 @KIND
 @click.option(
@@ -91,7 +93,8 @@ def inspect(
     words: tuple[str, ...],
     *,
     globs: tuple[str, ...],
-    reductions: tuple[str, ...],
+    reductions: dict[Reduction[Any], str],
+    dtype: str | None,
     kinds: tuple[str, ...],
     slices: tuple[Slice, ...],
     outputs: tuple[str, ...],
@@ -105,8 +108,10 @@ def inspect(
     GLOB names sites: "*" matches within a path segment, "**" across segments, "?" one character. None
     given means every site that is the output of a module. `fluoroscope sites MODEL` lists them.
     """
-    if output is not None and "full" not in reductions:
-        raise click.UsageError("--output writes full values, and --reduce asks for none; --json prints statistics.")
+    if output is not None and all(isinstance(each, _SUMMARIES) for each in reductions):
+        raise click.UsageError(
+            "--output writes tensors, and --reduce asks for none; --json prints statistics, histograms and quantiles."
+        )
     sites = [*globs, *(word for word in words if not is_input(word))]
     session = Session.current()
     with session.client() as client, Bar() as bar, ExitStack() as stack:
@@ -118,46 +123,40 @@ def inspect(
             arrays,
             sites=sites or "**",
             kinds=kinds or (() if sites else ("module",)),
-            reduce=[_REDUCTIONS[name] for name in dict.fromkeys(reductions)],
+            reduce=list(reductions),
+            dtype=dtype,
             slices=slices,
             outputs=outputs,
             max_bytes=max_bytes,
             version=version,
             progress=bar,
         )
-        keep = session.json and file is None
-        seen = _merged(_seen(activation, file, keep=keep) for activation in found)
+        written, tables, seen = 0, Tables(words=reductions), _Seen()
+        for activation in found:
+            if file is not None:
+                written += write(activation, file, reductions)
+            if session.json:
+                seen.add(activation if file is None else without_tensors(activation))
+            else:
+                tables.add(activation)
     if session.json:
         _print_json(seen, bar, output)
-    else:
-        _print_table(seen)
-        if output is not None:
-            click.echo(f"{output}: {sum(1 for _, dtype in seen if dtype)} arrays written", err=True)
+        return
+    tables.print()
+    if output is not None:
+        click.echo(f"{output}: {written} arrays written", err=True)
 
 
-def _seen(activation: Activation, file: Writer | None, *, keep: bool) -> tuple[Activation, str]:
-    """Writes a value to the file, if there is one; returns what is printed of it, and its dtype."""
-    array = activation.array
-    if array is None:
-        return activation, ""
-    if file is not None:
-        file.add(f"outputs/{activation.site}" if activation.is_output else activation.site, array)
-    if keep:
-        return activation, array.dtype.name
-    return replace(activation, array=None, statistics=describe(array)), array.dtype.name
+class _Seen(dict[tuple[str, bool], "Activation"]):
+    """One activation for each site or output, in order."""
 
-
-def _merged(seen: Iterable[tuple[Activation, str]]) -> list[tuple[Activation, str]]:
-    """Returns one entry for each site; the server's own statistics win over those computed here."""
-    found: dict[tuple[str, bool], tuple[Activation, str]] = {}
-    for activation, dtype in seen:
+    def add(self, activation: Activation) -> None:
+        """Takes what came back for a site."""
         key = (activation.site, activation.is_output)
-        known = found.get(key)
-        found[key] = (activation, dtype) if known is None else (known[0].merged(activation), known[1] or dtype)
-    return list(found.values())
+        self[key] = self[key].merged(activation) if key in self else activation
 
 
-def _print_json(seen: Iterable[tuple[Activation, str]], bar: Bar, output: Path | None) -> None:
+def _print_json(seen: _Seen, bar: Bar, output: Path | None) -> None:
     last = bar.last
     about = {} if last is None else {
         "model": last.model,
@@ -166,27 +165,12 @@ def _print_json(seen: Iterable[tuple[Activation, str]], bar: Bar, output: Path |
         "program": last.program,
         "stages": last.stages,
     }  # fmt: skip
-    activations = [activation for activation, _ in seen]
     written = {} if output is None else {"output": str(output)}
     print_json(
         {
             **about,
-            "sites": [each for each in activations if not each.is_output],
-            "outputs": [each for each in activations if each.is_output],
+            "sites": [each for each in seen.values() if not each.is_output],
+            "outputs": [each for each in seen.values() if each.is_output],
             **written,
         }
     )
-
-
-def _print_table(seen: Sequence[tuple[Activation, str]]) -> None:
-    rows = [
-        (
-            activation.site,
-            "output" if activation.kind is None else activation.kind.lower(),
-            dtype,
-            shape_cell(activation.shape),
-            *statistics_cells(activation.statistics),
-        )
-        for activation, dtype in seen
-    ]
-    print_table(("site", "kind", "dtype", "shape", *STATISTICS), rows, numbers=STATISTICS)

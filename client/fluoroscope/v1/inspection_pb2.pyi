@@ -245,7 +245,11 @@ Global___Slice: typing_extensions.TypeAlias = Slice
 
 @typing.final
 class Reduction(google.protobuf.message.Message):
-    """What is done on the device to a captured value before it is sent."""
+    """What is done on the device to a captured value before it is sent.
+
+    Rows that only fill a batch never count. All but full, top_k and dead_units compute in float32. A complex value
+    can be full, have a norm, and be counted in dead_units; anything else is INVALID_ARGUMENT.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -269,8 +273,187 @@ class Reduction(google.protobuf.message.Message):
             self,
         ) -> None: ...
 
+    @typing.final
+    class Histogram(google.protobuf.message.Message):
+        """How the elements of the value are spread, sent as a Histogram summary."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        BINS_FIELD_NUMBER: builtins.int
+        LOW_FIELD_NUMBER: builtins.int
+        HIGH_FIELD_NUMBER: builtins.int
+        bins: builtins.int
+        """How many bins of the same width, from 1 to 10,000. Required."""
+        low: builtins.float
+        """The left edge of the first bin. Unset means the least finite element."""
+        high: builtins.float
+        """The right edge of the last bin, greater than low. Unset means the greatest finite element."""
+        def __init__(
+            self,
+            *,
+            bins: builtins.int = ...,
+            low: builtins.float | None = ...,
+            high: builtins.float | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["_high", b"_high", "_low", b"_low", "high", b"high", "low", b"low"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["_high", b"_high", "_low", b"_low", "bins", b"bins", "high", b"high", "low", b"low"]) -> None: ...
+        @typing.overload
+        def WhichOneof(self, oneof_group: typing.Literal["_high", b"_high"]) -> typing.Literal["high"] | None: ...
+        @typing.overload
+        def WhichOneof(self, oneof_group: typing.Literal["_low", b"_low"]) -> typing.Literal["low"] | None: ...
+
+    @typing.final
+    class Quantiles(google.protobuf.message.Message):
+        """Quantiles of the finite elements, sent as a Quantiles summary."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        PROBABILITIES_FIELD_NUMBER: builtins.int
+        @property
+        def probabilities(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+            """Which, each from 0 to 1: 0.5 is the median. From 1 to 1,000 of them."""
+
+        def __init__(
+            self,
+            *,
+            probabilities: collections.abc.Iterable[builtins.float] | None = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["probabilities", b"probabilities"]) -> None: ...
+
+    @typing.final
+    class Norm(google.protobuf.message.Message):
+        """The norm along axes, sent as a float32 tensor. NaN and infinite elements make it NaN or infinite."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        class _Order:
+            ValueType = typing.NewType("ValueType", builtins.int)
+            V: typing_extensions.TypeAlias = ValueType
+
+        class _OrderEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[Reduction.Norm._Order.ValueType], builtins.type):
+            DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+            ORDER_UNSPECIFIED: Reduction.Norm._Order.ValueType  # 0
+            """Not set. Means the second."""
+            ORDER_ONE: Reduction.Norm._Order.ValueType  # 1
+            """The sum of magnitudes."""
+            ORDER_TWO: Reduction.Norm._Order.ValueType  # 2
+            """The square root of the sum of squares."""
+            ORDER_INFINITY: Reduction.Norm._Order.ValueType  # 3
+            """The greatest magnitude."""
+
+        class Order(_Order, metaclass=_OrderEnumTypeWrapper):
+            """Which norm."""
+
+        ORDER_UNSPECIFIED: Reduction.Norm.Order.ValueType  # 0
+        """Not set. Means the second."""
+        ORDER_ONE: Reduction.Norm.Order.ValueType  # 1
+        """The sum of magnitudes."""
+        ORDER_TWO: Reduction.Norm.Order.ValueType  # 2
+        """The square root of the sum of squares."""
+        ORDER_INFINITY: Reduction.Norm.Order.ValueType  # 3
+        """The greatest magnitude."""
+
+        AXES_FIELD_NUMBER: builtins.int
+        ORDER_FIELD_NUMBER: builtins.int
+        order: Global___Reduction.Norm.Order.ValueType
+        """Which norm. Unset means the second."""
+        @property
+        def axes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+            """The axes to take it along, which the tensor then lacks; negative ones count from the last. They are those
+            of the value after slices, each at most once. Unset means all of them, and so a scalar.
+            """
+
+        def __init__(
+            self,
+            *,
+            axes: collections.abc.Iterable[builtins.int] | None = ...,
+            order: Global___Reduction.Norm.Order.ValueType = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["axes", b"axes", "order", b"order"]) -> None: ...
+
+    @typing.final
+    class Mean(google.protobuf.message.Message):
+        """The mean along axes, sent as a float32 tensor. NaN and infinite elements make it NaN or infinite."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        AXES_FIELD_NUMBER: builtins.int
+        @property
+        def axes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+            """The axes to take it along, as in Norm."""
+
+        def __init__(
+            self,
+            *,
+            axes: collections.abc.Iterable[builtins.int] | None = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["axes", b"axes"]) -> None: ...
+
+    @typing.final
+    class TopK(google.protobuf.message.Message):
+        """The greatest elements along the last axis, the greatest first, sent as two tensors: "values", and "indices" (int32),
+        their places in the last axis. NaN counts as greater than all numbers. Of equals the first comes first.
+        """
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        K_FIELD_NUMBER: builtins.int
+        k: builtins.int
+        """How many, from 1 to the size of the last axis. Required."""
+        def __init__(
+            self,
+            *,
+            k: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["k", b"k"]) -> None: ...
+
+    @typing.final
+    class DeadUnits(google.protobuf.message.Message):
+        """How often each unit, each index of the last axis, is zero: an int32 tensor. A unit is dead if it is zero as often as
+        there are samples: the product of all other axes of ResultHeader.value_shape. The counts of several batches add up.
+        """
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+
+    @typing.final
+    class Covariance(google.protobuf.message.Message):
+        """The covariance of all pairs of units, the indices of the last axis, of at most 4,096, over all other axes as
+        samples: two float32 tensors, "matrix" and "mean". Divided by the number of samples. What involves a unit with a
+        NaN or infinite element is NaN.
+        """
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+
+    @typing.final
+    class Correlation(google.protobuf.message.Message):
+        """Pearson's correlation of all pairs of units, as for Covariance: three float32 tensors, "matrix", "mean" and
+        "std", the population standard deviation. What involves a unit that does not vary is NaN.
+        """
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+
     FULL_FIELD_NUMBER: builtins.int
     STATISTICS_FIELD_NUMBER: builtins.int
+    HISTOGRAM_FIELD_NUMBER: builtins.int
+    QUANTILES_FIELD_NUMBER: builtins.int
+    NORM_FIELD_NUMBER: builtins.int
+    MEAN_FIELD_NUMBER: builtins.int
+    TOP_K_FIELD_NUMBER: builtins.int
+    DEAD_UNITS_FIELD_NUMBER: builtins.int
+    COVARIANCE_FIELD_NUMBER: builtins.int
+    CORRELATION_FIELD_NUMBER: builtins.int
     @property
     def full(self) -> Global___Reduction.Full:
         """Send the value as it is."""
@@ -279,15 +462,55 @@ class Reduction(google.protobuf.message.Message):
     def statistics(self) -> Global___Reduction.Describe:
         """Send statistics of the value."""
 
+    @property
+    def histogram(self) -> Global___Reduction.Histogram:
+        """Send a histogram of the value."""
+
+    @property
+    def quantiles(self) -> Global___Reduction.Quantiles:
+        """Send quantiles of the value."""
+
+    @property
+    def norm(self) -> Global___Reduction.Norm:
+        """Send the norm along axes."""
+
+    @property
+    def mean(self) -> Global___Reduction.Mean:
+        """Send the mean along axes."""
+
+    @property
+    def top_k(self) -> Global___Reduction.TopK:
+        """Send the greatest elements along the last axis."""
+
+    @property
+    def dead_units(self) -> Global___Reduction.DeadUnits:
+        """Send how often each unit is zero."""
+
+    @property
+    def covariance(self) -> Global___Reduction.Covariance:
+        """Send the covariance of all pairs of units."""
+
+    @property
+    def correlation(self) -> Global___Reduction.Correlation:
+        """Send the correlation of all pairs of units."""
+
     def __init__(
         self,
         *,
         full: Global___Reduction.Full | None = ...,
         statistics: Global___Reduction.Describe | None = ...,
+        histogram: Global___Reduction.Histogram | None = ...,
+        quantiles: Global___Reduction.Quantiles | None = ...,
+        norm: Global___Reduction.Norm | None = ...,
+        mean: Global___Reduction.Mean | None = ...,
+        top_k: Global___Reduction.TopK | None = ...,
+        dead_units: Global___Reduction.DeadUnits | None = ...,
+        covariance: Global___Reduction.Covariance | None = ...,
+        correlation: Global___Reduction.Correlation | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["full", b"full", "reduction", b"reduction", "statistics", b"statistics"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["full", b"full", "reduction", b"reduction", "statistics", b"statistics"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["reduction", b"reduction"]) -> typing.Literal["full", "statistics"] | None: ...
+    def HasField(self, field_name: typing.Literal["correlation", b"correlation", "covariance", b"covariance", "dead_units", b"dead_units", "full", b"full", "histogram", b"histogram", "mean", b"mean", "norm", b"norm", "quantiles", b"quantiles", "reduction", b"reduction", "statistics", b"statistics", "top_k", b"top_k"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["correlation", b"correlation", "covariance", b"covariance", "dead_units", b"dead_units", "full", b"full", "histogram", b"histogram", "mean", b"mean", "norm", b"norm", "quantiles", b"quantiles", "reduction", b"reduction", "statistics", b"statistics", "top_k", b"top_k"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["reduction", b"reduction"]) -> typing.Literal["full", "statistics", "histogram", "quantiles", "norm", "mean", "top_k", "dead_units", "covariance", "correlation"] | None: ...
 
 Global___Reduction: typing_extensions.TypeAlias = Reduction
 
@@ -301,6 +524,17 @@ class Capture(google.protobuf.message.Message):
     KINDS_FIELD_NUMBER: builtins.int
     SLICES_FIELD_NUMBER: builtins.int
     REDUCTIONS_FIELD_NUMBER: builtins.int
+    DATA_TYPE_FIELD_NUMBER: builtins.int
+    data_type: fluoroscope.v1.tensor_pb2.DataType.ValueType
+    """Send tensors in this type: DATA_TYPE_FLOAT32, _FLOAT16, _BFLOAT16, one of the 8-bit floats but E8M0FNU, or _INT8.
+    Unset means the type that they have. Summaries, counts and indices stay as they are; if the capture has nothing
+    else, this is INVALID_ARGUMENT, as is a complex tensor.
+
+    Floats are rounded to the nearest; beyond what the type holds they become infinite, or NaN where it has no
+    infinity. A tensor that becomes int8 is two parts, "value" and "scale", a float32 scalar: the value is about
+    their product. If it has a name it keeps that, and the scale is called "NAME_scale". Infinite elements are then
+    127 or -127, and NaN is -128, which no number is.
+    """
     @property
     def sites(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Globs over site paths, as in ListSitesRequest. At least one. A glob that matches nothing is
@@ -318,7 +552,7 @@ class Capture(google.protobuf.message.Message):
 
     @property
     def reductions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Reduction]:
-        """Each reduction gives one result for each site. Unset means the full value."""
+        """What to send of each site, at most 100 reductions. Unset means the full value."""
 
     def __init__(
         self,
@@ -327,8 +561,11 @@ class Capture(google.protobuf.message.Message):
         kinds: collections.abc.Iterable[Global___SiteKind.ValueType] | None = ...,
         slices: collections.abc.Iterable[Global___Slice] | None = ...,
         reductions: collections.abc.Iterable[Global___Reduction] | None = ...,
+        data_type: fluoroscope.v1.tensor_pb2.DataType.ValueType | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["kinds", b"kinds", "reductions", b"reductions", "sites", b"sites", "slices", b"slices"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_data_type", b"_data_type", "data_type", b"data_type"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_data_type", b"_data_type", "data_type", b"data_type", "kinds", b"kinds", "reductions", b"reductions", "sites", b"sites", "slices", b"slices"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_data_type", b"_data_type"]) -> typing.Literal["data_type"] | None: ...
 
 Global___Capture: typing_extensions.TypeAlias = Capture
 
@@ -580,6 +817,8 @@ class ResultHeader(google.protobuf.message.Message):
     SHAPE_FIELD_NUMBER: builtins.int
     BYTE_SIZE_FIELD_NUMBER: builtins.int
     PART_FIELD_NUMBER: builtins.int
+    VALUE_SHAPE_FIELD_NUMBER: builtins.int
+    VALUE_DATA_TYPE_FIELD_NUMBER: builtins.int
     site: builtins.str
     """The path of a site."""
     output: builtins.str
@@ -594,13 +833,19 @@ class ResultHeader(google.protobuf.message.Message):
     """Which part this is of a reduction that gives several tensors: "values", "indices". The parts come one
     after the other. Unset if there is one only.
     """
+    value_data_type: fluoroscope.v1.tensor_pb2.DataType.ValueType
+    """The type of each element of that value, in the network."""
     @property
     def reduction(self) -> Global___Reduction:
-        """What was done to the value."""
+        """What was done to the value, as it was asked for."""
 
     @property
     def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """The size of each axis of the result. For a summary: of the value that it describes."""
+
+    @property
+    def value_shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The size of each axis of the value that was reduced, after slices."""
 
     def __init__(
         self,
@@ -613,9 +858,11 @@ class ResultHeader(google.protobuf.message.Message):
         shape: collections.abc.Iterable[builtins.int] | None = ...,
         byte_size: builtins.int = ...,
         part: builtins.str = ...,
+        value_shape: collections.abc.Iterable[builtins.int] | None = ...,
+        value_data_type: fluoroscope.v1.tensor_pb2.DataType.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["output", b"output", "reduction", b"reduction", "site", b"site", "source", b"source"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["byte_size", b"byte_size", "data_type", b"data_type", "kind", b"kind", "output", b"output", "part", b"part", "reduction", b"reduction", "shape", b"shape", "site", b"site", "source", b"source"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["byte_size", b"byte_size", "data_type", b"data_type", "kind", b"kind", "output", b"output", "part", b"part", "reduction", b"reduction", "shape", b"shape", "site", b"site", "source", b"source", "value_data_type", b"value_data_type", "value_shape", b"value_shape"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["source", b"source"]) -> typing.Literal["site", "output"] | None: ...
 
 Global___ResultHeader: typing_extensions.TypeAlias = ResultHeader
@@ -694,21 +941,33 @@ class Summary(google.protobuf.message.Message):
 
     RESULT_FIELD_NUMBER: builtins.int
     STATISTICS_FIELD_NUMBER: builtins.int
+    HISTOGRAM_FIELD_NUMBER: builtins.int
+    QUANTILES_FIELD_NUMBER: builtins.int
     result: builtins.int
     """Which result of the header this is, counting from 0."""
     @property
     def statistics(self) -> Global___Statistics:
         """Statistics of a value."""
 
+    @property
+    def histogram(self) -> Global___Histogram:
+        """A histogram of a value."""
+
+    @property
+    def quantiles(self) -> Global___Quantiles:
+        """Quantiles of a value."""
+
     def __init__(
         self,
         *,
         result: builtins.int = ...,
         statistics: Global___Statistics | None = ...,
+        histogram: Global___Histogram | None = ...,
+        quantiles: Global___Quantiles | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["statistics", b"statistics", "summary", b"summary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["result", b"result", "statistics", b"statistics", "summary", b"summary"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["summary", b"summary"]) -> typing.Literal["statistics"] | None: ...
+    def HasField(self, field_name: typing.Literal["histogram", b"histogram", "quantiles", b"quantiles", "statistics", b"statistics", "summary", b"summary"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["histogram", b"histogram", "quantiles", b"quantiles", "result", b"result", "statistics", b"statistics", "summary", b"summary"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["summary", b"summary"]) -> typing.Literal["statistics", "histogram", "quantiles"] | None: ...
 
 Global___Summary: typing_extensions.TypeAlias = Summary
 
@@ -769,6 +1028,75 @@ class Statistics(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["abs_max", b"abs_max", "count", b"count", "inf_count", b"inf_count", "l2_norm", b"l2_norm", "max", b"max", "mean", b"mean", "min", b"min", "nan_count", b"nan_count", "std", b"std", "zero_count", b"zero_count"]) -> None: ...
 
 Global___Statistics: typing_extensions.TypeAlias = Statistics
+
+@typing.final
+class Histogram(google.protobuf.message.Message):
+    """How the elements of a value are spread. Each element is counted once: in a bin, below, above, or as NaN.
+
+    Computed in float32: an element that is within a rounding of the edge between two bins may be in either.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LOW_FIELD_NUMBER: builtins.int
+    HIGH_FIELD_NUMBER: builtins.int
+    COUNTS_FIELD_NUMBER: builtins.int
+    BELOW_COUNT_FIELD_NUMBER: builtins.int
+    ABOVE_COUNT_FIELD_NUMBER: builtins.int
+    NAN_COUNT_FIELD_NUMBER: builtins.int
+    low: builtins.float
+    """The left edge of the first bin, in float32. NaN if it was to be found and no element is finite. Where low and high
+    were to be found and all finite elements are equal, they are 0.5 less and more, as NumPy has it.
+    """
+    high: builtins.float
+    """The right edge of the last bin, which belongs to it. NaN as low."""
+    below_count: builtins.int
+    """How many elements are less than low; minus infinity is always one of them."""
+    above_count: builtins.int
+    """How many elements are greater than high; infinity is always one of them."""
+    nan_count: builtins.int
+    """How many elements are NaN."""
+    @property
+    def counts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """How many elements each bin holds, from low to high."""
+
+    def __init__(
+        self,
+        *,
+        low: builtins.float = ...,
+        high: builtins.float = ...,
+        counts: collections.abc.Iterable[builtins.int] | None = ...,
+        below_count: builtins.int = ...,
+        above_count: builtins.int = ...,
+        nan_count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["above_count", b"above_count", "below_count", b"below_count", "counts", b"counts", "high", b"high", "low", b"low", "nan_count", b"nan_count"]) -> None: ...
+
+Global___Histogram: typing_extensions.TypeAlias = Histogram
+
+@typing.final
+class Quantiles(google.protobuf.message.Message):
+    """Quantiles of the finite elements of a value: exact, and linear between two elements, as NumPy has it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: builtins.int
+    FINITE_COUNT_FIELD_NUMBER: builtins.int
+    finite_count: builtins.int
+    """How many elements are finite."""
+    @property
+    def values(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """One for each probability, in the order in which they were asked for. NaN if no element is finite."""
+
+    def __init__(
+        self,
+        *,
+        values: collections.abc.Iterable[builtins.float] | None = ...,
+        finite_count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["finite_count", b"finite_count", "values", b"values"]) -> None: ...
+
+Global___Quantiles: typing_extensions.TypeAlias = Quantiles
 
 @typing.final
 class StreamTrailer(google.protobuf.message.Message):

@@ -85,8 +85,8 @@ class InspectionServiceServicer(object):
 
         NOT_FOUND: no such model, version or site; for a site the message lists the nearest names.
         INVALID_ARGUMENT: inputs that do not fit the signature, a glob that matches nothing, a slice
-        outside the value. FAILED_PRECONDITION: the site exists but cannot be captured; the
-        message says why. RESOURCE_EXHAUSTED: a limit was reached.
+        outside the value, a reduction that a value cannot have. FAILED_PRECONDITION: the site exists but
+        cannot be captured; the message says why. RESOURCE_EXHAUSTED: a limit was reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -131,8 +131,8 @@ class InspectionServiceStub(typing.Generic[_InspectionServiceListSitesType, _Ins
 
     NOT_FOUND: no such model, version or site; for a site the message lists the nearest names.
     INVALID_ARGUMENT: inputs that do not fit the signature, a glob that matches nothing, a slice
-    outside the value. FAILED_PRECONDITION: the site exists but cannot be captured; the
-    message says why. RESOURCE_EXHAUSTED: a limit was reached.
+    outside the value, a reduction that a value cannot have. FAILED_PRECONDITION: the site exists but
+    cannot be captured; the message says why. RESOURCE_EXHAUSTED: a limit was reached.
     """
 
 InspectionServiceAsyncStub: typing_extensions.TypeAlias = InspectionServiceStub[
@@ -191,8 +191,8 @@ class InspectionServiceServicer(metaclass=abc.ABCMeta):
 
         NOT_FOUND: no such model, version or site; for a site the message lists the nearest names.
         INVALID_ARGUMENT: inputs that do not fit the signature, a glob that matches nothing, a slice
-        outside the value. FAILED_PRECONDITION: the site exists but cannot be captured; the
-        message says why. RESOURCE_EXHAUSTED: a limit was reached.
+        outside the value, a reduction that a value cannot have. FAILED_PRECONDITION: the site exists but
+        cannot be captured; the message says why. RESOURCE_EXHAUSTED: a limit was reached.
         """
 
 def add_InspectionServiceServicer_to_server(servicer: InspectionServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -11,7 +11,9 @@ from fluoroscope.wire.frame import chunk_frame
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from fluoroscope.v1.inspection_pb2 import StageTime, Statistics, StreamHeader
+    from google.protobuf.message import Message
+
+    from fluoroscope.v1.inspection_pb2 import StageTime, StreamHeader
 
 
 @final
@@ -51,9 +53,15 @@ class StreamSplitter:
             yield message
         self._checksums.append(checksum.value)
 
-    def statistics(self, statistics: Statistics) -> bytes:
-        """Returns the one message of the next result, which is statistics."""
-        summary = Summary(result=len(self._checksums), statistics=statistics)
+    def summary(self, name: str, numbers: Message) -> bytes:
+        """Returns the one message of the next result, which is a few numbers.
+
+        Args:
+            name: The field of `Summary` that they belong to: `"statistics"`.
+            numbers: The message of that field.
+        """
+        summary = Summary(result=len(self._checksums))
+        getattr(summary, name).CopyFrom(numbers)
         self._checksums.append(0)
         return InspectActivationsResponse(summary=summary).SerializeToString()
 

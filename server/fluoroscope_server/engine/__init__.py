@@ -6,31 +6,62 @@ from fluoroscope_server.engine.cost import Cost
 from fluoroscope_server.engine.engine import Engine
 from fluoroscope_server.engine.inspection import Execution, Inspection, ResultSpec, check_outputs
 from fluoroscope_server.engine.program import Program, Results
-from fluoroscope_server.engine.reductions import Full, Part, Reduction, SiteStatistics, Statistics, ValueSpec
+from fluoroscope_server.engine.reductions import (
+    Cast,
+    Correlation,
+    Covariance,
+    DeadUnits,
+    Full,
+    Histogram,
+    Mean,
+    Norm,
+    Part,
+    Quantiles,
+    Reduction,
+    SiteHistogram,
+    SiteQuantiles,
+    SiteStatistics,
+    Statistics,
+    Summary,
+    TopK,
+    ValueSpec,
+)
 from fluoroscope_server.engine.result import Result, paired, read, wait
 from fluoroscope_server.engine.site import Site, SiteKind
 from fluoroscope_server.engine.site_table import SiteTable
 
 __all__ = [
     "Capture",
+    "Cast",
     "CompileCache",
+    "Correlation",
     "Cost",
+    "Covariance",
+    "DeadUnits",
     "Engine",
     "Execution",
     "Full",
+    "Histogram",
     "Inspection",
+    "Mean",
+    "Norm",
     "Part",
     "Program",
+    "Quantiles",
     "Reduction",
     "Result",
     "ResultSpec",
     "Results",
     "Site",
+    "SiteHistogram",
     "SiteKind",
+    "SiteQuantiles",
     "SiteStatistics",
     "SiteTable",
     "Slice",
     "Statistics",
+    "Summary",
+    "TopK",
     "ValueSpec",
     "check_outputs",
     "paired",

@@ -48,6 +48,9 @@ class Execution(enum.Enum):
 MOST_CAPTURES = 1_000
 """How many captures one request may have."""
 
+MOST_RESULTS = 20_000
+"""How many results one request may bring: each is announced in the header, and is code of the program."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultSpec:
@@ -70,6 +73,12 @@ class ResultSpec:
 
     shape: tuple[int, ...]
     """The shape of the tensor, or of the value that a summary describes, without rows that only fill a bucket."""
+
+    value_dtype: np.dtype
+    """The type of each element of the value, before anything was done to it."""
+
+    value_shape: tuple[int, ...]
+    """The shape of the value, after slices, without rows that only fill a bucket."""
 
     padded_axis: int | None
     """The axis of the program's result from which such rows must be cut; None if there is none."""
@@ -141,7 +150,8 @@ def resolve(
     Raises:
         NotFoundError: a name is no site.
         NotCapturableError: a site's value cannot be captured.
-        InvalidRequestError: nothing is asked, a glob matches nothing, a slice lies outside, or an output is unknown.
+        InvalidRequestError: nothing is asked, or too much, a glob matches nothing, a slice lies outside, a value
+            cannot be reduced so, or an output is unknown.
         LimitExceededError: there are more captures or globs than can be resolved in a moment.
     """
     if not captures:
@@ -162,10 +172,17 @@ def resolve(
             least_rows = max(least_rows, site.least_rows)
             cuts, starts, shape = _cut(site, capture.slices, rows, field)
             value = ValueSpec(site=site.path, dtype=site.dtype, shape=shape)
-            for reduction in capture.reductions:
-                reduction.check(value, field=f"{field}.reductions")
+            for place, reduction in enumerate(capture.reductions):
+                reduction.check(value, field=f"{field}.reductions[{place}]")
                 captured = CapturedValue(site=site.path, cuts=cuts, reduction=reduction)
                 found[captured, (starts, reduction.numbers)] = _results(site, value, reduction, rows)
+    if len(found) > MOST_RESULTS:
+        raise InvalidRequestError(
+            f"the captures ask for {len(found):,} results, and the limit is {MOST_RESULTS:,}: choose fewer sites or "
+            "reductions, or ask in several requests",
+            field="captures",
+            reason="TOO_MANY_RESULTS",
+        )
     bucket = bucket_for(least_rows)
     if bucket < least_rows:
         raise NotCapturableError(
@@ -213,6 +230,8 @@ def _results(site: Site, value: ValueSpec, reduction: Reduction, rows: int) -> t
             part=part.name if parts else None,
             dtype=part.dtype,
             shape=tuple(rows if size == BATCH else size for size in part.shape),
+            value_dtype=value.dtype,
+            value_shape=tuple(rows if size == BATCH else size for size in value.shape),
             padded_axis=part.shape.index(BATCH) if BATCH in part.shape else None,
         )
         for part in parts or (Part(dtype=value.dtype, shape=value.shape),)
@@ -261,6 +280,8 @@ def _output_results(names: Sequence[str], signature: Signature, rows: int) -> li
             part="",
             dtype=spec.dtype,
             shape=spec.with_rows(rows),
+            value_dtype=spec.dtype,
+            value_shape=spec.with_rows(rows),
             padded_axis=0,
         )
         for spec in signature.outputs

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from fluoroscope_server.engine.inspection import ResultSpec
     from fluoroscope_server.engine.program import Results
-    from fluoroscope_server.engine.reductions import SiteStatistics
+    from fluoroscope_server.engine.reductions import Summary
 
-Result: TypeAlias = "np.ndarray | SiteStatistics"
+Result: TypeAlias = "np.ndarray | Summary"
 """A tensor, or a few numbers."""
 
 
@@ -48,7 +48,7 @@ def read(spec: ResultSpec, arrays: Sequence[jax.Array]) -> Result:
     """Waits for one result and returns it, without the rows that only filled the bucket."""
     host = [np.asarray(array) for array in arrays]
     if spec.part is None:
-        summary: SiteStatistics = spec.reduction.read(host, math.prod(spec.shape))
+        summary: Summary = spec.reduction.read(host, math.prod(spec.shape))
         return summary
     return trim(host[0], spec.padded_axis, spec.shape)
 

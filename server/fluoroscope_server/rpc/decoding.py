@@ -8,8 +8,9 @@ from google.protobuf.message import DecodeError, Message
 
 from fluoroscope.v1 import inspection_pb2 as inspection
 from fluoroscope.wire import WireError, decode_tensor
-from fluoroscope_server.engine import Capture, Execution, Full, SiteKind, Slice, Statistics
+from fluoroscope_server.engine import Capture, Cast, Execution, Full, SiteKind, Slice
 from fluoroscope_server.errors import InvalidRequestError
+from fluoroscope_server.rpc.reduction import decode_cast, decode_reduction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,8 +37,8 @@ KINDS: dict[int, SiteKind] = {
 }
 """The kinds of site, by their number on the wire."""
 
-REDUCTIONS: dict[str, Reduction] = {"full": Full(), "statistics": Statistics()}
-"""The reductions, by the name of the field of `Reduction` that asks for them."""
+MOST_REDUCTIONS = 100
+"""How many reductions one capture may have: all in one program, which has to be compiled."""
 
 
 def parse(message: type[M], data: bytes) -> M:
@@ -94,23 +95,34 @@ def decode_captures(request: inspection.InspectActivationsRequest) -> list[Captu
 
 
 def decode_capture(capture: inspection.Capture, *, field: str) -> Capture:
-    """Returns a capture; raises InvalidRequestError if a reduction or a kind is unknown."""
-    reductions = tuple(
-        _reduction(each, field=f"{field}.reductions[{index}]") for index, each in enumerate(capture.reductions)
-    )
+    """Returns a capture; raises InvalidRequestError if a kind, a reduction or a data type cannot be right."""
     return Capture(
         sites=tuple(capture.sites),
         kinds=decode_kinds(capture.kinds, field=f"{field}.kinds"),
         slices=tuple(_slice(each) for each in capture.slices),
-        reductions=reductions or (Full(),),
+        reductions=_reductions(capture, field=field),
     )
 
 
-def _reduction(reduction: inspection.Reduction, *, field: str) -> Reduction:
-    name = reduction.WhichOneof("reduction")
-    if name is None:
-        raise InvalidRequestError(f"no known reduction is set; the known are {', '.join(REDUCTIONS)}", field=field)
-    return REDUCTIONS[name]
+def _reductions(capture: inspection.Capture, *, field: str) -> tuple[Reduction, ...]:
+    """Returns the reductions of a capture, cast where a data type is set and they give tensors."""
+    count = len(capture.reductions)
+    if count > MOST_REDUCTIONS:
+        raise InvalidRequestError(
+            f"there are {count:,} reductions; expected at most {MOST_REDUCTIONS}", field=f"{field}.reductions"
+        )
+    reductions: tuple[Reduction, ...] = tuple(
+        decode_reduction(each, field=f"{field}.reductions[{index}]") for index, each in enumerate(capture.reductions)
+    ) or (Full(),)
+    if not capture.HasField("data_type"):
+        return reductions
+    dtype = decode_cast(capture.data_type, field=f"{field}.data_type")
+    if all(each.is_summary for each in reductions):
+        raise InvalidRequestError(
+            f"data_type asks for {dtype}, and no reduction of this capture gives a tensor: leave it unset",
+            field=f"{field}.data_type",
+        )
+    return tuple(each if each.is_summary else Cast(reduction=each, dtype=dtype) for each in reductions)
 
 
 def _slice(message: inspection.Slice) -> Slice:

@@ -8,15 +8,15 @@ from fluoroscope.v1 import inspection_pb2 as inspection
 from fluoroscope.v1 import model_pb2 as model
 from fluoroscope.v1.tensor_pb2 import TensorSpec as TensorSpecMessage
 from fluoroscope.wire import dtype_to_wire
-from fluoroscope_server.rpc.decoding import KINDS, REDUCTIONS
+from fluoroscope_server.rpc.decoding import KINDS
+from fluoroscope_server.rpc.reduction import encode_reduction
 
 if TYPE_CHECKING:
-    from fluoroscope_server.engine import Cost, Inspection, Program, ResultSpec, Site, SiteStatistics
+    from fluoroscope_server.engine import Cost, Inspection, Program, ResultSpec, Site
     from fluoroscope_server.serving import Answer, PlannedInspection, Servable
     from fluoroscope_server.signature import TensorSpec
 
 KIND_NUMBERS = {kind: number for number, kind in KINDS.items()}
-REDUCTION_NAMES = {reduction: name for name, reduction in REDUCTIONS.items()}
 
 
 def encode_spec(spec: TensorSpec) -> TensorSpecMessage:
@@ -82,22 +82,6 @@ def encode_plan(servable: Servable, planned: PlannedInspection) -> inspection.Pl
     )
 
 
-def encode_statistics(statistics: SiteStatistics) -> inspection.Statistics:
-    """Returns statistics as a message."""
-    return inspection.Statistics(
-        count=statistics.count,
-        mean=statistics.mean,
-        std=statistics.std,
-        min=statistics.min,
-        max=statistics.max,
-        abs_max=statistics.abs_max,
-        l2_norm=statistics.l2_norm,
-        zero_count=statistics.zero_count,
-        nan_count=statistics.nan_count,
-        inf_count=statistics.inf_count,
-    )
-
-
 def _program(question: Inspection, cost: Cost, program: Program | None, *, held: bool) -> inspection.ProgramInfo:
     return inspection.ProgramInfo(
         compiled=not held,
@@ -110,8 +94,13 @@ def _program(question: Inspection, cost: Cost, program: Program | None, *, held:
 
 
 def _result(spec: ResultSpec) -> inspection.ResultHeader:
-    header = inspection.ResultHeader(shape=spec.shape, byte_size=spec.byte_size)
-    getattr(header.reduction, REDUCTION_NAMES[spec.reduction]).SetInParent()
+    header = inspection.ResultHeader(
+        shape=spec.shape,
+        byte_size=spec.byte_size,
+        value_shape=spec.value_shape,
+        value_data_type=dtype_to_wire(spec.value_dtype),
+    )
+    encode_reduction(spec.reduction, header.reduction)
     if spec.part is not None:
         header.part = spec.part
         header.data_type = dtype_to_wire(spec.dtype)

@@ -17,8 +17,9 @@ from fluoroscope_server.rpc.decoding import (
     decode_version,
     parse,
 )
-from fluoroscope_server.rpc.encoding import encode_header, encode_plan, encode_site, encode_statistics
+from fluoroscope_server.rpc.encoding import encode_header, encode_plan, encode_site
 from fluoroscope_server.rpc.paging import page_of
+from fluoroscope_server.rpc.reduction import encode_summary
 from fluoroscope_server.serving import StageClock
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class InspectionService:
     def _frames(self, result: Result, splitter: StreamSplitter) -> Iterator[bytes]:
         """Yields the frames of a result."""
         if not isinstance(result, np.ndarray):
-            yield splitter.statistics(encode_statistics(result))
+            yield splitter.summary(*encode_summary(result))
             return
         data = tensor_bytes(result)
         self._metrics.stream_bytes.inc(len(data))

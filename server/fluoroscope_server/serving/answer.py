@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 BATCH_BYTES = 1 << 20
 """About how many bytes of results are read at once: large enough that changing threads costs nothing."""
 
+SUMMARY_BYTES = 4 << 10
+"""What a few numbers count as: a histogram may have thousands."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -96,7 +99,7 @@ def _take(results: Iterator[Result]) -> list[Result]:
     size = 0
     for result in results:
         batch.append(result)
-        size += result.nbytes if isinstance(result, np.ndarray) else 0
+        size += result.nbytes if isinstance(result, np.ndarray) else SUMMARY_BYTES
         if size >= BATCH_BYTES:
             break
     return batch

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
-from fluoroscope import Full, InvalidRequestError, Slice, Statistics
+from fluoroscope import Full, Histogram, InvalidRequestError, Mean, Norm, Slice, Statistics, TopK
 from fluoroscope.calls import inspect_activations
 from fluoroscope.v1 import inspection_pb2
+from fluoroscope.wire import dtype_from_wire
 
 if TYPE_CHECKING:
+    from fluoroscope import Reduction
     from fluoroscope.calls import StreamCall
 
 X = {"image": np.zeros((1, 4), np.float32)}
@@ -44,10 +47,39 @@ def test_a_slice_keeps_unset_apart_from_zero() -> None:
     assert (rest.axis, rest.step, rest.HasField("stop")) == (-1, 2, False)
 
 
-def test_every_reduction_of_the_contract_can_be_asked_for() -> None:
-    known = {reduction.message().WhichOneof("reduction") for reduction in (Full(), Statistics())}
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn", "int8", np.float16, np.dtype("float32"), "f2"])
+def test_a_dtype(dtype: Any) -> None:
+    capture = capture_of(sites="**", dtype=dtype)
 
-    assert known == {field.name for field in inspection_pb2.Reduction.DESCRIPTOR.fields}
+    assert dtype_from_wire(capture.data_type) == np.dtype(getattr(ml_dtypes, str(dtype), dtype))
+    assert not capture_of(sites="**").HasField("data_type")
+
+
+@pytest.mark.parametrize("dtype", ["float99", "U3", object])
+def test_a_dtype_that_is_none(dtype: Any) -> None:
+    with pytest.raises(InvalidRequestError, match=r"dtype is .*, which is none"):
+        capture_of(sites="**", dtype=dtype)
+
+
+@pytest.mark.parametrize("reduce", ["statistics", Statistics, [Full(), None]])
+def test_what_is_no_reduction(reduce: Any) -> None:
+    with pytest.raises(InvalidRequestError, match=r"expected a reduction such as Statistics\(\)"):
+        capture_of(sites="**", reduce=reduce if isinstance(reduce, list) else [reduce])
+
+
+@pytest.mark.parametrize(
+    ("reduce", "message"),
+    [
+        (Histogram(bins=0), "bins is 0; expected a whole number from 1"),
+        (Histogram(bins=-3), "bins is -3"),
+        (TopK(2**33), "k is 8589934592"),
+        (Norm(order=3), "the order of a norm is 3; expected 1, 2 or math.inf"),
+        (Mean(axes=2**40), "cannot be asked for: Value out of range"),
+    ],
+)
+def test_a_reduction_that_the_contract_cannot_say(reduce: Reduction[Any], message: str) -> None:
+    with pytest.raises(InvalidRequestError, match=message):
+        capture_of(sites="**", reduce=reduce)
 
 
 @pytest.mark.parametrize("kind", ["layer", "UNKNOWN", ""])

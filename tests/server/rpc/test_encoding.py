@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-
 import ml_dtypes
 import numpy as np
 
 from fluoroscope.v1 import inspection_pb2 as inspection
 from fluoroscope.v1.tensor_pb2 import DATA_TYPE_BFLOAT16
-from fluoroscope_server.engine import Site, SiteKind, SiteStatistics
+from fluoroscope_server.engine import Site, SiteKind
 from fluoroscope_server.rpc.encoding import (
     KIND_NUMBERS,
-    REDUCTION_NAMES,
     encode_site,
     encode_spec,
-    encode_statistics,
 )
 from fluoroscope_server.signature import BATCH, TensorSpec
 
@@ -40,15 +35,5 @@ def test_site() -> None:
     )
 
 
-def test_statistics_are_sent_whole() -> None:
-    names = [field.name for field in dataclasses.fields(SiteStatistics)]
-    values = {name: 3 + index for index, name in enumerate(names)}
-    message = encode_statistics(SiteStatistics(**values))
-    assert {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields} == values
-    unknown = dataclasses.replace(SiteStatistics(**values), mean=math.nan)
-    assert math.isnan(encode_statistics(unknown).mean)
-
-
 def test_each_row_has_its_way_back() -> None:
     assert set(KIND_NUMBERS) == set(SiteKind)
-    assert sorted(REDUCTION_NAMES.values()) == ["full", "statistics"]

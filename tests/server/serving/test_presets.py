@@ -8,9 +8,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from fluoroscope_server.engine import Capture, Full, SiteKind, Statistics
+from fluoroscope_server.engine import (
+    Capture,
+    Covariance,
+    DeadUnits,
+    Full,
+    Histogram,
+    Mean,
+    Norm,
+    Quantiles,
+    SiteKind,
+    Statistics,
+    TopK,
+)
 from fluoroscope_server.errors import ConfigError
-from fluoroscope_server.serving import StageClock, load
+from fluoroscope_server.serving import StageClock, load, presets
 from fluoroscope_server.serving.presets import KINDS
 from fluoroscope_server.settings import ModelSource
 
@@ -18,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from fluoroscope_server.engine import Reduction
     from fluoroscope_server.serving import DeviceQueue, Servable
 
 HEALTH = {"sites": ["**"], "kinds": ["module"], "reduce": ["statistics"]}
@@ -87,6 +100,12 @@ def test_it_is_compiled_for_its_buckets_once(load_model: Callable[..., Servable]
         ({"sites": ["Dense_0"], "kinds": ["named"]}, "site 'Dense_0' is of kind MODULE, and kinds asks for NAMED"),
         ({"sites": ["**"], "kinds": ["modul"]}, "'modul' is no kind of site; nearest: 'module'"),
         ({"sites": ["**"], "reduce": ["statistic"]}, "'statistic' is no reduction; nearest: 'statistics'"),
+        (
+            {"sites": ["**"], "reduce": ["histogram:bins=many"]},
+            "'histogram:bins=many' is no reduction: expected such as",
+        ),
+        ({"sites": ["**"], "reduce": ["quantiles"]}, "'quantiles' is no reduction: expected such as"),
+        ({"sites": ["**"], "reduce": ["topk:n=3"]}, "'topk:n=3' has an option 'n' that topk does not know"),
     ],
 )
 def test_what_the_network_has_not(preset: Any, message: str, load_model: Callable[..., Servable]) -> None:
@@ -96,3 +115,23 @@ def test_what_the_network_has_not(preset: Any, message: str, load_model: Callabl
 
 def test_every_kind_has_a_word() -> None:
     assert set(KINDS.values()) == set(SiteKind)
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("statistics", Statistics()),
+        ("histogram", Histogram(bins=50)),
+        ("histogram:bins=7,low=0,high=1", Histogram(bins=7)),
+        ("quantiles:0.05,0.5", Quantiles(probabilities=(0.1, 0.2))),
+        ("norm:axes=0,-1,order=1", Norm(axes=(0, -1), order=1.0)),
+        ("mean:axes=0", Mean(axes=(0,))),
+        ("topk:k=3", TopK(k=3)),
+        ("top_k", TopK(k=10)),
+        ("dead", DeadUnits()),
+        ("covariance", Covariance()),
+    ],
+)
+def test_words_for_reductions(word: str, expected: Reduction) -> None:
+    """What shapes the program is read; what is only a number of a request is not part of it."""
+    assert presets.reduction_of(word) == expected

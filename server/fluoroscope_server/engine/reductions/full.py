@@ -21,6 +21,7 @@ class Full:
     """The value as it is; rows that only fill a bucket are cut off when it is sent."""
 
     numbers = ()
+    is_summary = False
 
     def check(self, value: ValueSpec, *, field: str) -> None:
         """Accepts every value."""

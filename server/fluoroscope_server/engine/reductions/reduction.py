@@ -40,17 +40,26 @@ class Part:
     shape: tuple[int, ...]
     """The size of each axis; `BATCH` marks the batch axis, whose rows that only fill a bucket are cut off."""
 
+    exact: bool = False
+    """Whether the elements are counts or indices, which no cast touches."""
+
 
 class Reduction(Protocol):
     """A computation on one captured value. A frozen dataclass: it is part of a plan, and hashable.
 
     What it compares by is what shapes the result. Fields that are only numbers (a threshold, the ends of a range)
-    are `field(compare=False)`, and come to `compute` as an argument of the program, so that they never cause a compile.
+    come to `compute` as an argument of the program, so that they never cause a compile. They are
+    `field(compare=False, repr=False)`: the order of a plan is that of what its reductions print.
     """
 
     @property
     def numbers(self) -> tuple[float, ...]:
         """The numbers that are an argument of the program."""
+        ...
+
+    @property
+    def is_summary(self) -> bool:
+        """Whether the result is a few numbers, whatever the value: then there are no parts."""
         ...
 
     def check(self, value: ValueSpec, *, field: str) -> None:

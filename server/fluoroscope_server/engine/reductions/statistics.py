@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluoroscope_server.errors import InvalidRequestError
+from fluoroscope_server.engine.reductions.arithmetic import count, power_of_two
+from fluoroscope_server.engine.reductions.fitness import check_real
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fluoroscope_server.engine.reductions.reduction import Part, ValueSpec
+
+_PIECE = 1 << 16
+"""About how many elements are described at once: with what is computed of them, they fit into a core's cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,65 +62,79 @@ class Statistics:
     """Computes `SiteStatistics` on the device, in float32."""
 
     numbers = ()
+    is_summary = True
 
     def check(self, value: ValueSpec, *, field: str) -> None:
         """Refuses complex values: they have no order."""
-        if np.issubdtype(value.dtype, np.complexfloating):
-            raise InvalidRequestError(
-                f"site {value.site!r} is {value.dtype}, and statistics are of real values; capture it full", field=field
-            )
+        check_real(value, what="statistics", field=field)
 
     def parts(self, value: ValueSpec) -> tuple[Part, ...]:  # noqa: ARG002 (whatever the value)
         """Returns none: statistics are a summary."""
         return ()
 
     def compute(self, value: jax.Array, valid: jax.Array | None, numbers: jax.Array) -> tuple[jax.Array, ...]:  # noqa: ARG002 (there are none)
-        """Returns a float32 array `(7,)` and an int32 array `(3,)`, as `read` takes them.
+        """Returns a float32 array `(pieces, 5)` and an int32 array `(pieces, 3)`, as `read` takes them.
 
-        Sums are of values divided by a power of two near the greatest, which is exact: attention scores that
-        are masked with float32's lowest value would overflow otherwise. The variance is taken around the mean in
-        a second pass: the textbook's difference of squares loses all digits when the mean is large. Subnormal
-        numbers are zero where the device takes them so, as in the network itself.
+        Each piece of the value is small enough for a core's cache: the loops over it are all that this costs.
         """
-        x = value.astype(jnp.float32)
+        pieces = _pieces(value.size)
+        if pieces == 1:
+            moments, counts = _describe(value, True if valid is None else valid)
+            return moments[None], counts[None]
         present = jnp.ones((), bool) if valid is None else valid
-        finite = jnp.isfinite(x) & present
-        number = jnp.sum(finite, dtype=jnp.int32).astype(jnp.float32)
-        kept = jnp.where(finite, x, 0.0)
-        abs_max = jnp.max(jnp.abs(kept), initial=0.0)
-        scale, inverse = _power_of_two(abs_max)
-        scaled = kept * inverse
-        mean = jnp.sum(scaled) / number
-        std = jnp.sqrt(jnp.sum(jnp.where(finite, jnp.square(scaled - mean), 0.0)) / number)
-        l2_norm = jnp.sqrt(jnp.sum(jnp.square(scaled)))
-        least = jnp.min(jnp.where(finite, x, jnp.inf), initial=jnp.inf)
-        greatest = jnp.max(jnp.where(finite, x, -jnp.inf), initial=-jnp.inf)
-        none = number == 0
-        moments = [jnp.where(none, jnp.nan, each) for each in (mean, std, least, greatest, abs_max)]
-        counts = [jnp.sum(each & present, dtype=jnp.int32) for each in (x == 0, jnp.isnan(x), jnp.isinf(x))]
-        return jnp.stack([*moments, l2_norm, scale]), jnp.stack(counts)
+        flat = [jnp.broadcast_to(each, value.shape).reshape(pieces, -1) for each in (value, present)]
+        moments, counts = jax.lax.map(lambda piece: _describe(*piece), tuple(flat))
+        return moments, counts
 
     def read(self, arrays: Sequence[np.ndarray], count: int) -> SiteStatistics:
-        """Returns what `compute` left on the device as statistics of a value of `count` elements."""
-        mean, std, least, greatest, abs_max, l2_norm, scale = arrays[0].tolist()
-        zeros, nans, infs = arrays[1].tolist()
+        """Returns what `compute` left on the device as statistics of a value of `count` elements.
+
+        The pieces are put together in float64, as Chan, Golub and LeVeque do it (1979).
+        """
+        numbers, zeros, nans = arrays[1].T
+        some = numbers > 0
+        weights = numbers[some]
+        mean, variance, least, greatest, scale = arrays[0].astype(np.float64)[some].T
+        number, nan = int(weights.sum()), math.nan
+        means, variances = mean * scale, variance * scale * scale
+        whole = float(weights @ means / number) if number else nan
+        spread = float(weights @ (variances + (means - whole) ** 2) / number) if number else nan
+        ends = (float(least.min()), float(greatest.max())) if number else (nan, nan)
         return SiteStatistics(
             count=count,
-            mean=mean * scale,
-            std=std * scale,
-            min=least,
-            max=greatest,
-            abs_max=abs_max,
-            l2_norm=l2_norm * scale,
-            zero_count=zeros,
-            nan_count=nans,
-            inf_count=infs,
+            mean=whole,
+            std=math.sqrt(spread),
+            min=ends[0],
+            max=ends[1],
+            abs_max=max(abs(end) for end in ends),
+            l2_norm=math.sqrt(weights @ (variances + means**2)),
+            zero_count=int(zeros.sum()),
+            nan_count=int(nans.sum()),
+            inf_count=count - number - int(nans.sum()),
         )
 
 
-def _power_of_two(magnitude: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the greatest power of two that is no more than a float32, and its inverse; both are normal numbers."""
-    exponent = jax.lax.bitcast_convert_type(magnitude, jnp.int32) >> 23  # biased: 1 to 254 for normal numbers
-    exponent = jnp.clip(exponent, 1, 253)
-    scale, inverse = (jax.lax.bitcast_convert_type(each << 23, jnp.float32) for each in (exponent, 254 - exponent))
-    return scale, inverse
+def _pieces(size: int) -> int:
+    """Returns into how many equal pieces to cut a value, none of more than `_PIECE`; 1 if it cannot be cut so."""
+    least = -(-size // _PIECE)
+    return next((pieces for pieces in range(least, 2 * least) if size % pieces == 0), 1)
+
+
+def _describe(value: jax.Array, present: jax.Array | bool) -> tuple[jax.Array, jax.Array]:
+    """Returns mean, variance, least, greatest and a scale of the finite elements, and how many are finite, zero, NaN.
+
+    The scale is a power of two that mean and variance are divided by. The variance is taken around the mean in a
+    second pass: the textbook's difference of squares loses all digits when the mean is large. Subnormal numbers are
+    zero where the device takes them so, as in the network itself.
+    """
+    x = value.astype(jnp.float32)
+    finite = jnp.isfinite(x) & present
+    least = jnp.min(jnp.where(finite, x, jnp.inf), initial=jnp.inf)
+    greatest = jnp.max(jnp.where(finite, x, -jnp.inf), initial=-jnp.inf)
+    scale, inverse = power_of_two(jnp.maximum(jnp.abs(least), jnp.abs(greatest)))
+    number = count(finite)
+    size = number.astype(jnp.float32)
+    mean = jnp.sum(jnp.where(finite, x * inverse, 0.0)) / size
+    variance = jnp.sum(jnp.where(finite, jnp.square(x * inverse - mean), 0.0)) / size
+    counts = [number, count((x == 0) & present), count(jnp.isnan(x) & present)]
+    return jnp.stack([mean, variance, least, greatest, scale]), jnp.stack(counts)

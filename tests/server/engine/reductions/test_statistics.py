@@ -201,3 +201,17 @@ def test_equal_ones_are_one() -> None:
     """They are part of a plan."""
     assert len({Statistics(), Statistics()}) == 1
     assert not Statistics().parts(spec("x", np.float32))
+
+
+@pytest.mark.parametrize("shape", [(64, 4096), (7, 31_237), (3, 65_537), (1 << 18) + 1, (4, 3, 50_000)])
+@pytest.mark.parametrize("mean", [0.0, 1e5])
+def test_pieces_are_put_together(shape: int | tuple[int, ...], mean: float) -> None:
+    """Large values are described piece by piece; whole pieces may hold nothing that counts."""
+    array = np.random.default_rng(7).normal(mean, 1.0, shape).astype(np.float32)
+    array.flat[::11] = [0.0, math.nan, math.inf, -math.inf][len(array.shape) % 4]
+    rows = array.shape[0] // 2
+    valid = None if array.ndim == 1 else (np.arange(array.shape[0]) < rows).reshape(-1, *[1] * (array.ndim - 1))
+    kept = array if valid is None else array[:rows]
+    mine, theirs = on_device(array, valid), in_float64(kept)
+    assert_close(mine, dataclasses.replace(theirs, std=mine.std))
+    assert mine.std == pytest.approx(theirs.std, rel=1e-4)

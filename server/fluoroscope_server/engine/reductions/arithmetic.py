@@ -1,0 +1,49 @@
+"""Arithmetic that several reductions share: exact where it can be, in float32 where it cannot."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+_EXACT_IN_FLOAT32 = 1 << 24
+"""Up to here float32 holds every integer."""
+
+
+def count(mask: jax.Array) -> jax.Array:
+    """Returns how many elements of a mask are true, an int32 scalar.
+
+    Summed as float32 while that is exact: XLA's loops over integers made of truth values take twice as long on a CPU.
+    """
+    if mask.size <= _EXACT_IN_FLOAT32:
+        return jnp.sum(mask.astype(jnp.float32)).astype(jnp.int32)
+    return jnp.sum(mask, dtype=jnp.int32)
+
+
+def count_present(value: jax.Array, valid: jax.Array | None, axes: tuple[int, ...] | None = None) -> jax.Array:
+    """Returns how many valid elements a value has along `axes`, None meaning all: an int32 scalar.
+
+    All sums along the axes have as many, so only a mask along a batch axis among them changes the number.
+    """
+    axes = tuple(range(value.ndim)) if axes is None else axes
+    size = 1
+    for axis in axes:
+        size *= value.shape[axis]
+    if valid is None:
+        return jnp.asarray(size, jnp.int32)
+    masked = [axis for axis in axes if valid.shape[axis] > 1]
+    if not masked:
+        return jnp.asarray(size, jnp.int32)
+    rows = valid.shape[masked[0]]
+    return count(valid) * jnp.asarray(size // rows, jnp.int32)
+
+
+def power_of_two(magnitude: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the greatest power of two that is no more than each float32, and its inverse; both are normal numbers.
+
+    To divide by it is exact. What was divided by a power of two near its greatest magnitude can be squared and
+    summed without overflow: attention scores that are masked with float32's lowest value would overflow otherwise.
+    """
+    exponent = jax.lax.bitcast_convert_type(magnitude, jnp.int32) >> 23  # biased: 1 to 254 for normal numbers
+    exponent = jnp.clip(exponent, 1, 253)
+    scale, inverse = (jax.lax.bitcast_convert_type(each << 23, jnp.float32) for each in (exponent, 254 - exponent))
+    return scale, inverse
