@@ -9,7 +9,7 @@ PATHS := client server tests benchmarks examples proto
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench generate lock clean
+.PHONY: help demo test soak check format bench generate lock clean
 
 help: ## Lists the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -19,6 +19,10 @@ demo: $(READY) ## Trains a network, serves it, and looks inside it (ARGS=--keep 
 
 test: check ## Checks everything, then runs all tests
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: $(READY) ## Runs what serves and loads at once for a minute each (FLUOROSCOPE_SOAK_SECONDS=600 for ten)
+	FLUOROSCOPE_SOAK_SECONDS=$${FLUOROSCOPE_SOAK_SECONDS:-60} $(BIN)/python -m pytest tests/e2e/test_soak.py \
+	  tests/server/serving/test_many_threads.py $(ARGS)
 
 check: $(READY) ## Format, lint, types, import floors, the contract, generated code
 	$(BIN)/ruff format --check $(PATHS)

@@ -75,11 +75,10 @@ class Example:
             "buckets": list(buckets),
         }
 
-    def save(self, folder: Path, variables: Any) -> Path:
+    def save(self, folder: Path, variables: Any, *, buckets: Sequence[int] = (1, 4)) -> Path:
         """Saves a step of a CheckpointManager's series; returns its folder."""
-        items = ocp.args.Composite(
-            state=ocp.args.StandardSave(variables), config=ocp.args.JsonSave(self.model_config())
-        )
+        config = ocp.args.JsonSave(self.model_config(buckets=buckets))
+        items = ocp.args.Composite(state=ocp.args.StandardSave(variables), config=config)
         with ocp.CheckpointManager(folder) as checkpoints:
             checkpoints.save(STEP, args=items)
         return folder

@@ -36,6 +36,11 @@ def eventually(happened: Callable[[], bool], *, what: str, timeout: float = 30.0
         time.sleep(0.02)
 
 
+def _import_path() -> str:
+    """Returns the server's PYTHONPATH: the networks of the tests, and what these tests themselves are run with."""
+    return os.pathsep.join(filter(None, [str(NETWORKS), os.environ.get("PYTHONPATH", "")]))
+
+
 class Metrics:
     """One scrape."""
 
@@ -66,7 +71,7 @@ class ServerProcess:
         addresses = [f"--listen={listen}", f"--http-listen={http_listen}"]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "fluoroscope_server", "serve", *chosen, *addresses, *options],
-            env={**os.environ, "PYTHONPATH": str(NETWORKS), **(environment or {})},
+            env={**os.environ, "PYTHONPATH": _import_path(), **(environment or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

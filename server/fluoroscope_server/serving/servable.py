@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fluoroscope_server.allocator import Spare
 from fluoroscope_server.engine import Execution, check_outputs, wait
 from fluoroscope_server.errors import LimitExceededError
 from fluoroscope_server.serving.answer import Answer
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from fluoroscope_server.serving.stages import StageClock
 
 _reading = ThreadPoolExecutor(max_workers=2, thread_name_prefix="read")
+_spare = Spare()
+
+SPARE_BYTES = 64 << 20
+"""How much memory may lie free while an inspection runs in stages, beside what one of them takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,11 +153,14 @@ class Servable:
         padded = pad_inputs([inputs], self.engine.signature, program.plan.bucket)
         clock.lap("pad")
         laps = iter(("compute",))
+        allowance = SPARE_BYTES + program.peak_bytes if program.plan.staged else None
 
         def computed(results: Results) -> Results:
             wait(results)
             for stage in laps:  # of the first results; the rest is a part of sending
                 clock.lap(stage)
+            if allowance is not None:
+                _spare.bound(allowance)
             return results
 
         yield from map(computed, self.engine.run(program, padded, inspection))
