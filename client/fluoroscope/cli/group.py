@@ -12,6 +12,7 @@ from fluoroscope.calls import FluoroscopeError
 from fluoroscope.cli.ending import INTERRUPTED, epilog, exit_code
 from fluoroscope.cli.inspect import inspect
 from fluoroscope.cli.models import models
+from fluoroscope.cli.plan import plan
 from fluoroscope.cli.predict import predict
 from fluoroscope.cli.session import session_options
 from fluoroscope.cli.sites import sites
@@ -21,6 +22,7 @@ _EXAMPLES = """Examples:
   fluoroscope models digits                          what does this model want and give?
   fluoroscope sites digits                           which places inside it can be looked at?
   fluoroscope predict digits image=@seven.png
+  fluoroscope plan digits 'Dense_*' --rows 64        what would it cost to look there?
   fluoroscope inspect digits image=@x.npy 'Dense_*'
   fluoroscope inspect digits image=@x.npy --reduce statistics --json"""
 
@@ -60,5 +62,5 @@ def main() -> None:
     """
 
 
-for _command in (predict, inspect, sites, models):
+for _command in (predict, inspect, plan, sites, models):
     main.add_command(_command)

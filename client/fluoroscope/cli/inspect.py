@@ -7,42 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fluoroscope.calls import Histogram, Quantiles, Slice, Statistics
+from fluoroscope.calls import Histogram, Quantiles, Statistics
 from fluoroscope.cli.assignment import INPUTS, is_input, read_inputs
 from fluoroscope.cli.bar import Bar
 from fluoroscope.cli.ending import epilog
 from fluoroscope.cli.form import print_json
-from fluoroscope.cli.options import CAST, KIND, OUTPUT, VERSION, within_64_bits
+from fluoroscope.cli.options import CAST, OUTPUT, VERSION
 from fluoroscope.cli.output import writing
-from fluoroscope.cli.reduction import REDUCTIONS, read_reductions
+from fluoroscope.cli.question import question_options
+from fluoroscope.cli.reduction import REDUCTIONS
 from fluoroscope.cli.report import Tables, without_tensors, write
 from fluoroscope.cli.session import Session, session_options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fluoroscope.calls import Activation, Reduction
+    from fluoroscope.calls import Activation, Execution, Reduction, Slice
 
 _SUMMARIES = (Statistics, Histogram, Quantiles)
-_LIMIT = 2**62
-
-
-def _slices(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> tuple[Slice, ...]:
-    return tuple(map(_slice, words))
-
-
-def _slice(word: str) -> Slice:
-    try:
-        axis, *parts = word.split(":")
-        numbers = [int(part) if part else None for part in parts]
-        fits = len(numbers) in {2, 3} and all(abs(number or 0) < _LIMIT for number in numbers)
-        if fits and abs(int(axis)) < 1 << 31:
-            return Slice(int(axis), *numbers)
-    except ValueError:
-        pass
-    raise click.BadParameter(f"{word!r} is not AXIS:START:STOP or AXIS:START:STOP:STEP, such as 0:0:1.")
-
-
 _EXAMPLES = """Examples:
   fluoroscope inspect digits image=@seven.png                     every module, as a table
   fluoroscope inspect digits image=@x.npy 'Dense_*' -o acts.npz   the values themselves
@@ -54,36 +36,7 @@ _EXAMPLES = """Examples:
 @click.command(epilog=epilog(_EXAMPLES, REDUCTIONS, INPUTS))
 @click.argument("model")
 @click.argument("words", nargs=-1, metavar="[INPUT=VALUE]... [GLOB]...")
-@click.option("--sites", "globs", multiple=True, metavar="GLOB", help="Sites to look at, like GLOB; repeatable.")
-@click.option(
-    "--reduce",
-    "reductions",
-    multiple=True,
-    callback=lambda _, __, words: read_reductions(words or ("full",)),
-    metavar="NAME[:VALUE,...]",
-    help="What to send of each value, from the list below; repeatable.  [default: full]",
-)
-@click.option(
-    "--dtype",
-    metavar="DTYPE",
-    help="Send tensors in this type: float16, bfloat16, float8_e4m3fn, ..., or int8 with a scale.",
-)
-@KIND
-@click.option(
-    "--slice",
-    "slices",
-    multiple=True,
-    callback=_slices,
-    metavar="AXIS:START:STOP[:STEP]",
-    help="Send only this part of each value; repeatable, once for each axis.",
-)
-@click.option("--with-output", "outputs", multiple=True, metavar="NAME", help="An output to bring, too; repeatable.")
-@click.option(
-    "--max-bytes",
-    type=int,
-    callback=within_64_bits,
-    help="Refuse if the values have more bytes.  [default: the server's limit]",
-)
+@question_options
 @VERSION
 @CAST
 @OUTPUT
@@ -99,6 +52,7 @@ def inspect(
     slices: tuple[Slice, ...],
     outputs: tuple[str, ...],
     max_bytes: int | None,
+    execution: Execution,
     version: int | None,
     cast: bool,
     output: Path | None,
@@ -128,6 +82,7 @@ def inspect(
             slices=slices,
             outputs=outputs,
             max_bytes=max_bytes,
+            execution=execution,
             version=version,
             progress=bar,
         )

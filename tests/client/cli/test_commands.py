@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fluoroscope.cli.archive import read_archive
+from fluoroscope.v1 import inspection_pb2
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -218,3 +219,31 @@ def test_one_model(run: Run) -> None:
 
 def test_a_version_without_a_model(run: Run) -> None:
     assert run("models", "--version", "3").exit_code == 2
+
+
+def test_plan_for_people(run: Run, server: FakeServer) -> None:
+    result = run("plan", "digits", "Dense_*", "--rows", "2", "--execution", "staged", "--with-output", "logits")
+
+    (request,) = server.requests
+    assert (request.rows, request.compile) == (2, False)
+    assert request.inspection.execution == inspection_pb2.EXECUTION_STAGED
+    assert list(request.inspection.captures[0].sites) == ["Dense_*"]
+    lines = result.stdout.splitlines()
+    assert words(lines[1]) == words("Dense_0 module 2 x 4 32 B")
+    assert words(lines[2]) == words("logits output 2 x 2 16 B")
+    assert lines[3] == "48 B of tensors, in 3 stages; 1.5e+03 FLOPs, 75.0% of the network, as a batch of 8"
+    assert lines[4] == "the program is not compiled yet"
+
+
+def test_plan_of_what_is_not_allowed(run: Run) -> None:
+    lines = run("plan", "digits", "--compile", "--max-bytes", "10").stdout.splitlines()
+
+    assert lines[-2] == "the program is held; it takes up to 4.0 KiB beside its inputs"
+    assert lines[-1] == "not allowed: too large"
+
+
+def test_plan_for_programs(run: Run) -> None:
+    answer = json.loads(run("plan", "digits", "--json").stdout)
+
+    assert (answer["bytes"], answer["program"]["stages"], answer["held"]) == (48, 3, False)
+    assert answer["results"][0]["site"] == "Dense_0"

@@ -1,0 +1,83 @@
+"""The options that say what to look at: those of `inspect` and of `plan`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fluoroscope.calls import Slice
+from fluoroscope.calls.execution import EXECUTIONS
+from fluoroscope.cli.options import KIND, within_64_bits
+from fluoroscope.cli.reduction import read_reductions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LIMIT = 2**62
+
+
+def _slices(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> tuple[Slice, ...]:
+    return tuple(map(_slice, words))
+
+
+def _slice(word: str) -> Slice:
+    try:
+        axis, *parts = word.split(":")
+        numbers = [int(part) if part else None for part in parts]
+        fits = len(numbers) in {2, 3} and all(abs(number or 0) < _LIMIT for number in numbers)
+        if fits and abs(int(axis)) < 1 << 31:
+            return Slice(int(axis), *numbers)
+    except ValueError:
+        pass
+    raise click.BadParameter(f"{word!r} is not AXIS:START:STOP or AXIS:START:STOP:STEP, such as 0:0:1.")
+
+
+_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option("--sites", "globs", multiple=True, metavar="GLOB", help="Sites to look at, like GLOB; repeatable."),
+    click.option(
+        "--reduce",
+        "reductions",
+        multiple=True,
+        callback=lambda _, __, words: read_reductions(words or ("full",)),
+        metavar="NAME[:VALUE,...]",
+        help="What to send of each value, from the list below; repeatable.  [default: full]",
+    ),
+    click.option(
+        "--dtype",
+        metavar="DTYPE",
+        help="Send tensors in this type: float16, bfloat16, float8_e4m3fn, ..., or int8 with a scale.",
+    ),
+    KIND,
+    click.option(
+        "--slice",
+        "slices",
+        multiple=True,
+        callback=_slices,
+        metavar="AXIS:START:STOP[:STEP]",
+        help="Send only this part of each value; repeatable, once for each axis.",
+    ),
+    click.option(
+        "--with-output", "outputs", multiple=True, metavar="NAME", help="An output to bring, too; repeatable."
+    ),
+    click.option(
+        "--execution",
+        type=click.Choice(list(EXECUTIONS)),
+        default="auto",
+        show_default=True,
+        help="As one program, or in stages, the first values arriving while the last are computed.",
+    ),
+    click.option(
+        "--max-bytes",
+        type=int,
+        callback=within_64_bits,
+        help="Refuse if the values have more bytes.  [default: the server's limit]",
+    ),
+)
+
+
+def question_options(command: Any) -> Any:  # click's own decorators are as vague
+    """Gives a command the options, in this order."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
