@@ -24,6 +24,10 @@ class SiteKind(StrEnum):
     EQUATION = "EQUATION"
     """The result of one equation of the network's jaxpr, or of one function called in it."""
 
+    INPUT = "INPUT"
+    """What a module is called with, where no module returned it. Only there if asked for: by this kind, or by a name
+    or glob one of whose segments is `input`."""
+
     UNKNOWN = "UNKNOWN"
     """A kind that the server knows and this version of the client does not."""
 
@@ -32,6 +36,7 @@ _NUMBERS = {
     SiteKind.MODULE: inspection_pb2.SITE_KIND_MODULE,
     SiteKind.NAMED: inspection_pb2.SITE_KIND_NAMED,
     SiteKind.EQUATION: inspection_pb2.SITE_KIND_EQUATION,
+    SiteKind.INPUT: inspection_pb2.SITE_KIND_INPUT,
 }
 _KINDS = {number: kind for kind, number in _NUMBERS.items()}
 

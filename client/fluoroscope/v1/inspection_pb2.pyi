@@ -27,25 +27,33 @@ class _SiteKind:
 class _SiteKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_SiteKind.ValueType], builtins.type):
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     SITE_KIND_UNSPECIFIED: _SiteKind.ValueType  # 0
-    """Not set. In a filter: any kind."""
+    """Not set. In a filter: any kind but SITE_KIND_INPUT."""
     SITE_KIND_MODULE: _SiteKind.ValueType  # 1
     """The output of a module of the network."""
     SITE_KIND_NAMED: _SiteKind.ValueType  # 2
     """A value that the network's author named with jax.ad_checkpoint.checkpoint_name."""
     SITE_KIND_EQUATION: _SiteKind.ValueType  # 3
     """The result of one equation of the network's jaxpr, or of one function called in it."""
+    SITE_KIND_INPUT: _SiteKind.ValueType  # 5
+    """What a module is called with, where no module returned it. Listed and captured only if asked for: by
+    this kind, or by a name or glob one of whose segments is "input".
+    """
 
 class SiteKind(_SiteKind, metaclass=_SiteKindEnumTypeWrapper):
     """What kind of place a site is."""
 
 SITE_KIND_UNSPECIFIED: SiteKind.ValueType  # 0
-"""Not set. In a filter: any kind."""
+"""Not set. In a filter: any kind but SITE_KIND_INPUT."""
 SITE_KIND_MODULE: SiteKind.ValueType  # 1
 """The output of a module of the network."""
 SITE_KIND_NAMED: SiteKind.ValueType  # 2
 """A value that the network's author named with jax.ad_checkpoint.checkpoint_name."""
 SITE_KIND_EQUATION: SiteKind.ValueType  # 3
 """The result of one equation of the network's jaxpr, or of one function called in it."""
+SITE_KIND_INPUT: SiteKind.ValueType  # 5
+"""What a module is called with, where no module returned it. Listed and captured only if asked for: by
+this kind, or by a name or glob one of whose segments is "input".
+"""
 Global___SiteKind: typing_extensions.TypeAlias = SiteKind
 
 class _Execution:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fluoroscope_server.engine import jaxprs
 from fluoroscope_server.engine.site import SiteKind
-from fluoroscope_server.families import module_path
+from fluoroscope_server.families import input_path, module_path
 
 if TYPE_CHECKING:
     import jax.extend.core as jex
@@ -106,6 +106,7 @@ class Names:
 
     _counters: collections.Counter[tuple[str, str]] = field(default_factory=collections.Counter)
     _taken: set[str] = field(default_factory=set)
+    _returned: set[jex.Var] = field(default_factory=set)
 
     def scope_of(self, equation: jex.JaxprEqn, scope: str) -> str:
         """Returns the scope of an equation, given that of the jaxpr it is in."""
@@ -126,12 +127,22 @@ class Names:
         return join(scope, f"{name}:{count}")
 
     def name_mark(self, mark: str, scope: str, atom: jaxprs.Atom, place: Place) -> None:
-        """Names a value that a module returned, or that the network's author named."""
+        """Names a value that a module took or returned, or that the network's author named."""
+        taken = input_path(mark)
+        if taken is not None:
+            if jaxprs.is_literal(atom) or atom not in self._returned:
+                self._add_mark(SiteKind.INPUT, place.module(taken), atom, place)
+            return
         module = module_path(mark)
+        if not jaxprs.is_literal(atom):
+            self._returned.add(atom)
         if module is None:
             kind, path = SiteKind.NAMED, join(place.inside(scope), mark or "unnamed")
         else:
             kind, path = SiteKind.MODULE, place.module(module)
+        self._add_mark(kind, path, atom, place)
+
+    def _add_mark(self, kind: SiteKind, path: str, atom: jaxprs.Atom, place: Place) -> None:
         count = self._counters[path, ""]
         self._counters[path, ""] += 1
         self._add(f"{path}:{count}" if count else path, kind, (path, ""), atom, place)

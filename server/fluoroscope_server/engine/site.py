@@ -25,6 +25,9 @@ class SiteKind(enum.Enum):
     EQUATION = "equation"
     """The result of an equation of the jaxpr, or of a function called in it."""
 
+    INPUT = "input"
+    """What a module is called with, where that is not what another module returned."""
+
 
 ALL = -1
 """The iteration of a site that is the values of all iterations of a loop, stacked."""

@@ -5,22 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fluoroscope_server.engine.glob import check_globs, compile_glob, is_glob
-from fluoroscope_server.engine.site import ALL
+from fluoroscope_server.engine.site import ALL, SiteKind
 from fluoroscope_server.errors import InvalidRequestError, NotCapturableError, NotFoundError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from fluoroscope_server.engine.site import Site, SiteKind
+    from fluoroscope_server.engine.site import Site
 
 
 class SiteTable:
-    """All sites of a network, in execution order."""
+    """All sites of a network, in execution order.
+
+    What modules take is mostly the result of an equation, which has a site of its own: so these sites are no part of
+    the whole, but have to be asked for, by kind or by a name or glob with `input` in it.
+    """
 
     def __init__(self, sites: Sequence[Site]) -> None:
         """Takes the sites, their paths all different."""
-        self._sites = tuple(sites)
-        self._by_path = {site.path: site for site in self._sites}
+        self._every = tuple(sites)
+        self._sites = tuple(site for site in sites if site.kind is not SiteKind.INPUT)
+        self._by_path = {site.path: site for site in self._every}
         self._unstacked = {site.value for site in self._sites if site.iteration not in {None, ALL}}
 
     def __len__(self) -> int:
@@ -43,7 +48,7 @@ class SiteTable:
         patterns = [compile_glob(glob) for glob in names if is_glob(glob)]
         return [
             site
-            for site in self._sites
+            for site in self._asked(names, kinds)
             if (not kinds or site.kind in kinds)
             and (not names or site.path in names or any(pattern(site.path) for pattern in patterns))
         ]
@@ -72,6 +77,12 @@ class SiteTable:
             chosen.update((site.path, site) for site in found)
         return sorted(chosen.values(), key=lambda site: site.order)
 
+    def _asked(self, globs: Iterable[str], kinds: Collection[SiteKind]) -> tuple[Site, ...]:
+        """Returns the sites among which globs choose."""
+        if SiteKind.INPUT in kinds or any("input" in glob.split("/") for glob in globs):
+            return self._every
+        return self._sites
+
     def _repeats(self, site: Site) -> bool:
         """Returns whether a site is the values of a loop's iterations, stacked, which have sites of their own too."""
         return site.iteration == ALL and site.value in self._unstacked
@@ -84,7 +95,7 @@ class SiteTable:
                 reason="SITE_NOT_FOUND",
             )
         matches = compile_glob(glob)
-        every = [site for site in self._sites if matches(site.path) and not self._repeats(site)]
+        every = [site for site in self._asked([glob], kinds) if matches(site.path) and not self._repeats(site)]
         found = [site for site in every if not kinds or site.kind in kinds]
         if not found:
             asked = f", and {len(every)} of other kinds than asked for" if every else ""

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 
 from fluoroscope_server.errors import ConfigError
-from fluoroscope_server.families.mark import mark_module_output
+from fluoroscope_server.families.mark import mark_module_inputs, mark_module_output
 from fluoroscope_server.families.network import (
     PROBE_ROWS,
     abstract_inputs,
@@ -67,7 +67,7 @@ def linen_network(linen: Linen, config: ModelConfig) -> Network:
 
 
 def _marking() -> Callable[..., Any]:
-    """Returns an interceptor, for one trace, that marks what each method returns."""
+    """Returns an interceptor, for one trace, that marks what each method takes and returns."""
     open_calls: list[tuple[object, str]] = []
 
     def mark_output(
@@ -78,20 +78,30 @@ def _marking() -> Callable[..., Any]:
     ) -> Any:
         call = (context.module.scope, context.method_name)
         is_super_call = call in open_calls[-1:]  # a class that calls its base's method is one module, not two
-        open_calls.append(call)
-        try:
-            output = next_function(*args, **kwargs)
-        finally:
-            open_calls.pop()
-        if is_super_call or context.method_name == "setup":
-            return output
         is_private = context.method_name.startswith("_") and context.method_name != "__call__"
-        if is_private:  # a part of how the module does it
-            return output
+        if is_super_call or is_private or context.method_name == "setup":  # parts of how the module does it
+            return _within(open_calls, call, next_function, args, kwargs)
         names = [] if context.method_name == "__call__" else [context.method_name]
-        return mark_module_output(output, "/".join([*context.module.path, *names]) or ROOT_OUTPUT)
+        path = "/".join([*context.module.path, *names]) or ROOT_OUTPUT
+        args, kwargs = mark_module_inputs(args, kwargs, path)
+        return mark_module_output(_within(open_calls, call, next_function, args, kwargs), path)
 
     return mark_output
+
+
+def _within(
+    open_calls: list[tuple[object, str]],
+    call: tuple[object, str],
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> Any:
+    """Calls a function, and says meanwhile that it is being called."""
+    open_calls.append(call)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        open_calls.pop()
 
 
 def _caller(linen: Linen, config: ModelConfig) -> Callable[[Mapping[str, Any]], tuple[list[Any], dict[str, Any]]]:

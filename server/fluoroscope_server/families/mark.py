@@ -7,12 +7,16 @@ marked already.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 _MODULE = "fluoroscope.module:"
+_INPUT = "fluoroscope.input:"
 
 
 def mark_module_output(output: Any, path: str) -> Any:
@@ -31,9 +35,37 @@ def mark_module_output(output: Any, path: str) -> Any:
     return jax.tree.unflatten(structure, marked)
 
 
+def mark_module_inputs(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], path: str
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Returns the arguments of a module, with each that is an array marked by the path of the module.
+
+    What is marked is `path/input` if it is the only array, else `path/input/0` or `path/input/name`. Containers are
+    left alone: a module may fill a list that its caller keeps.
+    """
+    alone = sum(map(_is_array, (*args, *kwargs.values()))) == 1
+
+    def mark(value: Any, name: int | str) -> Any:
+        if not _is_array(value):
+            return value
+        return checkpoint_name(value, f"{_INPUT}{path}/input" + ("" if alone else f"/{name}"))
+
+    marked = tuple(mark(value, number) for number, value in enumerate(args))
+    return marked, {name: mark(value, name) for name, value in kwargs.items()}
+
+
+def input_path(mark: str) -> str | None:
+    """Returns the path within the mark of a module's input; None for any other mark."""
+    return mark.removeprefix(_INPUT) if mark.startswith(_INPUT) else None
+
+
 def module_path(mark: str) -> str | None:
     """Returns the path within the mark of a module's output; None for a mark that a user made."""
     return mark.removeprefix(_MODULE) if mark.startswith(_MODULE) else None
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, jax.Array) and not jax.numpy.issubdtype(value.dtype, jax.dtypes.extended)
 
 
 def _join(path: str, place: tuple[Any, ...]) -> str:

@@ -9,7 +9,7 @@ import jax
 from flax import nnx
 
 from fluoroscope_server.families.linen import ROOT_OUTPUT
-from fluoroscope_server.families.mark import mark_module_output
+from fluoroscope_server.families.mark import mark_module_inputs, mark_module_output
 from fluoroscope_server.families.network import make_network
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def _mark_modules(network: nnx.Module) -> None:
 
 def _marking_class(base: type, path: str, open_paths: list[str]) -> type:
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 (stands in for any module's own)
+        args, kwargs = mark_module_inputs(args, kwargs, path or ROOT_OUTPUT)
         outer = open_paths[-1] + "/" if open_paths and open_paths[-1] else ""
         open_paths.append(path)
         try:

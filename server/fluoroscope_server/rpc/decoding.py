@@ -34,6 +34,7 @@ KINDS: dict[int, SiteKind] = {
     inspection.SITE_KIND_MODULE: SiteKind.MODULE,
     inspection.SITE_KIND_NAMED: SiteKind.NAMED,
     inspection.SITE_KIND_EQUATION: SiteKind.EQUATION,
+    inspection.SITE_KIND_INPUT: SiteKind.INPUT,
 }
 """The kinds of site, by their number on the wire."""
 
