@@ -22,6 +22,11 @@ DIGITS = {"hidden_sizes": [512, 256, 256, 128], "act_fn": "relu", "num_classes":
 WIDE = 4 << 20
 """How many float32 one site of the wide network has: 16 MiB."""
 
+BLOCKS = 24
+"""How many blocks the deep networks have."""
+BLOCK_ROWS, BLOCK_FEATURES = 512, 512
+"""The batch that goes through `Blocks`: so large that each block takes about 10 ms on two cores."""
+
 
 def digits() -> tuple[Any, Any]:
     """Returns the 784-512-256-256-128-10 network of the UvA notebooks and its variables."""
@@ -63,9 +68,61 @@ class Deep(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns as many features as came, for an x of shape (rows, features)."""
-        for _ in range(24):
+        for _ in range(BLOCKS):
             x += nn.Dense(x.shape[-1])(nn.gelu(nn.Dense(2 * x.shape[-1])(nn.LayerNorm()(x))))
         return x
+
+
+class Block(nn.Module):
+    """A larger block as a module, in the form that `nn.scan` calls."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, None]:
+        """Returns the stream after this block, of the shape of x, (rows, features), and nothing to stack."""
+        return x + nn.Dense(x.shape[-1])(nn.gelu(nn.Dense(4 * x.shape[-1])(nn.LayerNorm()(x)))), None
+
+
+class Blocks(nn.Module):
+    """Twenty-four such blocks and nothing else: the network of which there is much to compute."""
+
+    scanned: bool
+    """Whether they run under `nn.scan`, from one stack of weights, or are written out."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns as many features as came, for an x of shape (rows, features)."""
+        if self.scanned:
+            scanned = nn.scan(Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=BLOCKS)
+            x, _ = scanned(name="layers")(x, None)
+            return x
+        for layer in range(BLOCKS):
+            x, _ = Block(name=f"layers_{layer}")(x, None)
+        return x
+
+
+def blocks(config: Mapping[str, Any]) -> Blocks:
+    """The family of `Blocks`."""
+    return Blocks(scanned=config["scanned"])
+
+
+def blocks_config(*, scanned: bool) -> dict[str, Any]:
+    """Returns what is saved beside the weights of `Blocks`."""
+    return {
+        "family": "networks:blocks",
+        "config": {"scanned": scanned},
+        "inputs": {"x": {"shape": [BLOCK_FEATURES]}},
+        "buckets": [BLOCK_ROWS],
+    }
+
+
+def blocks_variables(*, scanned: bool) -> Any:
+    """Returns variables of `Blocks`."""
+    return Blocks(scanned=scanned).init(jax.random.key(0), np.zeros((1, BLOCK_FEATURES), np.float32))
+
+
+def save_blocks(folder: Path) -> Path:
+    """Writes a checkpoint of `Blocks`, written out."""
+    return _save(folder / "blocks", blocks_variables(scanned=False), blocks_config(scanned=False))
 
 
 def deep(config: Mapping[str, Any]) -> Deep:  # noqa: ARG001 (every family is called with a config)

@@ -11,19 +11,21 @@ import argparse
 import contextlib
 import platform
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+import depth
 import in_process
 import load
 import networks
 import restart
 import servers
+import staged
 from fluoroscope.v1.inference_pb2 import PredictRequest
 from fluoroscope.v1.inspection_pb2 import Capture, InspectActivationsRequest
 from fluoroscope.wire import encode_tensor
+from row import Row, Samples
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 PREDICT = "/fluoroscope.v1.InferenceService/Predict"
@@ -33,41 +35,6 @@ STREAMS = 3  # a round of streams is short
 
 Addresses = dict[str, str]
 """Where one copy of each server listens."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One comparison."""
-
-    what: str
-    """What was measured."""
-
-    ours: str
-    """What fluoroscope reached."""
-
-    theirs: str
-    """What the reference reached."""
-
-    ratio: float
-    """Ours to theirs."""
-
-    target: str
-    """What the ratio must be."""
-
-
-@dataclass(slots=True)
-class Samples:
-    """The samples of one figure, by server."""
-
-    values: dict[str, list[float]] = field(default_factory=dict)
-
-    def add(self, server: str, value: float) -> None:
-        """Adds one round."""
-        self.values.setdefault(server, []).append(value)
-
-    def median(self, server: str) -> float:
-        """Returns the median over the rounds."""
-        return float(np.median(self.values[server]))
 
 
 def predict_request(rows: int) -> bytes:
@@ -189,10 +156,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="how often to measure each copy (default 2)")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long each time (default 2)")
     parser.add_argument("--copies", type=int, default=3, help="how many processes of each server (default 3)")
-    parser.add_argument("--only", choices=("predict", "stream", "captures", "restart"), help="measure this alone")
+    parser.add_argument(
+        "--only", choices=("predict", "stream", "captures", "depth", "staged", "restart"), help="measure this alone"
+    )
     parser.add_argument("--write", action="store_true", help=f"add the table to docs/{DOCUMENT.name}")
     arguments = parser.parse_args()
     rows = measure_captures(rounds=arguments.rounds) if arguments.only in {None, "captures"} else []
+    if arguments.only in {None, "depth"}:
+        rows += depth.measure(rounds=arguments.rounds)
+    if arguments.only in {None, "staged"}:
+        with tempfile.TemporaryDirectory() as folder:
+            rows = staged.measure(f"blocks={networks.save_blocks(Path(folder))}", rounds=arguments.rounds) + rows
     if arguments.only in {None, "restart"}:
         with tempfile.TemporaryDirectory() as folder:
             rows += measure_restart(f"deep={networks.save_deep(Path(folder))}", rounds=arguments.rounds)

@@ -47,7 +47,8 @@ def fluoroscope(*models: str, compile_cache: str = "off") -> Iterator[str]:
 def _process(
     command: list[str], stdout: int | None, stderr: int | None, **variables: str
 ) -> Iterator[subprocess.Popen[str]]:
-    environment = {**os.environ, "PYTHONPATH": str(HERE), **variables}
+    path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH", "")]))
+    environment = {**os.environ, "PYTHONPATH": path, **variables}
     process = subprocess.Popen(command, stdout=stdout, stderr=stderr, text=True, env=environment)
     try:
         yield process

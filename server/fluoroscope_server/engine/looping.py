@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fluoroscope_server.engine.site import ALL
 
@@ -142,7 +143,8 @@ class _Run:
         arguments = [_arguments(group, captures, self._order(start, stop)) for group in groups]
 
         def body(carry: Any, each: Any) -> Any:
-            x, given = each
+            index, given = each
+            x = [jax.lax.dynamic_index_in_dim(own, index, keepdims=False) for own in self.xs]
             carry, ys, values = function(self.consts, carry, x)
             captured = [
                 (value,) if group.stacked else captures.reduce(next(iter(group.places.values())), value, own)
@@ -150,10 +152,8 @@ class _Run:
             ]
             return carry, (ys, captured)
 
-        xs = [jax.lax.slice_in_dim(each, *self._range(start, stop)) for each in self.xs]
-        carry, (ys, captured) = jax.lax.scan(
-            body, carry, (xs, arguments), length=stop - start, reverse=self.loop.reverse
-        )
+        indices = np.arange(*self._range(start, stop), dtype=np.int32)  # a part of xs would be a copy of all weights
+        carry, (ys, captured) = jax.lax.scan(body, carry, (indices, arguments), reverse=self.loop.reverse)
         self.ys_parts.append(ys)
         for group, arrays in zip(groups, captured, strict=True):
             if group.stacked:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
+import jax
 import pytest
 
 from fluoroscope_server.engine import Execution
@@ -13,7 +14,6 @@ from fluoroscope_server.engine import Execution
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import jax
     from tests.server.engine.conftest import Lab
 
     from fluoroscope_server.engine.stage import Stage
@@ -86,6 +86,12 @@ def test_blocks_in_a_loop_that_is_one_program(scanned: Lab, block: int) -> None:
     assert trips == [block] * (block > 0)
     one = flops(stages(scanned, "layers[0]", Execution.FUSED)[0])
     assert flops(stage) == pytest.approx(one * (1 + len(trips)), rel=0.03)
+
+
+def test_a_loop_that_ends_early_copies_no_weights(scanned: Lab) -> None:
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(scanned.variables))
+    for block in (3, BLOCKS - 2):
+        assert 0 < scanned.program(scanned.inspect(f"layers[{block}]", rows=ROWS)).peak_bytes < weights / 2
 
 
 @pytest.mark.parametrize("block", [0, 1, 3, BLOCKS - 1])

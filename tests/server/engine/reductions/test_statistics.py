@@ -171,6 +171,16 @@ def test_any_values(array: np.ndarray) -> None:
         assert mine.std == pytest.approx(theirs.std, rel=1e-5, abs=1e-6 * theirs.abs_max)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_one_that_is_not_finite_is_seen_wherever_it_is(value: float) -> None:
+    """All others are finite: the quick way for these must not be taken."""
+    array = normal(5, 37)
+    for place in range(array.size):
+        changed = array.copy()
+        changed.flat[place] = value
+        assert_close(on_device(changed), in_float64(changed))
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     array=hnp.arrays(np.float32, st.just((4, 3)), elements=st.floats(-100, 100, width=32, allow_subnormal=False)),
