@@ -271,8 +271,8 @@ class NnxStack(nnx.Module):
     """Blocks of NNX under its own scan."""
 
     def __init__(self, rngs: nnx.Rngs) -> None:
-        make = nnx.vmap(NnxBlock, in_axes=0)
-        self.layers = make(rngs.split(3))
+        make: Any = nnx.split_rngs(splits=3)(nnx.vmap(NnxBlock))
+        self.layers = make(rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         def one(x: jax.Array, block: NnxBlock) -> jax.Array:
