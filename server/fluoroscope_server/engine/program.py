@@ -47,15 +47,13 @@ class Program:
     compile_seconds: float
     """How long the compiler took."""
 
+    peak_bytes: int = 0
+    """The most memory that a stage takes on the device beside what is there before it, as XLA says."""
+
     @property
     def stage_count(self) -> int:
         """Returns how many stages bring results."""
         return sum(bool(stage.places) for stage in self.stages)
-
-    @property
-    def peak_bytes(self) -> int:
-        """Returns the most memory that a stage takes on the device beside what is there before it, as XLA says."""
-        return max((stage.peak_bytes for stage in self.stages), default=0)
 
     def run(self, leaves: Sequence[jax.Array], inputs: Sequence[Any], inspection: Inspection) -> Iterator[Results]:
         """Starts stage after stage on the device, each when it is asked for; yields the results of each that has some.
@@ -91,5 +89,6 @@ def compile_program(question: Question, leaves: Sequence[jax.ShapeDtypeStruct]) 
         constants=network.constants,
         variables=network.inputs,
         flops=question.flops,
+        peak_bytes=max((stage.peak_bytes for stage in stages), default=0),
         compile_seconds=time.perf_counter() - start,
     )
