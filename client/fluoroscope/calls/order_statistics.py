@@ -29,15 +29,12 @@ Search: TypeAlias = Generator[Sequence[Reduction[Any]], Mapping[Reduction[Any], 
 MOST_PROBABILITIES = 40
 """How many quantiles can be found at once: each may take two histograms of the hundred reductions of a request."""
 
-LEAST = 2.0**-124
-"""Numbers closer to zero than this, 4.7e-38, may count as zero: devices treat most of them so."""
-
 _OCTAVES = 12
 _COARSE = 1 << 11
 _FINE = 1 << 12
-_LEAST_EXPONENT = -125
+_LEAST_EXPONENT = -114  # below it, bins would be narrower than the server allows
 _GREATEST = 2.0**127
-_FINITE = Histogram(bins=1, low=-float(np.finfo(np.float32).max), high=float(np.finfo(np.float32).max))
+_FINITE = Histogram(bins=1, low=-float(np.finfo(np.float32).max), high=0)
 _NEGATIVE = Histogram(bins=1, low=0, high=1)
 
 
@@ -72,7 +69,7 @@ def quantiles(asked: Quantiles) -> Search:
     """Returns the passes that find quantiles: three of them, and one more for each dozen octaves nearer to zero.
 
     Raises:
-        InvalidRequestError: There are too many, or elements are too great.
+        InvalidRequestError: There are too many, elements are too great, or a quantile is too near to zero.
     """
     if len(asked.probabilities) > MOST_PROBABILITIES:
         raise InvalidRequestError(
@@ -119,7 +116,7 @@ def _place(probability: float, count: int) -> tuple[int, float]:
 
 
 def _elements(signs: Mapping[int, int], greatest: Mapping[int, float]) -> Search:
-    """Finds the elements of some ranks; those that are too near to zero are left out.
+    """Finds the elements of some ranks, which are not zero.
 
     Args:
         signs: The sign of each element, by its rank among all elements but NaN.
@@ -136,6 +133,12 @@ def _elements(signs: Mapping[int, int], greatest: Mapping[int, float]) -> Search
                 found[rank] = inside[-1].bin(_place_in(inside[-1], sums, rank))
                 del left[rank]
         tops = {sign: top - _OCTAVES for sign, top in tops.items()}
+    if left:
+        raise InvalidRequestError(
+            f"a quantile is nearer to zero than {2.0**_LEAST_EXPONENT:.2g}, but not zero: such have no exact quantiles "
+            "over a data set. Ask for a histogram",
+            field="reduce",
+        )
     if not found:
         return {}
     sums = yield [span.question for span in dict.fromkeys(found.values())]

@@ -48,14 +48,16 @@ class Survey(Mapping[str, Activation]):
         """Takes which sites, what to do to each, and how to cut each before; as for `inspect`.
 
         Raises:
-            InvalidRequestError: A reduction gives something for each example and so does not add up, or a slice cuts
-                the batch axis.
+            InvalidRequestError: There are no sites, a reduction gives something for each example and so does not add
+                up, or a slice cuts the batch axis.
         """
         self.rows = 0
         """How many examples the batches of a pass held."""
         reductions = (reduce,) if isinstance(reduce, Reduction) else tuple(reduce)
         self._slices = (slices,) if isinstance(slices, Slice) else tuple(slices)
         self._sites = {site.path: _SiteSurvey(site, reductions) for site in sites}
+        if not self._sites:
+            raise InvalidRequestError("no sites are given to survey", field="sites")
         for each in self._sites.values():
             each.check(self._slices)
 

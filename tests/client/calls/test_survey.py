@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from fluoroscope import SiteStatistics
 
 FLOATS = st.floats(width=32, min_value=-(2.0**126), max_value=2.0**126, allow_subnormal=False).filter(
-    lambda x: x == 0 or abs(x) >= 2.0**-124
+    lambda x: x == 0 or abs(x) >= 2.0**-114
 )
 ANY = st.one_of(FLOATS, st.sampled_from([0.0, 0.0, 1.0, -1.0, -2.0, 4.0, math.nan, math.inf, -math.inf]))
 VALUES = arrays(np.float32, st.tuples(st.integers(1, 30), st.integers(1, 4)), elements=ANY)
@@ -190,6 +190,9 @@ def test_quantiles_take_three_passes_of_common_values() -> None:
 def test_quantiles_that_cannot_be_exact_are_refused() -> None:
     with pytest.raises(InvalidRequestError, match=r"elements as great as 2e\+38 have no exact quantiles"):
         surveyed(np.array([[2e38], [1.0]], np.float32), [1], Quantiles(0.5))
+    for x in (1e-35, -1e-35, -1e-40):
+        with pytest.raises(InvalidRequestError, match=r"a quantile is nearer to zero than 4\.8e-35"):
+            surveyed(np.array([[x], [1.0], [-1.0]], np.float32), [1], Quantiles(0.5))
     with pytest.raises(InvalidRequestError, match="there are 41 probabilities; of a data set, ask for at most 40"):
         Survey([site()], reduce=Quantiles(*np.linspace(0, 1, 41)))
 
@@ -276,3 +279,8 @@ def test_histograms_with_other_bins_do_not_add_up() -> None:
     one, other = (histogram_of(np.ones((2, 2), np.float32), Histogram(bins=4, low=0, high=high)) for high in (1, 2))
     with pytest.raises(ValueError, match=r"4 bins from 0\.0 to 1\.0 here and 4 from 0\.0 to 2\.0 there"):
         _ = one + other
+
+
+def test_a_survey_of_no_site_is_refused() -> None:
+    with pytest.raises(InvalidRequestError, match="no sites are given to survey"):
+        Survey([], reduce=Statistics())
