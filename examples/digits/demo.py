@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import fluoroscope
-from dataset import Dataset
+from dataset import FILE, Dataset
 from errors import DemoError
 from interruption import InterruptedBySignal, Interruption
 from place import typed
@@ -33,6 +33,13 @@ FOLDER = Path(__file__).resolve().parents[2] / ".demo"
 """Where the demo keeps what it made, for the next time."""
 
 MODEL = "digits"
+
+PLOTS = (
+    "'Dense_*' 'relu:*' --reduce histogram:bins=50",
+    "'Dense_*' 'relu:*' --reduce statistics",
+    "'relu:*' --reduce dead",
+)
+"""What the plots of the tutorial show: distributions and variances of all layers, and dead units, over all images."""
 
 
 def run(folder: Path, page: Page, interruption: Interruption, *, keep: bool) -> None:
@@ -61,6 +68,7 @@ def suggest(folder: Path, page: Page, server: Served | None) -> None:
     """Prints commands to try next; with a server that goes on running, commands that ask that one."""
     page.heading("Try next")
     digit = f"image=@{typed(folder / 'digit.npy')}"
+    images = typed(folder / FILE) + ":images"
     activate = f". {typed(Path(sys.executable).with_name('activate'))}"
     ask = [
         "fluoroscope models digits",
@@ -68,6 +76,7 @@ def suggest(folder: Path, page: Page, server: Served | None) -> None:
         f"fluoroscope predict digits {digit}",
         f"fluoroscope inspect digits {digit} 'Dense_*' --reduce statistics",
         f"fluoroscope inspect digits {digit} 'relu:*' --output {typed(folder / 'relu.npz')}",
+        *(f"fluoroscope inspect digits --dataset {images} {plot}" for plot in PLOTS),
     ]
     if server is None:
         page.say("Start the server again, on its usual ports:")

@@ -51,6 +51,7 @@ from fluoroscope.calls.site import Site, list_sites
 from fluoroscope.calls.slice import Slice
 from fluoroscope.calls.statistics import SiteStatistics
 from fluoroscope.calls.status import error_of
+from fluoroscope.calls.survey import Survey
 from fluoroscope.calls.units import SiteDeadUnits, TopElements
 
 __all__ = [
@@ -98,6 +99,7 @@ __all__ = [
     "Statistics",
     "Steps",
     "StreamCall",
+    "Survey",
     "TensorSpec",
     "TopElements",
     "TopK",

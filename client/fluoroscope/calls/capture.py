@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import ml_dtypes
 import numpy as np
@@ -33,12 +34,15 @@ if TYPE_CHECKING:
     from fluoroscope.v1.tensor_pb2 import DataType
     from fluoroscope.wire import StreamResult
 
+Sites: TypeAlias = "str | Sequence[str] | Mapping[str, Reduction[Any] | Sequence[Reduction[Any]]]"
+"""Paths or globs of sites, or a mapping from them to what is to be done to each."""
+
 
 def inspect_activations(
     model: str,
     inputs: Inputs,
     *,
-    sites: str | Sequence[str],
+    sites: Sites,
     kinds: str | Iterable[str] = (),
     reduce: Reduction[Any] | Sequence[Reduction[Any]] = Full(),  # noqa: B008  # a value that never changes
     dtype: DTypeLike | None = None,
@@ -59,6 +63,7 @@ def inspect_activations(
         model: The name of the model.
         inputs: An array for each input of the model, as for `predict`.
         sites: Paths or globs of sites: `"Dense_0"`, `["layers_*/mlp", "head"]`, `"**"` for all.
+            Or a mapping from them to what to do to each, in place of `reduce`: `{"relu:*": DeadUnits()}`.
         kinds: Keep only sites of these kinds: "MODULE", "NAMED", "EQUATION", in any case, or `SiteKind`.
         reduce: What to do to each value on the device: `Full()`, `Statistics()`, `Histogram()`, `Quantiles(0.5)`,
             `Norm()`, `Mean()`, `TopK(10)`, `DeadUnits()`, `Covariance()`, `Correlation()`, or several of them.
@@ -90,7 +95,7 @@ def inspect_activations(
     arrays = yield from as_arrays(inputs, model=model, version=version, timeout=timeout)
     request = inspection_pb2.InspectActivationsRequest(
         model=model,
-        captures=[capture_message(sites, kinds, reduce, dtype, slices)],
+        captures=capture_messages(sites, kinds, reduce, dtype, slices),
         outputs=outputs,
         max_bytes=max_bytes or 0,
         execution=execution_to_wire(execution),
@@ -173,26 +178,37 @@ class ActivationReader:
         self._listener(self._said)
 
 
-def capture_message(
-    sites: str | Sequence[str],
+def capture_messages(
+    sites: Sites,
     kinds: str | Iterable[str],
     reduce: Reduction[Any] | Sequence[Reduction[Any]],
     dtype: DTypeLike | None,
     slices: Slice | Sequence[Slice],
-) -> inspection_pb2.Capture:
-    """Returns one capture as the contract says it; raises InvalidRequestError if it names no site."""
-    globs = [sites] if isinstance(sites, str) else list(sites)
-    if not globs:
+) -> list[inspection_pb2.Capture]:
+    """Returns the captures as the contract says them; raises InvalidRequestError if they name no site."""
+    if isinstance(sites, Mapping):
+        groups: dict[tuple[Reduction[Any], ...], list[str]] = {}
+        for glob, each in sites.items():
+            groups.setdefault(_several(each), []).append(glob)
+    else:
+        groups = {_several(reduce): [sites] if isinstance(sites, str) else list(sites)}
+    if not any(groups.values()):
         raise InvalidRequestError('no sites are given; "**" means all of them', field="sites")
-    reductions = [reduce] if isinstance(reduce, Reduction) else reduce
     cuts = [slices] if isinstance(slices, Slice) else slices
-    return inspection_pb2.Capture(
-        sites=globs,
-        kinds=kinds_to_wire(kinds),
-        slices=[cut.message() for cut in cuts],
-        reductions=[_message(reduction) for reduction in reductions],
-        data_type=None if dtype is None else _data_type(dtype),
-    )
+    return [
+        inspection_pb2.Capture(
+            sites=globs,
+            kinds=kinds_to_wire(kinds),
+            slices=[cut.message() for cut in cuts],
+            reductions=[_message(reduction) for reduction in reductions],
+            data_type=None if dtype is None else _data_type(dtype),
+        )
+        for reductions, globs in groups.items()
+    ]
+
+
+def _several(reduce: Reduction[Any] | Sequence[Reduction[Any]]) -> tuple[Reduction[Any], ...]:
+    return (reduce,) if isinstance(reduce, Reduction) else tuple(reduce)
 
 
 def _message(reduction: Reduction[Any]) -> inspection_pb2.Reduction:

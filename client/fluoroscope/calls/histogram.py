@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class SiteHistogram:
     """The histogram of the value at one site, computed in float32 on the device.
 
-    Each element is counted once: in a bin, below, above, or as NaN.
+    Each element is counted once: in a bin, below, above, or as NaN. Those of several batches with the same range add
+    up, and exactly: `sum(batches[1:], batches[0])` is of the whole data set.
     """
 
     low: float
@@ -35,6 +36,28 @@ class SiteHistogram:
 
     nan_count: int
     """How many elements are NaN."""
+
+    def __add__(self, other: SiteHistogram) -> SiteHistogram:
+        """Returns the counts of both, of different elements of the same site.
+
+        Raises:
+            ValueError: They have not the same bins. Ask each batch with the same `low` and `high`.
+        """
+        mine, theirs = ((each.low, each.high, len(each.counts)) for each in (self, other))
+        if mine != theirs:
+            low, high, bins = theirs
+            raise ValueError(
+                f"there are {mine[2]} bins from {mine[0]} to {mine[1]} here and {bins} from {low} to {high} there: "
+                "ask each batch with the same bins, low and high"
+            )
+        return SiteHistogram(
+            low=self.low,
+            high=self.high,
+            counts=self.counts + other.counts,
+            below_count=self.below_count + other.below_count,
+            above_count=self.above_count + other.above_count,
+            nan_count=self.nan_count + other.nan_count,
+        )
 
     @property
     def edges(self) -> np.ndarray:

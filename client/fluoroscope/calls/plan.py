@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fluoroscope.calls.capture import capture_message
+from fluoroscope.calls.capture import capture_messages
 from fluoroscope.calls.exchange import Exchange
 from fluoroscope.calls.execution import execution_to_wire
 from fluoroscope.calls.inputs import as_arrays
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
+    from fluoroscope.calls.capture import Sites
     from fluoroscope.calls.exchange import Steps
     from fluoroscope.calls.execution import Execution
     from fluoroscope.calls.inputs import Inputs
@@ -125,7 +126,7 @@ def plan(
     model: str,
     inputs: Inputs | int,
     *,
-    sites: str | Sequence[str],
+    sites: Sites,
     kinds: str | Iterable[str] = (),
     reduce: Reduction[Any] | Sequence[Reduction[Any]] = Full(),  # noqa: B008  # a value that never changes
     dtype: DTypeLike | None = None,
@@ -142,7 +143,7 @@ def plan(
     Args:
         model: The name of the model.
         inputs: The inputs as for `inspect`, of which only the number of rows counts; or that number.
-        sites: Paths or globs of sites.
+        sites: Paths or globs of sites, or a mapping from them to what to do to each, in place of `reduce`.
         kinds: Keep only sites of these kinds.
         reduce: What to do to each value on the device.
         dtype: Cast tensors to this type on the device.
@@ -166,7 +167,7 @@ def plan(
         inputs = next((len(array) for array in arrays.values() if array.ndim), 0)
     inspection = inspection_pb2.InspectActivationsRequest(
         model=model,
-        captures=[capture_message(sites, kinds, reduce, dtype, slices)],
+        captures=capture_messages(sites, kinds, reduce, dtype, slices),
         outputs=outputs,
         max_bytes=max_bytes or 0,
         execution=execution_to_wire(execution),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fluoroscope.calls.errors import ServerError
 from fluoroscope.calls.exchange import Exchange
 from fluoroscope.calls.kind import kind_from_wire, kinds_to_wire
+from fluoroscope.calls.model import BATCH
 from fluoroscope.v1 import inspection_pb2
 from fluoroscope.wire import dtype_from_wire
 
@@ -44,6 +45,11 @@ class Site:
 
     flops_fraction: float
     """Which part of the network's floating point operations must be done to know the value, from 0 to 1."""
+
+    @property
+    def batch_axis(self) -> int | None:
+        """Returns which axis is the batch; None if the value is the same for any batch."""
+        return self.shape.index(BATCH) if BATCH in self.shape else None
 
     @property
     def capturable(self) -> bool:

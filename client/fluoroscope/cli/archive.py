@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import zipfile
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Final, Self
+from typing import IO, TYPE_CHECKING, Final, Literal, Self
 
 import ml_dtypes
 import numpy as np
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 DTYPES_KEY: Final = "__dtypes__"
 """The entry of an archive that says, as JSON, what the dtypes of arrays are that NumPy's files cannot hold."""
+
+_LENGTHS = 26  # where in a local header of a zip file the lengths of the name and of the rest of the header are
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 class ArchiveWriter:
@@ -75,6 +79,60 @@ def read_archive(file: IO[bytes]) -> dict[str, np.ndarray]:
     for key, name in dtypes.items():
         arrays[key] = arrays[key].view(np.dtype(getattr(ml_dtypes, name)))
     return arrays
+
+
+class ArchiveReader:
+    """Reads arrays from an `.npz` one by one; one that is not compressed is mapped, and read where it is used.
+
+    Raises:
+        ValueError: It is no such archive, or an array holds Python objects.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        """Where it is."""
+        try:
+            with zipfile.ZipFile(path) as archive:
+                self._entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+        except zipfile.BadZipFile as error:
+            raise ValueError(str(error)) from None
+        self._dtypes: dict[str, str] = {}
+        if DTYPES_KEY in self._entries:
+            self._dtypes = json.loads(self._array(self._entries.pop(DTYPES_KEY)).item())
+
+    @property
+    def keys(self) -> list[str]:
+        """Returns the names of the arrays."""
+        return list(self._entries)
+
+    def read(self, key: str) -> np.ndarray:
+        """Returns an array, in the dtype that `__dtypes__` gives it."""
+        entry = self._entries[key]
+        array = self._mapped(entry) if entry.compress_type == zipfile.ZIP_STORED else None
+        array = self._array(entry) if array is None else array
+        return array.view(np.dtype(getattr(ml_dtypes, self._dtypes[key]))) if key in self._dtypes else array
+
+    def _array(self, entry: zipfile.ZipInfo) -> np.ndarray:
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(entry) as file:
+                array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+        except zipfile.BadZipFile as error:
+            raise ValueError(str(error)) from None
+        return array
+
+    def _mapped(self, entry: zipfile.ZipInfo) -> np.ndarray | None:
+        """Returns an array that stays in the file; None if it cannot."""
+        with self.path.open("rb") as file:
+            file.seek(entry.header_offset + _LENGTHS)
+            file.seek(sum(struct.unpack("<HH", file.read(4))), os.SEEK_CUR)
+            version = np.lib.format.read_magic(file)
+            if version not in _HEADERS:
+                return None
+            shape, fortran, dtype = _HEADERS[version](file)
+            if dtype.hasobject or 0 in shape:
+                return None
+            order: Literal["F", "C"] = "F" if fortran else "C"
+            return np.memmap(self.path, dtype, "r", offset=file.tell(), shape=shape, order=order)
 
 
 @contextmanager

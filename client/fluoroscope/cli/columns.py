@@ -102,11 +102,11 @@ def _(result: SiteCovariance | SiteCorrelation) -> dict[str, str]:
 
 
 def bars(counts: np.ndarray) -> str:
-    """Returns a histogram as a line of blocks, of at most 40; where something is, there is a block."""
+    """Returns a histogram as a line of blocks, of at most 40, each as high as the mean of its bins; none is nothing."""
     starts = np.unique(np.linspace(0, len(counts), _BARS, endpoint=False).astype(int)) if len(counts) > _BARS else None
-    heights = counts if starts is None else np.add.reduceat(counts, starts)
-    greatest = max(1, heights.max(initial=0))
-    steps = np.ceil(heights * ((len(_BLOCKS) - 1) / greatest)).astype(int)
+    heights = counts if starts is None else np.add.reduceat(counts, starts) / np.diff([*starts, len(counts)])
+    greatest = heights.max(initial=0) or 1
+    steps = np.ceil(heights * (len(_BLOCKS) - 1) / greatest).astype(int)
     line = "".join(_BLOCKS[step] for step in steps)
     try:
         line.encode(sys.stdout.encoding or "ascii")

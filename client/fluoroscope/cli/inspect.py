@@ -9,17 +9,20 @@ import click
 
 from fluoroscope.calls import Histogram, Quantiles, Statistics
 from fluoroscope.cli.assignment import INPUTS, is_input, read_inputs
-from fluoroscope.cli.bar import Bar
+from fluoroscope.cli.bar import Bar, RowBar
+from fluoroscope.cli.dataset import DATASET, read_data_set
 from fluoroscope.cli.ending import epilog
 from fluoroscope.cli.form import print_json
 from fluoroscope.cli.options import CAST, OUTPUT, VERSION
 from fluoroscope.cli.output import writing
 from fluoroscope.cli.question import question_options
-from fluoroscope.cli.reduction import REDUCTIONS
+from fluoroscope.cli.reduction import REDUCTIONS, read_reductions
 from fluoroscope.cli.report import Tables, without_tensors, write
 from fluoroscope.cli.session import Session, session_options
+from fluoroscope.cli.survey import surveyed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from fluoroscope.calls import Activation, Execution, Reduction, Slice
@@ -30,13 +33,20 @@ _EXAMPLES = """Examples:
   fluoroscope inspect digits image=@x.npy 'Dense_*' -o acts.npz   the values themselves
   fluoroscope inspect digits image=@x.npy '**' --reduce statistics --json
   fluoroscope inspect digits image=@x.npy 'relu:*' --reduce histogram:bins=20,low=0 --reduce dead --reduce topk:5
-  fluoroscope inspect digits image=@x.npy Conv_0 --slice 0:0:1 --slice -1:0:8"""
+  fluoroscope inspect digits image=@x.npy Conv_0 --slice 0:0:1 --slice -1:0:8
+  fluoroscope inspect digits --dataset images.npz 'relu:*' --reduce dead --reduce quantiles:0.5"""
 
 
-@click.command(epilog=epilog(_EXAMPLES, REDUCTIONS, INPUTS))
+@click.command(epilog=epilog(_EXAMPLES, REDUCTIONS, INPUTS, DATASET))
 @click.argument("model")
 @click.argument("words", nargs=-1, metavar="[INPUT=VALUE]... [GLOB]...")
 @question_options
+@click.option("--dataset", metavar="FILE", help="Look at all examples of FILE, as if they were one batch; see below.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    help="How many examples of the data set to send at once.  [default: the most that the model takes]",
+)
 @VERSION
 @CAST
 @OUTPUT
@@ -53,39 +63,57 @@ def inspect(
     outputs: tuple[str, ...],
     max_bytes: int | None,
     execution: Execution,
+    dataset: str | None,
+    batch_size: int | None,
     version: int | None,
     cast: bool,
     output: Path | None,
 ) -> None:
     """Looks at the values inside MODEL while it runs on the given inputs.
 
+    The inputs are one batch, or with --dataset as many examples as a file holds.
+
     GLOB names sites: "*" matches within a path segment, "**" across segments, "?" one character. None
     given means every site that is the output of a module. `fluoroscope sites MODEL` lists them.
     """
+    reductions = reductions or read_reductions(("full" if dataset is None else "statistics",))
     if output is not None and all(isinstance(each, _SUMMARIES) for each in reductions):
         raise click.UsageError(
             "--output writes tensors, and --reduce asks for none; --json prints statistics, histograms and quantiles."
         )
+    inputs = tuple(filter(is_input, words))
+    _check_data_set(dataset, batch_size, {"--dtype": dtype, "--with-output": outputs, " ".join(inputs): inputs})
     sites = [*globs, *(word for word in words if not is_input(word))]
+    question: dict[str, Any] = {
+        "sites": sites or "**",
+        "kinds": kinds or (() if sites else ("module",)),
+        "reduce": list(reductions),
+        "slices": slices,
+        "max_bytes": max_bytes,
+    }
     session = Session.current()
-    with session.client() as client, Bar() as bar, ExitStack() as stack:
+    bar: Bar | RowBar
+    found: Iterable[Activation]
+    with session.client() as client, ExitStack() as stack:
         described = client.model(model, version=version)
-        arrays = read_inputs(filter(is_input, words), described, cast=cast)
         file = None if output is None else stack.enter_context(writing(output))
-        found = client.stream(
-            model,
-            arrays,
-            sites=sites or "**",
-            kinds=kinds or (() if sites else ("module",)),
-            reduce=list(reductions),
-            dtype=dtype,
-            slices=slices,
-            outputs=outputs,
-            max_bytes=max_bytes,
-            execution=execution,
-            version=version,
-            progress=bar,
-        )
+        if dataset is None:
+            arrays = read_inputs(inputs, described, cast=cast)
+            bar = stack.enter_context(Bar())
+            found = client.stream(
+                model,
+                arrays,
+                **question,
+                dtype=dtype,
+                outputs=outputs,
+                execution=execution,
+                version=version,
+                progress=bar,
+            )
+        else:
+            data = read_data_set(dataset, described, cast=cast)
+            bar = stack.enter_context(RowBar(data.rows))
+            found = surveyed(client, described, data, question, batch_size=batch_size, bar=bar)
         written, tables, seen = 0, Tables(words=reductions), _Seen()
         for activation in found:
             if file is not None:
@@ -95,11 +123,22 @@ def inspect(
             else:
                 tables.add(activation)
     if session.json:
-        _print_json(seen, bar, output)
+        _print_json(seen, bar.about, output)
         return
     tables.print()
     if output is not None:
         click.echo(f"{output}: {written} arrays written", err=True)
+
+
+def _check_data_set(dataset: str | None, batch_size: int | None, others: Mapping[str, object]) -> None:
+    """Refuses options that say nothing without a data set, or nothing with one."""
+    if dataset is None and batch_size is not None:
+        raise click.UsageError("--batch-size is for --dataset; inputs that are given one by one are one batch.")
+    needless = [name for name, value in others.items() if value]
+    if dataset is not None and needless:
+        raise click.UsageError(
+            f"--dataset gives all inputs, and brings only what adds up over batches: leave out {', '.join(needless)}."
+        )
 
 
 class _Seen(dict[tuple[str, bool], "Activation"]):
@@ -111,15 +150,7 @@ class _Seen(dict[tuple[str, bool], "Activation"]):
         self[key] = self[key].merged(activation) if key in self else activation
 
 
-def _print_json(seen: _Seen, bar: Bar, output: Path | None) -> None:
-    last = bar.last
-    about = {} if last is None else {
-        "model": last.model,
-        "version": last.version,
-        "rows": last.rows,
-        "program": last.program,
-        "stages": last.stages,
-    }  # fmt: skip
+def _print_json(seen: _Seen, about: Mapping[str, Any], output: Path | None) -> None:
     written = {} if output is None else {"output": str(output)}
     print_json(
         {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fluoroscope.calls import Full
 from fluoroscope.cli.ending import epilog
 from fluoroscope.cli.form import print_json
 from fluoroscope.cli.options import VERSION
@@ -62,7 +63,7 @@ def plan(
             rows,
             sites=sites or "**",
             kinds=kinds or (() if sites else ("module",)),
-            reduce=list(reductions),
+            reduce=list(reductions) or Full(),
             dtype=dtype,
             slices=slices,
             outputs=outputs,

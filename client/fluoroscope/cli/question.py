@@ -39,9 +39,9 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--reduce",
         "reductions",
         multiple=True,
-        callback=lambda _, __, words: read_reductions(words or ("full",)),
+        callback=lambda _, __, words: read_reductions(words),
         metavar="NAME[:VALUE,...]",
-        help="What to send of each value, from the list below; repeatable.  [default: full]",
+        help="What to send of each value, from the list below; repeatable.  [default: full; of a data set, statistics]",
     ),
     click.option(
         "--dtype",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from fluoroscope.cli.archive import ArchiveWriter, read_archive, replaced
+from fluoroscope.cli.archive import ArchiveReader, ArchiveWriter, read_archive, replaced
 from fluoroscope.wire.dtype import DTYPES
 
 if TYPE_CHECKING:
@@ -53,3 +53,35 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
 def test_a_file_that_is_no_archive() -> None:
     with pytest.raises(ValueError, match=r"not a zip file"):
         read_archive(io.BytesIO(b"PK\x03\x04"))
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
+@pytest.mark.parametrize("shape", [(), (0, 2), (2, 3)], ids=str)
+def test_arrays_are_read_one_by_one(dtype: np.dtype, shape: tuple[int, ...], tmp_path: Path) -> None:
+    array = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
+    with (tmp_path / "x.npz").open("wb") as file, ArchiveWriter(file) as archive:
+        archive.add("layers_3/attn/softmax:0", array)
+        archive.add("other", np.asfortranarray(np.ones((2, 3))))
+    reader = ArchiveReader(tmp_path / "x.npz")
+    back = reader.read("layers_3/attn/softmax:0")
+
+    assert reader.keys == ["layers_3/attn/softmax:0", "other"]
+    assert (back.dtype, back.shape, back.tobytes()) == (dtype, shape, array.tobytes())
+    assert np.array_equal(reader.read("other"), np.ones((2, 3)))
+
+
+def test_only_what_is_not_compressed_stays_in_the_file(tmp_path: Path) -> None:
+    for name, save in (("plain", np.savez), ("small", np.savez_compressed)):
+        save(tmp_path / name, x=np.arange(6.0).reshape(2, 3))
+        back = ArchiveReader(tmp_path / f"{name}.npz").read("x")
+        assert isinstance(back, np.memmap) is (name == "plain")
+        assert np.array_equal(back, np.arange(6.0).reshape(2, 3))
+
+
+def test_what_is_no_archive_of_numbers_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.npz").write_bytes(b"PK, but no archive")
+    with pytest.raises(ValueError, match="not a zip file"):
+        ArchiveReader(tmp_path / "text.npz")
+    np.savez(tmp_path / "objects.npz", x=np.array([None]))
+    with pytest.raises(ValueError, match="Object arrays cannot be loaded"):
+        ArchiveReader(tmp_path / "objects.npz").read("x")

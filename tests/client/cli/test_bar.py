@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from fluoroscope import Program, Progress
-from fluoroscope.cli.bar import Bar
+from fluoroscope import Inspection, Program, Progress
+from fluoroscope.cli.bar import Bar, RowBar
+from fluoroscope.v1 import inspection_pb2
 
 HALF = Progress(
     model="digits",
@@ -45,3 +46,27 @@ def test_else_nothing_is_shown(patience: float, file: io.StringIO) -> None:
 
     assert file.getvalue() == ""
     assert bar.last is HALF
+
+
+def answer(seconds: float) -> Inspection:
+    stage = inspection_pb2.StageTime(stage="compute", seconds=seconds)
+    return Inspection(
+        [],
+        header=inspection_pb2.StreamHeader(model="digits", version=3, rows=8),
+        trailer=inspection_pb2.StreamTrailer(stages=[stage]),
+    )
+
+
+def test_a_data_set_has_a_bar_of_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    with RowBar(16, patience=-1, file=terminal) as bar:
+        assert bar.about == {}
+        bar(answer(0.25), done=8, passes=1)
+        bar(answer(0.5), done=16, passes=2)
+
+    assert "examples, pass 2" in terminal.getvalue()
+    assert "16/16" in terminal.getvalue()
+    about = bar.about
+    assert (about["model"], about["version"], about["rows"], about["passes"]) == ("digits", 3, 16, 2)
+    assert about["stages"] == {"compute": 0.75}

@@ -1,0 +1,149 @@
+"""What reductions come to over a data set that is larger than one request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from fluoroscope.calls.activation import Activation
+from fluoroscope.calls.addition import addable
+from fluoroscope.calls.errors import InvalidRequestError
+from fluoroscope.calls.passes import passes_of
+from fluoroscope.calls.reduction import Reduction
+from fluoroscope.calls.slice import Slice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from fluoroscope.calls.addition import Addable
+    from fluoroscope.calls.inspection import Inspection
+    from fluoroscope.calls.passes import Passes
+    from fluoroscope.calls.site import Site
+
+
+class Survey(Mapping[str, Activation]):
+    """What the server would give for a data set if it were one big batch, put together from many small ones.
+
+    Some reductions need several passes over the data: a histogram without both ends two, quantiles three or more, all
+    others one. It says what to ask of each batch, and takes the answers:
+
+        survey = Survey(client.sites("digits", "relu:*"), reduce=[DeadUnits(), Histogram(bins=20)])
+        for question in survey.passes():
+            for part in parts:
+                survey.add(client.inspect("digits", {"image": part}, **question))
+        survey["relu:0"].dead_units.indices
+
+    Counts, ends, histograms and quantiles are exact, of the float32 that the device computes. Means, deviations, norms,
+    covariances and correlations are put together in float64 from what the device computed in float32 of each batch.
+    """
+
+    def __init__(
+        self,
+        sites: Iterable[Site],
+        *,
+        reduce: Reduction[Any] | Sequence[Reduction[Any]],
+        slices: Slice | Sequence[Slice] = (),
+    ) -> None:
+        """Takes which sites, what to do to each, and how to cut each before; as for `inspect`.
+
+        Raises:
+            InvalidRequestError: There are no sites, a reduction gives something for each example and so does not add
+                up, or a slice cuts the batch axis.
+        """
+        self.rows = 0
+        """How many examples the batches of a pass held."""
+        reductions = (reduce,) if isinstance(reduce, Reduction) else tuple(reduce)
+        self._slices = (slices,) if isinstance(slices, Slice) else tuple(slices)
+        self._sites = {site.path: _SiteSurvey(site, reductions) for site in sites}
+        if not self._sites:
+            raise InvalidRequestError("no sites are given to survey", field="sites")
+        for each in self._sites.values():
+            each.check(self._slices)
+
+    def passes(self) -> Iterator[dict[str, Any]]:
+        """Yields for each pass over the data what to ask `inspect` beside model and inputs, until all is known.
+
+        Raises:
+            ValueError: No batch was added in a pass.
+        """
+        while questions := {path: asked for path, site in self._sites.items() if (asked := site.asked)}:
+            self.rows = 0
+            yield {"sites": questions, "slices": self._slices}
+            if not self.rows:
+                raise ValueError("no example was added in this pass: give each batch's inspection to `add`")
+            for site in self._sites.values():
+                site.turn(self.rows)
+
+    def add(self, inspection: Inspection) -> None:
+        """Takes what a batch of the data brought in this pass."""
+        self.rows += inspection.rows
+        for path, site in self._sites.items():
+            if site.asked:
+                site.add(inspection[path], rows=inspection.rows)
+
+    def __getitem__(self, path: str) -> Activation:
+        """Returns what came back for a site; as long as passes are left, without what they will bring."""
+        return self._sites[path].activation
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sites)
+
+    def __len__(self) -> int:
+        return len(self._sites)
+
+
+class _SiteSurvey:
+    """The survey of one site."""
+
+    def __init__(self, site: Site, reductions: Sequence[Reduction[Any]]) -> None:
+        self._site = site
+        self._passes: dict[Reduction[Any], Passes] = {each: passes_of(each, site) for each in reductions}
+        self._asked: dict[Reduction[Any], tuple[Reduction[Any], ...]] = {
+            reduction: tuple(next(passes)) for reduction, passes in self._passes.items()
+        }
+        self._sums: dict[Reduction[Any], Addable] = {}
+        self._results: dict[Reduction[Any], Any] = {}
+        self.activation = Activation(site=site.path, kind=site.kind, dtype=site.dtype, shape=site.shape)
+
+    @property
+    def asked(self) -> tuple[Reduction[Any], ...]:
+        """Returns what to ask of each batch in this pass; nothing if all is known."""
+        return tuple(dict.fromkeys(each for asked in self._asked.values() for each in asked))
+
+    def check(self, slices: Sequence[Slice]) -> None:
+        """Refuses a slice of the batch axis."""
+        axis, axes = self._site.batch_axis, len(self._site.shape)
+        if axis is not None and any(each.axis in {axis, axis - axes} for each in slices):
+            raise InvalidRequestError(
+                f"axis {axis} of {self._site.path!r} is the batch: a slice would cut each batch of the data set, "
+                "not the data set. Leave examples out of the data set instead",
+                field="slices",
+            )
+
+    def add(self, activation: Activation, *, rows: int) -> None:
+        """Takes what a batch brought; of a value that is the same for any batch, the first is enough."""
+        self.activation = replace(self.activation, shape=activation.shape)
+        for asked in self.asked:
+            found = addable(asked, activation[asked], rows=rows)
+            if asked not in self._sums:
+                self._sums[asked] = found
+            elif self._site.batch_axis is not None:
+                self._sums[asked] += found
+
+    def turn(self, rows: int) -> None:
+        """Ends a pass over data of so many examples."""
+        axis = self._site.batch_axis
+        sums, self._sums = self._sums, {}
+        for reduction in tuple(self._asked):
+            try:
+                self._asked[reduction] = tuple(self._passes[reduction].send(sums))
+            except StopIteration as done:
+                del self._asked[reduction]
+                self._results[reduction] = done.value
+        ordered = {each: self._results[each] for each in self._passes if each in self._results}
+        self.activation = replace(self.activation, results=ordered)
+        if axis is not None:
+            shape = list(self.activation.shape)
+            shape[axis] = rows
+            self.activation = replace(self.activation, shape=tuple(shape))
