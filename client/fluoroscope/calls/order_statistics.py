@@ -135,7 +135,7 @@ def _elements(signs: Mapping[int, int], greatest: Mapping[int, float]) -> Search
         tops = {sign: top - _OCTAVES for sign, top in tops.items()}
     if left:
         raise InvalidRequestError(
-            f"a quantile is nearer to zero than {2.0**_LEAST_EXPONENT:.2g}, but not zero: such have no exact quantiles "
+            f"a quantile is as near to zero as {2.0**_LEAST_EXPONENT:.2g}, but not zero: such have no exact quantiles "
             "over a data set. Ask for a histogram",
             field="reduce",
         )
@@ -150,7 +150,8 @@ def _octaves(sign: int, top: int) -> list[Span]:
 
     Of the negative ones the last, nearest to zero, only tells where the one before it ends.
     """
-    exponents = range(max(top - _OCTAVES, _LEAST_EXPONENT), top + 1)
+    least = _LEAST_EXPONENT if sign > 0 else _LEAST_EXPONENT - 1
+    exponents = range(max(top - _OCTAVES, least), top + 1)
     if sign > 0:
         return [Span(low=2.0**each, high=2.0 ** (each + 1), bins=_COARSE) for each in exponents]
     return [Span(low=-(2.0 ** (each + 1)), high=-(2.0**each), bins=_COARSE) for each in reversed(exponents)]

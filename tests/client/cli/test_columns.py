@@ -22,6 +22,7 @@ def test_bars() -> None:
     wide = bars(np.arange(1000))
     assert len(wide) == 42
     assert wide[-2] == "█"
+    assert bars(np.full(50, 7)) == f"|{'█' * 40}|", "blocks of two bins are no higher than those of one"
     assert bars(np.zeros(0, np.int64)) == "||"
 
 
