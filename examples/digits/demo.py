@@ -35,8 +35,8 @@ FOLDER = Path(__file__).resolve().parents[2] / ".demo"
 MODEL = "digits"
 
 PLOTS = (
-    "'Dense_*' 'relu:*' --reduce histogram:bins=50",
-    "'Dense_*' 'relu:*' --reduce statistics",
+    "'activations/*' --reduce histogram",
+    "'activations/*' --reduce statistics",
     "'relu:*' --reduce dead",
 )
 """What the plots of the tutorial show: distributions and variances of all layers, and dead units, over all images."""

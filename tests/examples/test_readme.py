@@ -150,7 +150,7 @@ def test_commands_that_are_not_run_here_say_where_they_are() -> None:
     assert [body.split("\n")[0].partition(" --reduce")[0] for body in elsewhere.values()] == [
         "$ make demo",
         "$ pip install '.[server]'",
-        "$ fluoroscope inspect digits --dataset .demo/images.npz:images 'Dense_*' 'relu:*'",
+        "$ fluoroscope inspect digits --dataset .demo/images.npz:images 'activations/*'",
     ]
     for comment in elsewhere:
         (test,) = re.findall(r"tests/\S+\.py", comment)
