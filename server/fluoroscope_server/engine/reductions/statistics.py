@@ -14,7 +14,7 @@ from fluoroscope_server.engine.reductions.arithmetic import count, power_of_two
 from fluoroscope_server.engine.reductions.fitness import check_real
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fluoroscope_server.engine.reductions.reduction import Part, ValueSpec
 
@@ -75,16 +75,17 @@ class Statistics:
     def compute(self, value: jax.Array, valid: jax.Array | None, numbers: jax.Array) -> tuple[jax.Array, ...]:  # noqa: ARG002 (there are none)
         """Returns a float32 array `(pieces, 5)` and an int32 array `(pieces, 3)`, as `read` takes them.
 
-        Each piece of the value is small enough for a core's cache: the loops over it are all that this costs.
+        Nearly all values are finite everywhere. The sum of their magnitudes tells (it may overflow, too, which only
+        costs time); least and greatest do not, since XLA may lose a NaN in them. Then each row is reduced as it is, and
+        no element need be looked at before it is added, which is much faster. All else goes piece by piece.
         """
+        x = value.astype(jnp.float32)
         pieces = _pieces(value.size)
-        if pieces == 1:
-            moments, counts = _describe(value, True if valid is None else valid)
-            return moments[None], counts[None]
-        present = jnp.ones((), bool) if valid is None else valid
-        flat = [jnp.broadcast_to(each, value.shape).reshape(pieces, -1) for each in (value, present)]
-        moments, counts = jax.lax.map(lambda piece: _describe(*piece), tuple(flat))
-        return moments, counts
+        finite = jnp.isfinite(_over_rows(jnp.sum, jnp.abs(x), valid, 0.0))
+        described: tuple[jax.Array, jax.Array] = jax.lax.cond(
+            finite, lambda x: _describe_rows(x, valid, pieces), lambda x: _describe_pieces(x, valid, pieces), x
+        )
+        return described
 
     def read(self, arrays: Sequence[np.ndarray], count: int) -> SiteStatistics:
         """Returns what `compute` left on the device as statistics of a value of `count` elements.
@@ -120,43 +121,53 @@ def _pieces(size: int) -> int:
     return next((pieces for pieces in range(least, 2 * least) if size % pieces == 0), 1)
 
 
-def _describe(value: jax.Array, present: jax.Array | bool) -> tuple[jax.Array, jax.Array]:
+def _describe_rows(x: jax.Array, valid: jax.Array | None, pieces: int) -> tuple[jax.Array, jax.Array]:
+    """Returns what `compute` does, of a value whose elements are finite: all in the first piece, none in the others."""
+    rows = jnp.ones((), jnp.int32) if valid is None else count(valid)
+    number = rows * (x.size if valid is None else x.size // valid.size)
+    size = number.astype(jnp.float32)
+    least = _over_rows(jnp.min, x, valid, jnp.inf)
+    greatest = _over_rows(jnp.max, x, valid, -jnp.inf)
+    scale, inverse = power_of_two(jnp.maximum(jnp.abs(least), jnp.abs(greatest)))
+    mean = _over_rows(jnp.sum, x * inverse, valid, 0.0) / size
+    variance = _over_rows(jnp.sum, jnp.square(x * inverse - mean), valid, 0.0) / size
+    zeros = _over_rows(jnp.sum, (x == 0).astype(jnp.int32), valid, 0)
+    moments, counts = jnp.zeros((pieces, 5), jnp.float32), jnp.zeros((pieces, 3), jnp.int32)
+    first = jnp.stack([mean, variance, least, greatest, scale])
+    return moments.at[0].set(first), counts.at[0, :2].set(jnp.stack([number, zeros]))
+
+
+def _over_rows(reduce: Callable[..., jax.Array], x: jax.Array, valid: jax.Array | None, neutral: float) -> jax.Array:
+    """Returns a reduction of those rows that are real; each is reduced first, whatever it holds."""
+    if valid is None:
+        return reduce(x, initial=neutral)
+    rows = int(np.argmax(valid.shape))  # all its other axes are 1
+    each = reduce(x, axis=tuple(axis for axis in range(x.ndim) if axis != rows), initial=neutral)
+    return reduce(jnp.where(valid.reshape(-1), each, jnp.asarray(neutral, x.dtype)), initial=neutral)
+
+
+def _describe_pieces(x: jax.Array, valid: jax.Array | None, pieces: int) -> tuple[jax.Array, jax.Array]:
+    """Returns what `compute` does, of any value, in pieces that are each small enough for a core's cache."""
+    present = jnp.ones((), bool) if valid is None else valid
+    flat = [jnp.broadcast_to(each, x.shape).reshape(pieces, -1) for each in (x, present)]
+    moments, counts = jax.lax.map(lambda piece: _describe(*piece), tuple(flat))
+    return moments, counts
+
+
+def _describe(x: jax.Array, present: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns mean, variance, least, greatest and a scale of the finite elements, and how many are finite, zero, NaN.
 
     The scale is a power of two that mean and variance are divided by. The variance is taken around the mean in a
     second pass: the textbook's difference of squares loses all digits when the mean is large. Subnormal numbers are
     zero where the device takes them so, as in the network itself.
-
-    Nearly all values are finite everywhere. The sum of their magnitudes tells (it may overflow, too, which only costs
-    time); least and greatest do not, since XLA may lose a NaN in them. Then no element need be looked at before it is
-    added, which is much faster.
     """
-    x = value.astype(jnp.float32)
-    all_finite = jnp.isfinite(jnp.sum(_where(present, jnp.abs(x), 0.0)))
-    described: tuple[jax.Array, jax.Array] = jax.lax.cond(
-        all_finite, lambda x: _describe_kept(x, present), lambda x: _describe_finite(x, present), x
-    )
-    return described
-
-
-def _describe_finite(x: jax.Array, present: jax.Array | bool) -> tuple[jax.Array, jax.Array]:
-    """Returns what `_describe` does, of any elements."""
-    moments, counts = _describe_kept(x, jnp.isfinite(x) & present)
-    return moments, counts.at[1:].set(jnp.stack([count((x == 0) & present), count(jnp.isnan(x) & present)]))
-
-
-def _describe_kept(x: jax.Array, kept: jax.Array | bool) -> tuple[jax.Array, jax.Array]:
-    """Returns what `_describe` does of the elements that are kept, all of them finite."""
-    least = jnp.min(_where(kept, x, jnp.inf), initial=jnp.inf)
-    greatest = jnp.max(_where(kept, x, -jnp.inf), initial=-jnp.inf)
+    finite = jnp.isfinite(x) & present
+    least = jnp.min(jnp.where(finite, x, jnp.inf), initial=jnp.inf)
+    greatest = jnp.max(jnp.where(finite, x, -jnp.inf), initial=-jnp.inf)
     scale, inverse = power_of_two(jnp.maximum(jnp.abs(least), jnp.abs(greatest)))
-    number = jnp.asarray(x.size, jnp.int32) if kept is True else count(jnp.broadcast_to(kept, x.shape))
+    number = count(finite)
     size = number.astype(jnp.float32)
-    mean = jnp.sum(_where(kept, x * inverse, 0.0)) / size
-    variance = jnp.sum(_where(kept, jnp.square(x * inverse - mean), 0.0)) / size
-    counts = [number, count((x == 0) & kept), jnp.zeros((), jnp.int32)]
+    mean = jnp.sum(jnp.where(finite, x * inverse, 0.0)) / size
+    variance = jnp.sum(jnp.where(finite, jnp.square(x * inverse - mean), 0.0)) / size
+    counts = [number, count((x == 0) & present), count(jnp.isnan(x) & present)]
     return jnp.stack([mean, variance, least, greatest, scale]), jnp.stack(counts)
-
-
-def _where(kept: jax.Array | bool, x: jax.Array, other: float) -> jax.Array:
-    return x if kept is True else jnp.where(kept, x, other)
