@@ -63,6 +63,30 @@ class Settings:
     max_inspection_bytes: int = setting(1024 * MIB, least=1)
     """The most that one inspection may send."""
 
+    max_results: int = setting(10_000, least=1)
+    """How many results one inspection may have: its sites, times what is done to each."""
+
+    max_rows: int = setting(65_536, least=1)
+    """How many rows one request may have, besides what a model's largest bucket allows."""
+
+    max_queue: int = setting(1024, least=1)
+    """How many predictions of each model may wait for the device."""
+
+    max_calls: int = setting(4096, least=1)
+    """How many calls may be open at once."""
+
+    max_calls_per_client: int = setting(1024, least=1)
+    """How many of them one client may have: one address, or, behind a proxy, all who come through it."""
+
+    max_streams: int = setting(128, least=1)
+    """How many inspections may be open at once."""
+
+    max_streams_per_client: int = setting(64, least=1)
+    """How many of them one client may have."""
+
+    max_open_bytes: int = setting(2048 * MIB, least=1)
+    """How much the requests that are being answered may have together; one that comes alone is always let in."""
+
     max_programs: int = setting(256, least=1)
     """How many compiled inspections each model holds, besides its presets."""
 
