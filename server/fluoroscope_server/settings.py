@@ -87,6 +87,28 @@ class Settings:
     max_open_bytes: int = setting(2048 * MIB, least=1)
     """How much the requests that are being answered may have together; one that comes alone is always let in."""
 
+    max_connections: int = setting(8192, least=1)
+    """How many connections may be open at once; older versions of gRPC do not bound them."""
+
+    max_calls_per_connection: int = setting(1024, least=1)
+    """How many calls one connection may have open; further ones wait on the client's side."""
+
+    max_connection_idle_seconds: float = setting(3600.0, least=0)
+    """How long a connection may have no call before it is closed; 0 keeps it."""
+
+    max_connection_age_seconds: float = setting(0.0, least=0)
+    """How long a connection may be used, so that clients behind a balancer spread anew; its calls are finished. 0
+    lets it be used for ever."""
+
+    keepalive_seconds: float = setting(60.0, least=1)
+    """After how much silence a client is asked whether it is still there."""
+
+    keepalive_timeout_seconds: float = setting(20.0, least=0.1)
+    """How long it may take to answer before it is taken for gone, with all its calls."""
+
+    min_ping_seconds: float = setting(10.0, least=0)
+    """How often a client may ask the same; one that asks more often is disconnected."""
+
     max_programs: int = setting(256, least=1)
     """How many compiled inspections each model holds, besides its presets."""
 

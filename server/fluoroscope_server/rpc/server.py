@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection
 
 from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2
 from fluoroscope_server.errors import SettingsError
+from fluoroscope_server.rpc.connection import options_of
 from fluoroscope_server.rpc.gate import Gate
 from fluoroscope_server.rpc.health import HealthService
 from fluoroscope_server.rpc.inference import InferenceService
@@ -45,13 +46,7 @@ class RpcServer:
         self._admission = Admission(settings)
         metrics.follow_open(request_bytes=lambda: self._admission.open_bytes, clients=lambda: self._admission.clients)
         gate = Gate(self._admission)
-        self._server = grpc.aio.server(
-            options=(
-                ("grpc.max_receive_message_length", settings.max_request_bytes),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),  # a port that is taken is an error, not half of the traffic
-            ),
-        )
+        self._server = grpc.aio.server(options=options_of(settings))
         self._health = HealthService()
         for service, methods in self._services(repository, metrics, settings).items():
             guarded = {name: each if service in UNLIMITED else gate.guard(each) for name, each in methods.items()}
