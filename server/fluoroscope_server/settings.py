@@ -127,6 +127,9 @@ class Settings:
     grace_seconds: float = setting(30.0, least=0)
     """How long calls under way may go on after SIGTERM."""
 
+    drain_delay_seconds: float = setting(0.0, least=0)
+    """How long new calls are still answered after SIGTERM, not ready any more, so that balancers notice first."""
+
     def __post_init__(self) -> None:
         """Checks what no single setting can; raises SettingsError."""
         names = [source.name for source in self.models]

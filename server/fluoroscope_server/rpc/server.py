@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -35,6 +36,9 @@ Methods = dict[str, Any]
 UNLIMITED = {health.SERVICE_NAME, reflection.SERVICE_NAME}
 """Services that answer whatever else is open: who asks for the health of a busy server must not take it for dead."""
 
+ENDING_SECONDS = 0.5
+"""How long calls have to tell their clients that the grace is over; then gRPC cuts them off."""
+
 
 class RpcServer:
     """Owns the port. Everything it does happens on the event loop that made it."""
@@ -45,11 +49,11 @@ class RpcServer:
         observer = Observer(metrics)
         self._admission = Admission(settings)
         metrics.follow_open(request_bytes=lambda: self._admission.open_bytes, clients=lambda: self._admission.clients)
-        gate = Gate(self._admission)
+        self._gate = Gate(self._admission)
         self._server = grpc.aio.server(options=options_of(settings))
         self._health = HealthService()
         for service, methods in self._services(repository, metrics, settings).items():
-            guarded = {name: each if service in UNLIMITED else gate.guard(each) for name, each in methods.items()}
+            guarded = {name: each if service in UNLIMITED else self._gate.guard(each) for name, each in methods.items()}
             observed = {name: observer.observe(f"/{service}/{name}", handler) for name, handler in guarded.items()}
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, observed),))
 
@@ -97,11 +101,19 @@ class RpcServer:
         """Tells those who ask for the health of a model, or with an empty name of the server."""
         self._health.set(name, serving=serving)
 
-    async def drain(self, grace: float) -> None:
-        """Refuses new calls, lets those under way end, and cancels what is left after `grace` seconds."""
+    def retire(self) -> None:
+        """Tells all who ask for the health that nothing is served any more; calls are still answered."""
         self._health.drain()
+
+    async def drain(self, grace: float) -> None:
+        """Refuses new calls, lets those under way end, and ends what is left after `grace` seconds."""
+        self.retire()
         self._admission.close()
-        await self._server.stop(grace)
+        stopping = asyncio.ensure_future(self._server.stop(grace + ENDING_SECONDS))
+        await asyncio.wait((stopping,), timeout=grace)
+        if not stopping.done():
+            self._gate.end()
+        await stopping
 
 
 def _name(file: Any, service: str) -> str:
