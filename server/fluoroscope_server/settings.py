@@ -130,6 +130,15 @@ class Settings:
     drain_delay_seconds: float = setting(0.0, least=0)
     """How long new calls are still answered after SIGTERM, not ready any more, so that balancers notice first."""
 
+    log_format: str = setting("text", choices=("text", "json"))
+    """How the log is written: for people, or as an object of JSON on each line."""
+
+    log_level: str = setting("info", choices=("debug", "info", "warning", "error"))
+    """The least that is written of the server's own events."""
+
+    log_calls: str = setting("failed", choices=("none", "failed", "all"))
+    """Which calls have a line in the log, at the level info; those that the server itself is at fault for always do."""
+
     def __post_init__(self) -> None:
         """Checks what no single setting can; raises SettingsError."""
         names = [source.name for source in self.models]

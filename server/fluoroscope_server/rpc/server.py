@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection
 
 from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2
 from fluoroscope_server.errors import SettingsError
+from fluoroscope_server.rpc.call_log import CallLog
 from fluoroscope_server.rpc.connection import options_of
 from fluoroscope_server.rpc.gate import Gate
 from fluoroscope_server.rpc.health import HealthService
@@ -46,7 +47,7 @@ class RpcServer:
     def __init__(self, repository: Repository, metrics: Metrics, settings: Settings) -> None:
         """Registers all services; nothing listens yet."""
         log_no_vanished_clients()
-        observer = Observer(metrics)
+        observer = Observer(metrics, CallLog(settings.log_calls))
         self._admission = Admission(settings)
         metrics.follow_open(request_bytes=lambda: self._admission.open_bytes, clients=lambda: self._admission.clients)
         self._gate = Gate(self._admission)
