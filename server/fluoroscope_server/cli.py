@@ -15,6 +15,7 @@ from fluoroscope_server.allocator import keep_large_buffers
 from fluoroscope_server.configuration import SETTINGS, Configuration
 from fluoroscope_server.errors import FluoroscopeError, SettingsError
 from fluoroscope_server.logs import PACKAGE, write_logs
+from fluoroscope_server.open_files import allow_connections
 from fluoroscope_server.private_folder import private_folder
 from fluoroscope_server.settings import default_compile_cache
 
@@ -115,6 +116,7 @@ def _compile_cache(found: Configuration) -> Path | None:
 def _run(settings: Settings) -> None:
     # What gRPC would log of a port that is taken, or of a client that is gone, says less than our own words.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    allow_connections(settings.max_connections)
     keep_large_buffers()  # before JAX and gRPC are imported: threads that they start have arenas of their own otherwise
     # Imported here, so that --help answers at once: JAX takes seconds to import.
     from fluoroscope_server.app import App  # noqa: PLC0415

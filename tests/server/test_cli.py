@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -124,3 +125,10 @@ def test_a_server_starts_without_the_usual_folder_and_says_so(
     assert f"fluoroscope-server: compiled programs are not kept: others can write to {shared}" in said
     result = CliRunner().invoke(main, ["serve", "--model", "a=p", "--compile-cache", str(shared)])
     assert (result.exit_code, result.output.startswith(f"Error: others can write to {shared}")) == (1, True)
+
+
+def test_what_is_said_at_the_start_can_be_json(asked: Callable[..., tuple[Settings, str]]) -> None:
+    settings, said = asked("--log-format=json", "--compile-cache=off")
+    (event,) = [json.loads(line) for line in said.splitlines()]
+    assert event["message"].startswith('settings: model = ["a=p"] (--model); compile-cache = "off" (--compile-cache)')
+    assert settings.log_format == "json"
