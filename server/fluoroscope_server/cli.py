@@ -124,7 +124,6 @@ def _run(settings: Settings) -> None:
     async def run() -> None:
         app = App(settings, announce=_announce)
         await app.start()
-        _announce("ready")
         await app.serve()
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
