@@ -18,7 +18,7 @@ demo: $(READY) ## Trains a network, serves it, and looks inside it (ARGS=--keep 
 	@$(BIN)/python examples/digits/demo.py $(ARGS)
 
 test: check ## Checks everything, then runs all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 soak: $(READY) ## Runs what serves and loads at once for a minute each (FLUOROSCOPE_SOAK_SECONDS=600 for ten)
 	FLUOROSCOPE_SOAK_SECONDS=$${FLUOROSCOPE_SOAK_SECONDS:-60} $(BIN)/python -m pytest tests/e2e/test_soak.py \
