@@ -139,6 +139,7 @@ class App:
             seconds=servable.load_seconds,
             parameter_bytes=engine.parameter_bytes,
         )
+        self._metrics.follow_queue(servable.name, lambda: servable.batcher.waiting)
         self._rpc.set_health(servable.name, serving=True)
         self._announce(
             f"loaded {servable.name}: version {servable.version}, {engine.parameter_count:,} parameters, "

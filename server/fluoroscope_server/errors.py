@@ -33,11 +33,26 @@ class FluoroscopeError(Exception):
     reason = "UNKNOWN"
     """A constant in capitals that programs can branch on; sent as ErrorInfo.reason."""
 
-    def __init__(self, message: str, *, field: str | None = None, reason: str | None = None) -> None:
-        """Takes the message, the request field that is at fault, and a finer reason than the class's."""
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        reason: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        """Takes what there is to say.
+
+        Args:
+            message: what came, what was expected, what to do next.
+            field: the field of the request that is at fault.
+            reason: a finer reason than the class's.
+            retry_after: in how many seconds the same request may succeed; None if waiting does not help.
+        """
         super().__init__(message)
         self.message = message
         self.field = field
+        self.retry_after = retry_after
         if reason is not None:
             self.reason = reason
 

@@ -12,16 +12,17 @@ from fluoroscope_server.serving import StageClock
 if TYPE_CHECKING:
     from fluoroscope_server.metrics import Metrics
     from fluoroscope_server.rpc.context import Context
-    from fluoroscope_server.serving import Repository
+    from fluoroscope_server.serving import Limits, Repository
 
 
 class InferenceService:
     """Takes and gives serialized messages, so that parsing them is a stage that is measured."""
 
-    def __init__(self, repository: Repository, metrics: Metrics) -> None:
-        """Takes the models, and where to count."""
+    def __init__(self, repository: Repository, metrics: Metrics, limits: Limits) -> None:
+        """Takes the models, where to count, and what a request may ask for."""
         self._repository = repository
         self._metrics = metrics
+        self._limits = limits
         self._open = 0
 
     async def predict(self, data: bytes, context: Context) -> bytes:
@@ -32,7 +33,7 @@ class InferenceService:
         request = parse(PredictRequest, data)
         servable = self._repository.get(request.model, decode_version(request))
         inputs = decode_inputs(request.inputs)
-        outputs = await servable.predict(inputs, request.outputs, clock, alone=self._open == 1)
+        outputs = await servable.predict(inputs, request.outputs, clock, alone=self._open == 1, limits=self._limits)
         response = PredictResponse(model=servable.name, version=servable.version)
         for name, array in outputs.items():
             fill_tensor(response.outputs[name], array)

@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection
 
 from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2
 from fluoroscope_server.errors import SettingsError
+from fluoroscope_server.rpc.gate import Gate
 from fluoroscope_server.rpc.health import HealthService
 from fluoroscope_server.rpc.inference import InferenceService
 from fluoroscope_server.rpc.inspection import InspectionService
@@ -18,6 +19,7 @@ from fluoroscope_server.rpc.model import ModelService
 from fluoroscope_server.rpc.observer import Observer
 from fluoroscope_server.rpc.reflection import ReflectionService
 from fluoroscope_server.rpc.vanished import log_no_vanished_clients
+from fluoroscope_server.serving import Admission, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 Methods = dict[str, Any]
 """The methods of one service by name, each a grpc.RpcMethodHandler."""
 
+UNLIMITED = {health.SERVICE_NAME, reflection.SERVICE_NAME}
+"""Services that answer whatever else is open: who asks for the health of a busy server must not take it for dead."""
+
 
 class RpcServer:
     """Owns the port. Everything it does happens on the event loop that made it."""
@@ -37,6 +42,9 @@ class RpcServer:
         """Registers all services; nothing listens yet."""
         log_no_vanished_clients()
         observer = Observer(metrics)
+        self._admission = Admission(settings)
+        metrics.follow_open(request_bytes=lambda: self._admission.open_bytes, clients=lambda: self._admission.clients)
+        gate = Gate(self._admission)
         self._server = grpc.aio.server(
             options=(
                 ("grpc.max_receive_message_length", settings.max_request_bytes),
@@ -46,13 +54,15 @@ class RpcServer:
         )
         self._health = HealthService()
         for service, methods in self._services(repository, metrics, settings).items():
-            observed = {name: observer.observe(f"/{service}/{name}", handler) for name, handler in methods.items()}
+            guarded = {name: each if service in UNLIMITED else gate.guard(each) for name, each in methods.items()}
+            observed = {name: observer.observe(f"/{service}/{name}", handler) for name, handler in guarded.items()}
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, observed),))
 
     def _services(self, repository: Repository, metrics: Metrics, settings: Settings) -> Mapping[str, Methods]:
         """Returns every service by its full name. To add an RPC: a row here, and its method in the service."""
-        inference = InferenceService(repository, metrics)
-        inspection = InspectionService(repository, metrics, max_bytes=settings.max_inspection_bytes)
+        limits = Limits(max_rows=settings.max_rows, max_results=settings.max_results, max_queue=settings.max_queue)
+        inference = InferenceService(repository, metrics, limits)
+        inspection = InspectionService(repository, metrics, limits, max_bytes=settings.max_inspection_bytes)
         model = ModelService(repository)
         services: dict[str, Methods] = {
             _name(inference_pb2, "InferenceService"): {
@@ -95,6 +105,7 @@ class RpcServer:
     async def drain(self, grace: float) -> None:
         """Refuses new calls, lets those under way end, and cancels what is left after `grace` seconds."""
         self._health.drain()
+        self._admission.close()
         await self._server.stop(grace)
 
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from fluoroscope_server.allocator import Spare
 from fluoroscope_server.engine import Execution, check_outputs, wait
-from fluoroscope_server.errors import LimitExceededError
 from fluoroscope_server.serving.answer import Answer
 from fluoroscope_server.serving.inputs import check_inputs, pad_inputs
+from fluoroscope_server.serving.limits import DEFAULT_LIMITS
 from fluoroscope_server.serving.planned_inspection import PlannedInspection
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fluoroscope_server.engine import Capture, Engine, Inspection, Program, Results
     from fluoroscope_server.serving.batcher import Batcher, Job, Outputs
     from fluoroscope_server.serving.device_queue import DeviceQueue
+    from fluoroscope_server.serving.limits import Limits
     from fluoroscope_server.serving.stages import StageClock
 
 _reading = ThreadPoolExecutor(max_workers=2, thread_name_prefix="read")
@@ -64,6 +65,7 @@ class Servable:
         clock: StageClock,
         *,
         alone: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> dict[str, np.ndarray]:
         """Returns the asked-for outputs, all if none is named, with as many rows as the inputs have.
 
@@ -71,10 +73,12 @@ class Servable:
 
         Raises:
             InvalidRequestError: the inputs or outputs do not fit the signature.
-            LimitExceededError: there are more rows than the largest bucket has.
+            LimitExceededError: there are too many rows, or too many predictions wait already.
         """
         signature = self.engine.signature
         rows = check_inputs(inputs, signature)
+        limits.check_rows(rows)
+        limits.check_queue(self.batcher.waiting, model=self.name)
         self.engine.bucket_for(rows)
         wanted = check_outputs(outputs, signature) or signature.output_names
         clock.lap("decode")
@@ -90,6 +94,7 @@ class Servable:
         max_bytes: int,
         clock: StageClock,
         execution: Execution = Execution.AUTO,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> Answer:
         """Resolves a question, waits for its program to be compiled if it is not held, and returns the answer.
 
@@ -100,10 +105,11 @@ class Servable:
             LimitExceededError: the answer would be too large, there are too many rows, or too much is being compiled.
         """
         rows = check_inputs(inputs, self.engine.signature)
+        limits.check_rows(rows)
         inspection = self.engine.inspect(captures, outputs, rows=rows, execution=execution)
-        refusal = _refusal(inspection, max_bytes)
-        if refusal:
-            raise LimitExceededError(refusal, field="max_bytes", reason="INSPECTION_TOO_LARGE")
+        refusal = limits.refusal_of(inspection, max_bytes=max_bytes)
+        if refusal is not None:
+            raise refusal
         clock.lap("decode")
         future = self.engine.program(inspection.plan)
         held = future.done()
@@ -127,6 +133,7 @@ class Servable:
         max_bytes: int,
         execution: Execution = Execution.AUTO,
         compile: bool = False,  # noqa: A002 (what the request calls it)
+        limits: Limits = DEFAULT_LIMITS,
     ) -> PlannedInspection:
         """Tells what an inspection would bring and cost; compiles its program only if `compile` says so.
 
@@ -135,14 +142,14 @@ class Servable:
             LimitExceededError: there are too many rows, or too much is being compiled.
         """
         inspection = self.engine.inspect(captures, outputs, rows=rows, execution=execution)
-        refusal = _refusal(inspection, max_bytes)
-        if compile and not refusal:
+        refusal = limits.refusal_of(inspection, max_bytes=max_bytes)
+        if compile and refusal is None:
             await asyncio.wrap_future(self.engine.program(inspection.plan))
         return PlannedInspection(
             inspection=inspection,
             cost=await asyncio.to_thread(self.engine.cost, inspection),
             program=self.engine.held(inspection.plan),
-            refusal=refusal,
+            refusal="" if refusal is None else refusal.message,
         )
 
     def _run(
@@ -164,16 +171,6 @@ class Servable:
             return results
 
         yield from map(computed, self.engine.run(program, padded, inspection))
-
-
-def _refusal(inspection: Inspection, max_bytes: int) -> str:
-    """Returns why an inspection is too large; empty if it is not."""
-    if inspection.byte_size <= max_bytes:
-        return ""
-    return (
-        f"this inspection would send {inspection.byte_size:,} bytes, and the limit is {max_bytes:,}: "
-        "choose fewer sites, slice them, reduce them to statistics, or send fewer rows"
-    )
 
 
 def predict_batch(engine: Engine, jobs: Sequence[Job]) -> list[Outputs]:
