@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fluoroscope_server.allocator import keep_large_buffers
 from fluoroscope_server.errors import FluoroscopeError, SettingsError
+from fluoroscope_server.keys import Scope, entry_of, new_token
 from fluoroscope_server.private_folder import private_folder
 from fluoroscope_server.settings import MIB, ModelSource, Settings, default_compile_cache
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 DEFAULTS = Settings(models=())
 
@@ -24,6 +29,12 @@ Examples:
 Then, from anywhere:
   fluoroscope models
   fluoroscope sites digits
+"""
+
+ISSUE_EPILOG = """\b
+Examples:
+  fluoroscope-server token dashboard --scope predict --model digits >> tokens.toml
+  fluoroscope-server serve --model digits=checkpoints/digits --tokens tokens.toml
 """
 
 
@@ -101,6 +112,33 @@ def main() -> None:
     help="How much that folder may hold, in MiB; what was not used for longest goes.",
 )
 @click.option(
+    "--tls-certificate",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Encrypt gRPC, and show this certificate (PEM, its chain behind it). Read again when it changes.",
+)
+@click.option(
+    "--tls-key", type=click.Path(path_type=Path), metavar="FILE", help="The private key of that certificate (PEM)."
+)
+@click.option(
+    "--tls-client-ca",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Let only clients in whose certificate one of these authorities (PEM) has signed.",
+)
+@click.option(
+    "--tokens",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Let only clients in that show a token of which this file has the hash; `fluoroscope-server token` makes "
+    "them. Read again when it changes.",
+)
+@click.option(
+    "--allow-insecure-tokens",
+    is_flag=True,
+    help="Take tokens from other machines without TLS: right only where a proxy in front encrypts.",
+)
+@click.option(
     "--grace",
     "grace_seconds",
     default=DEFAULTS.grace_seconds,
@@ -120,6 +158,11 @@ def serve(
     compile_cache: str | None,
     compile_cache_mib: int,
     grace_seconds: float,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
+    tokens: Path | None,
+    allow_insecure_tokens: bool,
 ) -> None:
     """Loads models and serves them until SIGTERM or Ctrl-C."""
     try:
@@ -134,6 +177,11 @@ def serve(
             compile_cache=_compile_cache(compile_cache),
             compile_cache_bytes=compile_cache_mib * MIB,
             grace_seconds=grace_seconds,
+            tls_certificate=tls_certificate,
+            tls_key=tls_key,
+            tls_client_ca=tls_client_ca,
+            tokens=tokens,
+            allow_insecure_tokens=allow_insecure_tokens,
         )
         _run(settings)
     except FluoroscopeError as error:
@@ -141,6 +189,38 @@ def serve(
     except ModuleNotFoundError as error:
         message = f"{error.name} is not installed: this is the client alone; pip install 'fluoroscope[server]'"
         raise click.ClickException(message) from error
+
+
+@main.command(epilog=ISSUE_EPILOG)
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice([scope.value for scope in Scope]),
+    help="What its holder may do. May be given several times.",
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="MODEL",
+    help="For this model alone. May be given several times.  [default: all models]",
+)
+@click.option(
+    "--expires", type=click.DateTime(["%Y-%m-%d"]), metavar="YYYY-MM-DD", help="Good until that day begins (UTC)."
+)
+def token(name: str, *, scopes: tuple[str, ...], models: tuple[str, ...], expires: datetime | None) -> None:
+    """Makes a token, and shows it this once.
+
+    NAME is what the server calls its holder. The entry for the server's file of tokens, in which there is only a hash,
+    goes to standard output; the token itself goes to standard error.
+    """
+    secret = new_token()
+    _announce(f"the token of {name}, shown this once:")
+    click.echo(secret, err=True)
+    click.echo(entry_of(secret, name, scopes, models, expires))
 
 
 def _compile_cache(asked: str | None) -> Path | None:

@@ -70,6 +70,21 @@ class Settings:
     grace_seconds: float = 30.0
     """How long calls under way may go on after SIGTERM."""
 
+    tls_certificate: Path | None = None
+    """The file of the certificate that the gRPC port shows (PEM, its chain behind it); None means no TLS."""
+
+    tls_key: Path | None = None
+    """The file of that certificate's private key (PEM, without a passphrase)."""
+
+    tls_client_ca: Path | None = None
+    """The file of the authorities (PEM) one of which must have signed each client's certificate; None asks for none."""
+
+    tokens: Path | None = None
+    """The file of the tokens that clients may show, as hashes; None asks nobody who they are."""
+
+    allow_insecure_tokens: bool = False
+    """Whether tokens may come from other machines over connections that this server does not encrypt."""
+
     def __post_init__(self) -> None:
         """Checks what no single setting can; raises SettingsError."""
         names = [source.name for source in self.models]
