@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fluoroscope_server.engine import CompileCache
 from fluoroscope_server.http import HttpServer
+from fluoroscope_server.keys import check_exposure
 from fluoroscope_server.metrics import Metrics
 from fluoroscope_server.rpc import RpcServer
 from fluoroscope_server.serving import DeviceQueue, Repository, load
@@ -48,11 +49,13 @@ class App:
         """Listens, then loads all models; answers with UNAVAILABLE until then.
 
         Raises:
-            SettingsError: an address is wrong or taken.
+            SettingsError: an address is wrong or taken, or a file of keys is not what it should be.
             ModelError: a model cannot be served. What was begun is stopped again.
         """
         async with contextlib.AsyncExitStack() as undo:
             undo.callback(self._device.close)
+            for warning in check_exposure(self._settings):
+                self._announce(f"warning: {warning}")
             self._compile_cache = self._open_compile_cache()
             undo.callback(self._close_compile_cache)
             self._http = HttpServer(self._settings.http_listen, self._metrics, lambda: self._ready)

@@ -7,6 +7,8 @@ FluoroscopeError
 ├── LimitExceededError           a limit of this server was reached
 ├── UnavailableError             not now: starting, draining, or the model is not ready
 ├── DeadlineExpiredError         the caller's time was up before the work began
+├── UnauthenticatedError         nobody knows who calls
+├── PermissionDeniedError        it is known who calls, and they may not do this
 ├── ModelError                   a model cannot be served as the operator described it
 │   ├── ConfigError              its config or its family
 │   └── CheckpointError          its checkpoint
@@ -91,6 +93,18 @@ class DeadlineExpiredError(FluoroscopeError):
     """The caller's deadline passed before the work began."""
 
     reason = "DEADLINE_EXPIRED"
+
+
+class UnauthenticatedError(FluoroscopeError):
+    """The caller shows no token, or none that is known."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(FluoroscopeError):
+    """The caller's token is not for this."""
+
+    reason = "PERMISSION_DENIED"
 
 
 class ModelError(FluoroscopeError):

@@ -105,6 +105,22 @@ class Settings:
     grace_seconds: float = setting(30.0, least=0)
     """How long calls under way may go on after SIGTERM."""
 
+    tls_certificate: Path | None = setting(None, metavar="FILE", unset="no TLS")
+    """Encrypt gRPC, and show this certificate (PEM, its chain behind it). Read again when it changes."""
+
+    tls_key: Path | None = setting(None, metavar="FILE", unset="none")
+    """The private key of that certificate (PEM, without a passphrase)."""
+
+    tls_client_ca: Path | None = setting(None, metavar="FILE", unset="no client shows a certificate")
+    """Let only clients in whose certificate one of these authorities (PEM) has signed."""
+
+    tokens: Path | None = setting(None, metavar="FILE", unset="nobody is asked who they are")
+    """Let only clients in that show a token of which this file has the hash; `fluoroscope-server token` makes them. Read
+    again when it changes."""
+
+    allow_insecure_tokens: bool = setting(False)
+    """Take tokens from other machines without TLS: right only where a proxy in front encrypts."""
+
     def __post_init__(self) -> None:
         """Checks what no single setting can; raises SettingsError."""
         names = [source.name for source in self.models]

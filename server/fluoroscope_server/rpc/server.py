@@ -11,7 +11,10 @@ from grpc_reflection.v1alpha import reflection
 
 from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2
 from fluoroscope_server.errors import SettingsError
+from fluoroscope_server.keys import Tokens
+from fluoroscope_server.rpc.certificates import Certificates
 from fluoroscope_server.rpc.gate import Gate
+from fluoroscope_server.rpc.guard import Guard
 from fluoroscope_server.rpc.health import HealthService
 from fluoroscope_server.rpc.inference import InferenceService
 from fluoroscope_server.rpc.inspection import InspectionService
@@ -39,12 +42,18 @@ class RpcServer:
     """Owns the port. Everything it does happens on the event loop that made it."""
 
     def __init__(self, repository: Repository, metrics: Metrics, settings: Settings) -> None:
-        """Registers all services; nothing listens yet."""
+        """Registers all services; nothing listens yet.
+
+        Raises:
+            SettingsError: the tokens or the certificates cannot be read.
+        """
         log_no_vanished_clients()
         observer = Observer(metrics)
         self._admission = Admission(settings)
         metrics.follow_open(request_bytes=lambda: self._admission.open_bytes, clients=lambda: self._admission.clients)
         gate = Gate(self._admission)
+        guard = Guard(Tokens(settings.tokens) if settings.tokens is not None else None)
+        self._certificates = _certificates(settings)
         self._server = grpc.aio.server(
             options=(
                 ("grpc.max_receive_message_length", settings.max_request_bytes),
@@ -54,8 +63,11 @@ class RpcServer:
         )
         self._health = HealthService()
         for service, methods in self._services(repository, metrics, settings).items():
-            guarded = {name: each if service in UNLIMITED else gate.guard(each) for name, each in methods.items()}
-            observed = {name: observer.observe(f"/{service}/{name}", handler) for name, handler in guarded.items()}
+            paths = {name: f"/{service}/{name}" for name in methods}
+            gated = {name: each if service in UNLIMITED else gate.guard(each) for name, each in methods.items()}
+            observed = {
+                name: observer.observe(paths[name], handler, guard.door(paths[name])) for name, handler in gated.items()
+            }
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, observed),))
 
     def _services(self, repository: Repository, metrics: Metrics, settings: Settings) -> Mapping[str, Methods]:
@@ -92,7 +104,10 @@ class RpcServer:
     async def start(self, address: str) -> str:
         """Listens, and returns the address with the port that was taken; raises SettingsError if it is not free."""
         try:
-            port = self._server.add_insecure_port(address)
+            if self._certificates is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, self._certificates.credentials())
         except RuntimeError as error:
             raise SettingsError(f"cannot listen on {address}: is another server there?") from error
         await self._server.start()
@@ -107,6 +122,12 @@ class RpcServer:
         self._health.drain()
         self._admission.close()
         await self._server.stop(grace)
+
+
+def _certificates(settings: Settings) -> Certificates | None:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    return Certificates(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
 
 
 def _name(file: Any, service: str) -> str:

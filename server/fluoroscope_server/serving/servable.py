@@ -12,6 +12,7 @@ import numpy as np
 
 from fluoroscope_server.allocator import Spare
 from fluoroscope_server.engine import Execution, check_outputs, wait
+from fluoroscope_server.keys import Scope, caller
 from fluoroscope_server.serving.answer import Answer
 from fluoroscope_server.serving.inputs import check_inputs, pad_inputs
 from fluoroscope_server.serving.limits import DEFAULT_LIMITS
@@ -101,9 +102,11 @@ class Servable:
         Nothing has run yet then; `Answer.results` runs it.
 
         Raises:
+            PermissionDeniedError: the caller may not look inside.
             NotFoundError, NotCapturableError, InvalidRequestError: the question does not fit the network.
             LimitExceededError: the answer would be too large, there are too many rows, or too much is being compiled.
         """
+        caller().require(Scope.INSPECT)
         rows = check_inputs(inputs, self.engine.signature)
         limits.check_rows(rows)
         inspection = self.engine.inspect(captures, outputs, rows=rows, execution=execution)
@@ -138,9 +141,11 @@ class Servable:
         """Tells what an inspection would bring and cost; compiles its program only if `compile` says so.
 
         Raises:
+            PermissionDeniedError: the caller may not look inside.
             NotFoundError, NotCapturableError, InvalidRequestError: the question does not fit the network.
             LimitExceededError: there are too many rows, or too much is being compiled.
         """
+        caller().require(Scope.INSPECT)
         inspection = self.engine.inspect(captures, outputs, rows=rows, execution=execution)
         refusal = limits.refusal_of(inspection, max_bytes=max_bytes)
         if compile and refusal is None:
