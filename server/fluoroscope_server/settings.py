@@ -115,8 +115,8 @@ class Settings:
     """Let only clients in whose certificate one of these authorities (PEM) has signed."""
 
     tokens: Path | None = setting(None, metavar="FILE", unset="nobody is asked who they are")
-    """Let only clients in that show a token of which this file has the hash; `fluoroscope-server token` makes them. Read
-    again when it changes."""
+    """Let only clients in that show a token of which this file has the hash; `fluoroscope-server token` makes them.
+    Read again when it changes."""
 
     allow_insecure_tokens: bool = setting(False)
     """Take tokens from other machines without TLS: right only where a proxy in front encrypts."""

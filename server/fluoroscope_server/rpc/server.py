@@ -84,6 +84,7 @@ class RpcServer:
                 "ListSites": grpc.unary_unary_rpc_method_handler(inspection.list_sites),
                 "PlanInspection": grpc.unary_unary_rpc_method_handler(inspection.plan_inspection),
                 "InspectActivations": grpc.unary_stream_rpc_method_handler(inspection.inspect_activations),
+                "InspectParameters": grpc.unary_stream_rpc_method_handler(inspection.inspect_parameters),
             },
             _name(model_pb2, "ModelService"): {
                 "ListModels": grpc.unary_unary_rpc_method_handler(model.list_models),

@@ -114,10 +114,7 @@ class Servable:
         if refusal is not None:
             raise refusal
         clock.lap("decode")
-        future = self.engine.program(inspection.plan)
-        held = future.done()
-        program = await asyncio.wrap_future(future)  # who gives up cancels it, and only what nobody else waits for
-        clock.lap("compile")
+        program, held = await self._program(inspection, clock)
         return Answer(
             inspection=inspection,
             program=program,
@@ -126,6 +123,40 @@ class Servable:
             device=self.device,
             reading=_reading,
         )
+
+    async def inspect_parameters(self, captures: Sequence[Capture], *, max_bytes: int, clock: StageClock) -> Answer:
+        """Resolves a question about the variables, as `inspect` does; they are read one after the other.
+
+        Raises:
+            NotFoundError, InvalidRequestError: the question does not fit the variables.
+            LimitExceededError: the answer would be too large, or too much is being compiled.
+        """
+        inspection = self.engine.inspect_parameters(captures)
+        if inspection.byte_size > max_bytes:
+            raise LimitExceededError(
+                f"these parameters are {inspection.byte_size:,} bytes, and the limit is {max_bytes:,}: "
+                "choose fewer, slice them, cast them, or reduce them to statistics",
+                field="max_bytes",
+                reason="INSPECTION_TOO_LARGE",
+            )
+        clock.lap("decode")
+        program, held = await self._program(inspection, clock)
+        return Answer(
+            inspection=inspection,
+            program=program,
+            held=held,
+            run=self._read(program, inspection, clock),
+            device=self.device,
+            reading=_reading,
+        )
+
+    async def _program(self, inspection: Inspection, clock: StageClock) -> tuple[Program, bool]:
+        """Returns the program of a question, and whether it was held already."""
+        future = self.engine.program(inspection.plan)
+        held = future.done()
+        program = await asyncio.wrap_future(future)  # who gives up cancels it, and only what nobody else waits for
+        clock.lap("compile")
+        return program, held
 
     async def plan(
         self,
@@ -176,6 +207,19 @@ class Servable:
             return results
 
         yield from map(computed, self.engine.run(program, padded, inspection))
+
+    def _read(self, program: Program, inspection: Inspection, clock: StageClock) -> Iterator[Results]:
+        """Reads and reduces variables where it is iterated: on the device's threads, one after the other."""
+        clock.lap("queue")
+        laps = iter(("compute",))
+
+        def computed(results: Results) -> Results:
+            wait(results)
+            for stage in laps:
+                clock.lap(stage)
+            return results
+
+        yield from map(computed, self.engine.run(program, (), inspection))
 
 
 def predict_batch(engine: Engine, jobs: Sequence[Job]) -> list[Outputs]:
