@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fluoroscope_server.serving.batcher import Batcher, Job, Outputs
     from fluoroscope_server.serving.device_queue import DeviceQueue
     from fluoroscope_server.serving.stages import StageClock
+    from fluoroscope_server.serving.tally import Tally
 
 _reading = ThreadPoolExecutor(max_workers=2, thread_name_prefix="read")
 _spare = Spare()
@@ -57,6 +58,9 @@ class Servable:
     load_seconds: float
     """How long it took to load, compile and warm up."""
 
+    tally: Tally
+    """Counts its calls."""
+
     async def predict(
         self,
         inputs: Mapping[str, np.ndarray],
@@ -78,7 +82,12 @@ class Servable:
         self.engine.bucket_for(rows)
         wanted = check_outputs(outputs, signature) or signature.output_names
         clock.lap("decode")
-        answer = await self.batcher.submit(inputs, rows, clock, alone=alone)
+        try:
+            answer = await self.batcher.submit(inputs, rows, clock, alone=alone)
+        except BaseException:
+            self.tally.failed(clock)
+            raise
+        self.tally.answered(rows, clock)
         return {name: answer[name] for name in signature.output_names if name in wanted}
 
     async def inspect(
@@ -176,8 +185,9 @@ def _refusal(inspection: Inspection, max_bytes: int) -> str:
     )
 
 
-def predict_batch(engine: Engine, jobs: Sequence[Job]) -> list[Outputs]:
-    """Computes the outputs of jobs that go together, each with its own rows."""
+def predict_batch(engine: Engine, tally: Tally, jobs: Sequence[Job]) -> list[Outputs]:
+    """Computes the outputs of jobs that go together, each with its own rows; counts the batch."""
+    tally.executed()
     bucket = engine.bucket_for(sum(job.rows for job in jobs))
     _lap(jobs, "queue")
     padded = pad_inputs([job.inputs for job in jobs], engine.signature, bucket)
