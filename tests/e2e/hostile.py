@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import struct
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +10,8 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import FieldDescriptor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
 
@@ -33,6 +33,7 @@ SITES = (
 )
 INTEGERS = (0, 1, 2, 3, -1, 7, 100, 2**31 - 1, -(2**31), 2**32 - 1, 2**63 - 1, -(2**63), 2**64 - 1)
 NUMBERS = (0.0, 1.0, 0.5, -1.0, 2.0, 1e-45, 1e38, 1e308, float("nan"), float("inf"), float("-inf"))
+_SINGLES = tuple(number for number in NUMBERS if abs(number) < 1e300 or abs(number) == float("inf"))
 DEEPEST = 5
 
 _RANGES = {
@@ -48,7 +49,7 @@ class Maker:
 
     def __init__(self, seed: int, *, real: bool = True) -> None:
         """Takes where to begin, and whether models that there are may be named."""
-        self._random = random.Random(seed)  # noqa: S311 (nothing is secret here)
+        self._random = random.Random(seed)
         self._names = NAMES if real else tuple(name for name in NAMES if name != MODEL)
 
     def request(self, descriptor: Descriptor) -> bytes:
@@ -91,23 +92,23 @@ class Maker:
             setattr(made, field.name, self._value(field))
 
     def _value(self, field: FieldDescriptor) -> Any:
-        choose = self._random.choice
         kind = field.cpp_type
         if kind in _RANGES:
             low, high = _RANGES[kind]
-            return choose([number for number in INTEGERS if low <= number <= high])
-        if kind in {FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE}:
-            number = choose(NUMBERS)
-            return struct.unpack("f", struct.pack("f", number))[0] if abs(number) < 1e38 else number
-        if kind == FieldDescriptor.CPPTYPE_BOOL:
-            return self._one_in(2)
-        if kind == FieldDescriptor.CPPTYPE_ENUM:
-            return choose([*field.enum_type.values_by_number, 99])
-        if field.type == FieldDescriptor.TYPE_BYTES:
-            return self._random.randbytes(choose((0, 1, 4, 24, 100)))
-        if field.name in {"model", "model_name", "name"}:
-            return choose(self._names)
-        return choose(SITES if field.name in {"sites", "globs", "string_param"} else (*NAMES, *SITES, "x", "logits"))
+            choices: Sequence[Any] = [number for number in INTEGERS if low <= number <= high]
+        elif kind in {FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE}:
+            choices = NUMBERS if kind == FieldDescriptor.CPPTYPE_DOUBLE else _SINGLES
+        elif kind == FieldDescriptor.CPPTYPE_BOOL:
+            choices = (False, True)
+        elif field.enum_type is not None:
+            choices = [*field.enum_type.values_by_number, 99]
+        elif field.type == FieldDescriptor.TYPE_BYTES:
+            choices = [self._random.randbytes(size) for size in (0, 1, 4, 24, 100)]
+        elif field.name in {"model", "model_name", "name"}:
+            choices = self._names
+        else:
+            choices = SITES if field.name in {"sites", "globs", "string_param"} else (*NAMES, *SITES, "x", "logits")
+        return self._random.choice(choices)
 
     def _damage(self, data: bytes) -> bytes:
         damaged = bytearray(data or b"\0")

@@ -72,11 +72,8 @@ def methods(hostile_server: ServerProcess) -> list[MethodDescriptor]:
 def status_of(channel: grpc.Channel, method: MethodDescriptor, requests: list[bytes]) -> tuple[grpc.StatusCode, str]:
     """Sends requests to a method as they are; returns how the call ended."""
     path = f"/{method.containing_service.full_name}/{method.name}"
-    call: Any
-    if method.client_streaming:
-        call = channel.stream_stream(path)(iter(requests), timeout=60)
-    else:
-        call = channel.unary_stream(path)(requests[0], timeout=60)
+    ask: Any = channel.stream_stream(path) if method.client_streaming else channel.unary_stream(path)
+    call = ask(iter(requests) if method.client_streaming else requests[0], timeout=60)
     try:
         answers = sum(1 for _ in itertools.islice(call, MOST_ANSWERS))
     except grpc.RpcError as error:
