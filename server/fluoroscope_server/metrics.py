@@ -37,6 +37,7 @@ STAGES: Mapping[str, tuple[str, ...]] = {
     "Predict": ("decode", "queue", "pad", "compute", "device_to_host", "encode"),
     "InspectActivations": ("decode", "compile", "queue", "pad", "compute", "device_to_host", "send"),
     "InspectParameters": ("decode", "compile", "queue", "compute", "device_to_host", "send"),
+    "ModelInfer": ("decode", "compile", "queue", "pad", "compute", "device_to_host", "encode"),
 }
 """The stages of each method, in the order in which a request goes through them."""
 

@@ -37,6 +37,11 @@ class HealthService:
         for changed in self._watchers:
             changed.set()
 
+    def serving(self, name: str) -> bool:
+        """Returns whether the server, under the empty name, or a model answers calls."""
+        serving: bool = self._statuses.get(name) == HealthCheckResponse.SERVING
+        return serving
+
     def drain(self) -> None:
         """Tells all who watch that nothing is served any more, and ends their streams."""
         self._draining = True

@@ -98,7 +98,9 @@ class InspectionService:
         request = parse(inspection.InspectParametersRequest, data)
         servable = self._repository.get(request.model, decode_version(request))
         captures = decode_parameter_captures(request)
-        answer = await servable.inspect_parameters(captures, max_bytes=self._limit(request), clock=clock)
+        answer = await servable.inspect_parameters(
+            captures, max_bytes=self._limit(request), clock=clock, limits=self._limits
+        )
         self._metrics.count_program(held=answer.held)
         async for frame in self._stream(servable, answer, clock):
             yield frame

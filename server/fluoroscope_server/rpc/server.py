@@ -20,6 +20,9 @@ from fluoroscope_server.rpc.inference import InferenceService
 from fluoroscope_server.rpc.inspection import InspectionService
 from fluoroscope_server.rpc.model import ModelService
 from fluoroscope_server.rpc.observer import Observer
+from fluoroscope_server.rpc.open_calls import OpenCalls
+from fluoroscope_server.rpc.open_inference import SERVICE_NAME as OPEN_INFERENCE
+from fluoroscope_server.rpc.open_inference import OpenInferenceService
 from fluoroscope_server.rpc.reflection import ReflectionService
 from fluoroscope_server.rpc.vanished import log_no_vanished_clients
 from fluoroscope_server.serving import Admission, Limits
@@ -73,8 +76,10 @@ class RpcServer:
     def _services(self, repository: Repository, metrics: Metrics, settings: Settings) -> Mapping[str, Methods]:
         """Returns every service by its full name. To add an RPC: a row here, and its method in the service."""
         limits = Limits(max_rows=settings.max_rows, max_results=settings.max_results, max_queue=settings.max_queue)
-        inference = InferenceService(repository, metrics, limits)
-        inspection = InspectionService(repository, metrics, limits, max_bytes=settings.max_inspection_bytes)
+        most, calls = settings.max_inspection_bytes, OpenCalls()
+        inference = InferenceService(repository, metrics, limits, calls)
+        inspection = InspectionService(repository, metrics, limits, max_bytes=most)
+        open_inference = OpenInferenceService(repository, metrics, limits, calls, self._health, max_bytes=most)
         model = ModelService(repository)
         services: dict[str, Methods] = {
             _name(inference_pb2, "InferenceService"): {
@@ -89,6 +94,18 @@ class RpcServer:
             _name(model_pb2, "ModelService"): {
                 "ListModels": grpc.unary_unary_rpc_method_handler(model.list_models),
                 "GetModel": grpc.unary_unary_rpc_method_handler(model.get_model),
+            },
+            OPEN_INFERENCE: {
+                "ServerLive": grpc.unary_unary_rpc_method_handler(open_inference.server_live),
+                "ServerReady": grpc.unary_unary_rpc_method_handler(open_inference.server_ready),
+                "ModelReady": grpc.unary_unary_rpc_method_handler(open_inference.model_ready),
+                "ServerMetadata": grpc.unary_unary_rpc_method_handler(open_inference.server_metadata),
+                "ModelMetadata": grpc.unary_unary_rpc_method_handler(open_inference.model_metadata),
+                "ModelInfer": grpc.unary_unary_rpc_method_handler(open_inference.model_infer),
+                "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(open_inference.model_stream_infer),
+                "ModelConfig": grpc.unary_unary_rpc_method_handler(open_inference.model_config),
+                "ModelStatistics": grpc.unary_unary_rpc_method_handler(open_inference.model_statistics),
+                "RepositoryIndex": grpc.unary_unary_rpc_method_handler(open_inference.repository_index),
             },
             health.SERVICE_NAME: {
                 "Check": grpc.unary_unary_rpc_method_handler(self._health.check),

@@ -15,6 +15,7 @@ from fluoroscope_server.model_config import EXAMPLE, ModelConfig
 from fluoroscope_server.serving.batcher import Batcher
 from fluoroscope_server.serving.presets import compile_presets
 from fluoroscope_server.serving.servable import Servable, predict_batch
+from fluoroscope_server.serving.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +71,7 @@ def load(
     except Exception as error:  # the compiler and the operator's code raise what they like: they are told which model
         raise ModelError(f"model {source.name!r} cannot be loaded: {type(error).__name__}: {error}") from error
     seconds = time.perf_counter() - start
+    tally = Tally()
     return Servable(
         name=source.name,
         version=checkpoint.step,
@@ -77,12 +79,13 @@ def load(
         engine=engine,
         device=device,
         batcher=Batcher(
-            functools.partial(predict_batch, engine),
+            functools.partial(predict_batch, engine, tally),
             device,
             max_rows=engine.joined_rows,
             expected_seconds=lambda rows: engine.seconds[engine.bucket_for(rows)],
         ),
         load_seconds=seconds,
+        tally=tally,
     )
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fluoroscope_server.serving.device_queue import DeviceQueue
     from fluoroscope_server.serving.limits import Limits
     from fluoroscope_server.serving.stages import StageClock
+    from fluoroscope_server.serving.tally import Tally
 
 _reading = ThreadPoolExecutor(max_workers=2, thread_name_prefix="read")
 _spare = Spare()
@@ -59,6 +60,9 @@ class Servable:
     load_seconds: float
     """How long it took to load, compile and warm up."""
 
+    tally: Tally
+    """Counts its calls."""
+
     async def predict(
         self,
         inputs: Mapping[str, np.ndarray],
@@ -83,7 +87,12 @@ class Servable:
         self.engine.bucket_for(rows)
         wanted = check_outputs(outputs, signature) or signature.output_names
         clock.lap("decode")
-        answer = await self.batcher.submit(inputs, rows, clock, alone=alone)
+        try:
+            answer = await self.batcher.submit(inputs, rows, clock, alone=alone)
+        except BaseException:
+            self.tally.failed(clock)
+            raise
+        self.tally.answered(rows, clock)
         return {name: answer[name] for name in signature.output_names if name in wanted}
 
     async def inspect(
@@ -124,21 +133,26 @@ class Servable:
             reading=_reading,
         )
 
-    async def inspect_parameters(self, captures: Sequence[Capture], *, max_bytes: int, clock: StageClock) -> Answer:
+    async def inspect_parameters(
+        self,
+        captures: Sequence[Capture],
+        *,
+        max_bytes: int,
+        clock: StageClock,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> Answer:
         """Resolves a question about the variables, as `inspect` does; they are read one after the other.
 
         Raises:
+            PermissionDeniedError: the caller may not look inside.
             NotFoundError, InvalidRequestError: the question does not fit the variables.
             LimitExceededError: the answer would be too large, or too much is being compiled.
         """
+        caller().require(Scope.INSPECT)
         inspection = self.engine.inspect_parameters(captures)
-        if inspection.byte_size > max_bytes:
-            raise LimitExceededError(
-                f"these parameters are {inspection.byte_size:,} bytes, and the limit is {max_bytes:,}: "
-                "choose fewer, slice them, cast them, or reduce them to statistics",
-                field="max_bytes",
-                reason="INSPECTION_TOO_LARGE",
-            )
+        refusal = limits.refusal_of(inspection, max_bytes=max_bytes)
+        if refusal is not None:
+            raise refusal
         clock.lap("decode")
         program, held = await self._program(inspection, clock)
         return Answer(
@@ -222,8 +236,9 @@ class Servable:
         yield from map(computed, self.engine.run(program, (), inspection))
 
 
-def predict_batch(engine: Engine, jobs: Sequence[Job]) -> list[Outputs]:
-    """Computes the outputs of jobs that go together, each with its own rows."""
+def predict_batch(engine: Engine, tally: Tally, jobs: Sequence[Job]) -> list[Outputs]:
+    """Computes the outputs of jobs that go together, each with its own rows; counts the batch."""
+    tally.executed()
     bucket = engine.bucket_for(sum(job.rows for job in jobs))
     _lap(jobs, "queue")
     padded = pad_inputs([job.inputs for job in jobs], engine.signature, bucket)
