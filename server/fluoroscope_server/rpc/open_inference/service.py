@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fluoroscope_server.errors import FluoroscopeError, NotFoundError, UnavailableError
+from fluoroscope_server.errors import FluoroscopeError, NotFoundError, PermissionDeniedError, UnavailableError
 from fluoroscope_server.keys import caller
 from fluoroscope_server.rpc.decoding import parse
 from fluoroscope_server.rpc.observer import internal_error
@@ -151,6 +151,8 @@ class OpenInferenceService:
                 identity = request.id
                 async for response in self._answers(request):
                     yield messages.ModelStreamInferResponse(infer_response=response).SerializeToString()
+            except PermissionDeniedError:
+                raise  # of no use to go on
             except FluoroscopeError as error:
                 yield _failure(identity, message_of(error))
             except Exception as error:  # noqa: BLE001 (its id is in the answer, and the stream goes on)
