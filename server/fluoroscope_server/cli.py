@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from fluoroscope_server.allocator import keep_large_buffers
+from fluoroscope_server.commands import check, seal
 from fluoroscope_server.errors import FluoroscopeError, SettingsError
 from fluoroscope_server.private_folder import private_folder
 from fluoroscope_server.settings import MIB, ModelSource, Settings, default_compile_cache
@@ -108,6 +109,11 @@ def main() -> None:
     type=click.FloatRange(0),
     help="How long calls under way may go on after SIGTERM, in seconds.",
 )
+@click.option(
+    "--require-seal",
+    is_flag=True,
+    help="Refuse checkpoints that were not sealed with `fluoroscope-server seal`.",
+)
 def serve(
     *,
     models: tuple[str, ...],
@@ -120,6 +126,7 @@ def serve(
     compile_cache: str | None,
     compile_cache_mib: int,
     grace_seconds: float,
+    require_seal: bool,
 ) -> None:
     """Loads models and serves them until SIGTERM or Ctrl-C."""
     try:
@@ -134,6 +141,7 @@ def serve(
             compile_cache=_compile_cache(compile_cache),
             compile_cache_bytes=compile_cache_mib * MIB,
             grace_seconds=grace_seconds,
+            require_seal=require_seal,
         )
         _run(settings)
     except FluoroscopeError as error:
@@ -188,3 +196,7 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 
 def _announce(line: str) -> None:
     click.echo(f"fluoroscope-server: {line}", err=True)
+
+
+main.add_command(seal)
+main.add_command(check)

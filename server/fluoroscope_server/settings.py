@@ -70,6 +70,9 @@ class Settings:
     grace_seconds: float = 30.0
     """How long calls under way may go on after SIGTERM."""
 
+    require_seal: bool = False
+    """Whether to refuse checkpoints that were not sealed."""
+
     def __post_init__(self) -> None:
         """Checks what no single setting can; raises SettingsError."""
         names = [source.name for source in self.models]

@@ -57,6 +57,12 @@ class Servable:
     load_seconds: float
     """How long it took to load, compile and warm up."""
 
+    digest: str = ""
+    """The SHA-256 of all that the checkpoint holds, in hexadecimal, as `seal` says it."""
+
+    sealed: bool = False
+    """Whether the checkpoint was sealed, and is what was sealed."""
+
     async def predict(
         self,
         inputs: Mapping[str, np.ndarray],

@@ -1,0 +1,6 @@
+"""The commands of the server beside `serve`, a file for each."""
+
+from fluoroscope_server.commands.check import check
+from fluoroscope_server.commands.seal import seal
+
+__all__ = ["check", "seal"]
