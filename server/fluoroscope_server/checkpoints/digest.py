@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 UNSEALED_FILES = frozenset(("model.toml",))
 """Files right in the folder of a checkpoint that are the operator's own, to be changed at any time."""
 
-WORKERS = min(8, os.cpu_count() or 1)
-"""How many files are read at once: hashing lets other threads run."""
+WORKERS = min(8, max(1, (os.cpu_count() or 1) // 2))
+"""How many files are read at once: hashing lets other threads run, and another model may be serving meanwhile."""
 
 _PIECE = 1 << 20
 

@@ -1,4 +1,4 @@
-"""Whether the weights of a network are finite."""
+"""Whether the weights of a network, or its outputs, are finite."""
 
 from __future__ import annotations
 

@@ -56,14 +56,12 @@ def try_forward(engine: Engine, canary: Canary) -> None:
         return
     bucket = engine.buckets[0]
     for what, inputs in _batches(engine, bucket).items():
-        outputs = engine.predict(bucket, inputs)
-        for spec, output in zip(engine.signature.outputs, outputs, strict=True):
-            nan, infinite = _count(np.asarray(output))
-            if nan or infinite:
-                raise NotFiniteError(
-                    f"of {what}, the network computes an output {spec.name!r} that is not finite "
-                    f"({_counted(nan, infinite)}).{_first_site(engine, bucket, inputs)} Serve an earlier step. {ALLOW}"
-                )
+        outputs = dict(zip(engine.signature.output_names, engine.predict(bucket, inputs), strict=True))
+        for name, counts in nonfinite_leaves(outputs).items():
+            raise NotFiniteError(
+                f"of {what}, the network computes an output {name!r} that is not finite ({_counted(*counts)})."
+                f"{_first_site(engine, bucket, inputs)} Serve an earlier step. {ALLOW}"
+            )
 
 
 def _batches(engine: Engine, bucket: int) -> Mapping[str, list[np.ndarray]]:
@@ -82,13 +80,6 @@ def _drawn(spec: TensorSpec, rows: int, generator: np.random.Generator) -> np.nd
 
 def _holds_fractions(dtype: np.dtype) -> bool:
     return complex(np.asarray(0.5).astype(dtype)[()]) == 0.5
-
-
-def _count(array: np.ndarray) -> tuple[int, int]:
-    """Returns how many elements are NaN, and how many infinite."""
-    if array.dtype.kind != "c":
-        array = array.astype(np.float64)  # ml_dtypes' own have not all of these functions
-    return int(np.isnan(array).sum()), int(np.isinf(array).sum())
 
 
 def _first_site(engine: Engine, bucket: int, inputs: Sequence[np.ndarray]) -> str:

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from fluoroscope_server.checkpoints import Checkpoint
-    from fluoroscope_server.families import Network
+    from fluoroscope_server.families import Network, Variables
     from fluoroscope_server.model_config import ModelConfig
 
 LEFTOVER = "LEFTOVER"
@@ -96,22 +95,21 @@ def check_model(path: Path, *, family: str | None = None, deep: bool = False, re
 
 def _check_step(source: ModelSource, step: int, *, deep: bool, require_seal: bool) -> Iterator[Finding]:
     try:
-        check_seal(source.path, step)
-    except ModelError as error:
-        yield _finding(source.path, step, error, is_error=require_seal or not isinstance(error, UnsealedError))
-    try:
         with loading(f"{source.path}, step {step}"):
-            _, checkpoint, config, network = open_model(source, step)
+            try:
+                check_seal(source.path, step)
+            except UnsealedError as error:
+                yield _finding(source.path, step, error, is_error=require_seal)
+            verified, checkpoint, config, network = open_model(source, step)
             checkpoint.match(network.variables)
             if deep:
-                _try(checkpoint, config, network)
+                _try(restore(verified, checkpoint, config, network), config, network)
     except ModelError as error:
         yield _finding(source.path, step, error)
 
 
-def _try(checkpoint: Checkpoint, config: ModelConfig, network: Network) -> None:
-    """Reads the weights, and runs the network if its config does not forbid that."""
-    variables = restore(checkpoint, config, network)
+def _try(variables: Variables, config: ModelConfig, network: Network) -> None:
+    """Runs the network, if its config does not forbid that."""
     engine = Engine(network, variables, buckets=config.buckets[:1])
     try:
         try_forward(engine, config.canary)

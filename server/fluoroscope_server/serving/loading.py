@@ -59,8 +59,7 @@ def load(
     start = time.perf_counter()
     with loading(f"model {source.name!r}"), contextlib.ExitStack() as undo:
         verified, checkpoint, config, network = open_model(source, step, require_seal=require_seal)
-        variables = restore(checkpoint, config, network)
-        verified.confirm()
+        variables = restore(verified, checkpoint, config, network)
         engine = Engine(
             network,
             variables,
@@ -114,13 +113,14 @@ def open_model(
     return verified, checkpoint, config, network
 
 
-def restore(checkpoint: Checkpoint, config: ModelConfig, network: Network) -> Variables:
-    """Reads the weights onto the device.
+def restore(verified: Verified, checkpoint: Checkpoint, config: ModelConfig, network: Network) -> Variables:
+    """Reads the weights onto the device: those that were verified.
 
     Raises:
-        ModelError: they cannot be read, do not fit the network, or are not finite.
+        ModelError: they cannot be read, have changed since, do not fit the network, or are not finite.
     """
     variables = checkpoint.restore(network.variables)
+    verified.confirm()
     check_weights(variables, config.canary)
     return variables
 
