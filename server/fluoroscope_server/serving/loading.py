@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import time
 import tomllib
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "model.toml"
 """The file in a model's folder that says what the network is, if the checkpoint does not."""
+
+_OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|out.of.memory", re.IGNORECASE)
+"""What XLA says: some versions pass an INTERNAL error on, with only the text to tell."""
 
 
 def load(
@@ -133,7 +137,7 @@ def loading(what: str) -> Iterator[None]:
     except ModelError as error:
         raise type(error)(f"{what}: {error.message}", reason=error.reason) from error
     except Exception as error:  # the compiler and the operator's code raise what they like: they are told which model
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
             raise OutOfMemoryError(
                 f"{what} does not fit into memory: {str(error).rstrip('.')}. Free the memory of the device, serve "
                 "fewer models on it, or choose smaller `buckets`"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,8 +35,12 @@ def run(tmp_path: Path, save: Callable[..., Path], variables: Any, model_config:
     return path
 
 
+# click 8.1 mixes standard output and error unless it is told not to, and 8.2 never does.
+APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
+
+
 def invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(main, list(map(str, arguments)))
+    return CliRunner(**APART).invoke(main, list(map(str, arguments)))
 
 
 def test_seal_then_check(run: Path) -> None:
