@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fluoroscope_server.checkpoints import seal, steps, uncommitted, unsealed_steps, verify
+from fluoroscope_server.checkpoints import open_checkpoint, seal, steps, uncommitted, unsealed_steps, verify
 from fluoroscope_server.errors import CheckpointError, DamagedError, UnsealedError
 
 if TYPE_CHECKING:
@@ -227,3 +228,22 @@ def test_a_trainer_that_seals_and_deletes_steps(manager: ocp.CheckpointManager, 
         restored = later.restore(3, args=ocp.args.Composite(params=ocp.args.StandardRestore()))
         assert float(restored["params"]["bias"][0]) == 3.0
     assert all(verify(run, step=step).sealed for step in steps(run))
+
+
+def test_what_orbax_does_not_notice(tmp_path: Path) -> None:
+    """Why there are seals: other weights come back, and no error."""
+    weights = {"kernel": jnp.asarray(np.random.default_rng(0).normal(size=(64, 64)), jnp.float32)}
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "run", weights)
+    seal(tmp_path / "run")
+    file = max((tmp_path / "run").rglob("d/*"), key=lambda each: each.stat().st_size)
+    whole = file.read_bytes()
+    silent = 0
+    for place in np.linspace(len(whole) // 4, 3 * len(whole) // 4, 5, dtype=int):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        with pytest.raises(DamagedError):
+            verify(tmp_path / "run")
+        with contextlib.suppress(CheckpointError):
+            restored = open_checkpoint(tmp_path / "run").restore(weights)
+            silent += not np.array_equal(restored["kernel"], weights["kernel"])
+    assert silent > 0

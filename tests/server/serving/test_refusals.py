@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -29,11 +30,11 @@ from fluoroscope_server.errors import (
 )
 from fluoroscope_server.serving import load
 from fluoroscope_server.serving import loading as loading_module
+from fluoroscope_server.serving.checking import LEFTOVER
 from fluoroscope_server.settings import ModelSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from fluoroscope_server.serving import DeviceQueue, Servable
 
@@ -66,6 +67,9 @@ def test_the_reasons_are_those_of_the_errors() -> None:
     classes = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, ModelError)]
     assert sorted(REFUSALS) == sorted({each.reason for each in classes})
     assert len(REFUSALS) == len(classes)
+    text = (Path(__file__).parents[3] / "docs" / "integrity.md").read_text()
+    documented = set(re.findall(r"^\| `([A-Z_]+)` \|", text, re.MULTILINE))
+    assert documented == {*REFUSALS, LEFTOVER}, "each needs a row in docs/integrity.md"
 
 
 def test_what_was_loaded_has_a_digest(sealed: Path, load_model: Callable[..., Servable]) -> None:
