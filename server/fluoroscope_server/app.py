@@ -129,6 +129,7 @@ class App:
             capacity=self._settings.max_programs,
             max_compiles=self._settings.max_compiles,
             on_compile=self._metrics.observe_compile,
+            require_seal=self._settings.require_seal,
         )
 
     async def _add(self, servable: Servable) -> None:
@@ -145,7 +146,8 @@ class App:
         self._metrics.follow_queue(servable.name, lambda: servable.batcher.waiting)
         self._rpc.set_health(servable.name, serving=True)
         self._announce(
-            f"loaded {servable.name}: version {servable.version}, {engine.parameter_count:,} parameters, "
-            f"{len(engine.sites):,} sites, batches to {engine.buckets[-1]}, on {engine.device}, "
-            f"in {servable.load_seconds:.1f} s"
+            f"loaded {servable.name}: version {servable.version} "
+            f"({'sealed' if servable.sealed else 'not sealed'}, {servable.digest[:12]}), "
+            f"{engine.parameter_count:,} parameters, {len(engine.sites):,} sites, "
+            f"batches to {engine.buckets[-1]}, on {engine.device}, in {servable.load_seconds:.1f} s"
         )

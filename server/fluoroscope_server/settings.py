@@ -121,6 +121,9 @@ class Settings:
     allow_insecure_tokens: bool = setting(False)
     """Take tokens from other machines without TLS: right only where a proxy in front encrypts."""
 
+    require_seal: bool = setting(False)
+    """Refuse checkpoints that were not sealed with `fluoroscope-server seal`."""
+
     def __post_init__(self) -> None:
         """Checks what no single setting can; raises SettingsError."""
         names = [source.name for source in self.models]

@@ -62,6 +62,11 @@ class Servable:
 
     tally: Tally
     """Counts its calls."""
+    digest: str = ""
+    """The SHA-256 of all that the checkpoint holds, in hexadecimal, as `seal` says it."""
+
+    sealed: bool = False
+    """Whether the checkpoint was sealed, and is what was sealed."""
 
     async def predict(
         self,
