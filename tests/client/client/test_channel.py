@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -24,14 +25,18 @@ SERVING = b"\x08\x01"
 def to(
     target: str = "node:8500", *, timeout: float | None = 60.0, options: tuple[tuple[str, int], ...] = ()
 ) -> Destination:
-    return Destination.to(
-        target, timeout=timeout, token=None, root_certificates=None, credentials=None, options=options
-    )
+    return Destination.to(target, timeout=timeout, options=options)
 
 
-@pytest.mark.parametrize(("own", "expected"), [(None, 60.0), (0.5, 0.5)])
-def test_a_call_without_its_own_timeout_has_the_clients(own: float | None, expected: float) -> None:
-    assert to().terms(Exchange(method="/m", request=b"", timeout=own))["timeout"] == expected
+@pytest.mark.parametrize(
+    ("own", "clients", "expected"),
+    [(None, 40.0, 40.0), (0.5, 40.0, 0.5), (None, None, 60.0), (None, math.inf, None), (math.inf, 40.0, None)],
+)
+def test_a_call_without_its_own_timeout_has_the_clients(
+    own: float | None, clients: float | None, expected: float | None
+) -> None:
+    attempts = to(timeout=clients).attempts(Exchange(method="/m", request=b"", timeout=own))
+    assert attempts.terms()["timeout"] == (None if expected is None else pytest.approx(expected, abs=0.4))
 
 
 @pytest.mark.parametrize(
