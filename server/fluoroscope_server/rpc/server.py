@@ -20,6 +20,7 @@ from fluoroscope_server.rpc.inspection import InspectionService
 from fluoroscope_server.rpc.model import ModelService
 from fluoroscope_server.rpc.observer import Observer
 from fluoroscope_server.rpc.reflection import ReflectionService
+from fluoroscope_server.rpc.unreadable import log_no_unreadable_metadata
 from fluoroscope_server.rpc.vanished import log_no_vanished_clients
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class RpcServer:
             SettingsError: the tokens or the certificates cannot be read.
         """
         log_no_vanished_clients()
+        log_no_unreadable_metadata()
         observer = Observer(metrics)
         guard = Guard(Tokens(settings.tokens) if settings.tokens is not None else None)
         self._certificates = _certificates(settings)
