@@ -14,6 +14,8 @@ import fluoroscope
 from fluoroscope.calls import Exchange
 from fluoroscope.client.channel import Destination
 
+from ...authority import Authority
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -104,3 +106,31 @@ def test_a_server_that_nobody_vouches_for(connect: Callable[..., Face], encrypte
 
     with pytest.raises(fluoroscope.ConnectionFailedError, match=r"localhost"):
         face.call("models", timeout=20)
+
+
+@pytest.fixture
+def mutual(tmp_path: Path) -> Iterator[tuple[str, Authority]]:
+    """The address of a server that lets in only whom an authority has signed, and that authority."""
+    authority = Authority(tmp_path)
+    own = authority.issue("server")
+    watch: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_stream_rpc_method_handler(
+        lambda _request, _context: iter([SERVING])
+    )
+    server = grpc.server(ThreadPoolExecutor(max_workers=2))
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Watch": watch})])
+    credentials = grpc.ssl_server_credentials(
+        [(own.key.read_bytes(), own.certificate.read_bytes())], authority.root.read_bytes(), True
+    )
+    address = f"localhost:{server.add_secure_port('localhost:0', credentials)}"
+    server.start()
+    yield address, authority
+    server.stop(None).wait(10)
+
+
+def test_a_certificate_of_the_clients_own(connect: Callable[..., Face], mutual: tuple[str, Authority]) -> None:
+    address, authority = mutual
+    laptop = authority.issue("laptop")
+    shown = {"client_certificate": laptop.certificate, "client_key": laptop.key}
+    connect(address, root_certificates=authority.root, **shown).call("wait_ready", timeout=20)
+    with pytest.raises(fluoroscope.ConnectionFailedError):
+        connect(address, root_certificates=authority.root, retries=0).call("models", timeout=20)
