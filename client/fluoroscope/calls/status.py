@@ -52,7 +52,7 @@ _START: Final = (
 _NEXT: Final[Mapping[grpc.StatusCode, str]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: "Give a longer timeout= (--timeout), or ask for less.",
     grpc.StatusCode.UNAUTHENTICATED: "Give token= (--token-file, or FLUOROSCOPE_TOKEN).",
-    grpc.StatusCode.PERMISSION_DENIED: "Ask the server's operator for a token with the scope that this needs.",
+    grpc.StatusCode.PERMISSION_DENIED: "Ask the server's operator for a token that is for this.",
     grpc.StatusCode.UNIMPLEMENTED: "It is an older fluoroscope server, or another kind of server.",
 }
 """What to do next, where the server's own words cannot say it."""

@@ -223,6 +223,20 @@ def test_a_deadline_holds_for_all_attempts_together(connect: Callable[..., Face]
     assert len(server.requests) <= 3
 
 
+def test_each_kind_of_call_has_a_time_of_its_own(connect: Callable[..., Face], server: FakeServer) -> None:
+    given: list[float] = []
+    server.failure = lambda context: given.append(context.time_remaining() or math.inf)
+    face = connect(server.target)
+    face.call("models")
+    face.call("model", "digits")
+    face.call("sites", "digits")
+    face.call("predict", "digits", {"image": X})
+    face.call("plan", "digits", 1, sites="**")
+    face.call("plan", "digits", 1, sites="**", compile=True)
+    face.call("inspect", "digits", {"image": X}, sites="**")
+    assert given == pytest.approx([60, 60, 60, 60, 60, 600, 600, 600], abs=20)  # a stream is looked at twice
+
+
 def serve_models(port: int) -> tuple[grpc.Server, int]:
     """A server that has no models, on a port of choice."""
     listed: Any = grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"")
