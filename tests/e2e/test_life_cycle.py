@@ -170,7 +170,7 @@ def test_requests_while_a_model_is_being_loaded(checkpoints: Saved, slow: Path) 
     inputs = {"tokens": batch(2, 3), "mask": np.array([True, False])}
     with ExitStack() as stack:
         server = stack.enter_context(loading(slow, first=checkpoints.folders["relu"]))
-        client = stack.enter_context(fluoroscope.Client(server.target))
+        client = stack.enter_context(fluoroscope.Client(server.target, retries=0))
 
         assert server.get("/healthz") == (200, "ok\n")
         assert server.get("/readyz") == (503, "not ready: loading models, or draining\n")

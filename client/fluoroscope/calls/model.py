@@ -156,6 +156,7 @@ def get_model(name: str, *, version: int | None = None, timeout: float | None = 
         method="/fluoroscope.v1.ModelService/GetModel",
         request=request.SerializeToString(),
         timeout=timeout,
+        repeatable=True,
     )
     return Model.from_wire(model_pb2.GetModelResponse.FromString(answer).model)
 
@@ -173,6 +174,7 @@ def list_models(*, timeout: float | None = None) -> Steps[list[Model]]:
             method="/fluoroscope.v1.ModelService/ListModels",
             request=request.SerializeToString(),
             timeout=timeout,
+            repeatable=True,
         )
         page = model_pb2.ListModelsResponse.FromString(answer)
         found += map(Model.from_wire, page.models)

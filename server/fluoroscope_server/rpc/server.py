@@ -24,6 +24,7 @@ from fluoroscope_server.rpc.open_calls import OpenCalls
 from fluoroscope_server.rpc.open_inference import SERVICE_NAME as OPEN_INFERENCE
 from fluoroscope_server.rpc.open_inference import OpenInferenceService
 from fluoroscope_server.rpc.reflection import ReflectionService
+from fluoroscope_server.rpc.unreadable import log_no_unreadable_metadata
 from fluoroscope_server.rpc.vanished import log_no_vanished_clients
 from fluoroscope_server.serving import Admission, Limits
 
@@ -51,10 +52,12 @@ class RpcServer:
             SettingsError: the tokens or the certificates cannot be read.
         """
         log_no_vanished_clients()
+        log_no_unreadable_metadata()
         observer = Observer(metrics)
-        self._admission = Admission(settings)
-        metrics.follow_open(request_bytes=lambda: self._admission.open_bytes, clients=lambda: self._admission.clients)
-        gate = Gate(self._admission)
+        self._admission = admission = Admission(settings)
+        # The metrics must not hold the server: gRPC complains of one that is still there when Python ends.
+        metrics.follow_open(request_bytes=lambda: admission.open_bytes, clients=lambda: admission.clients)
+        gate = Gate(admission)
         guard = Guard(Tokens(settings.tokens) if settings.tokens is not None else None)
         self._certificates = _certificates(settings)
         self._server = grpc.aio.server(
