@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from fluoroscope_server.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("loggers")
+
 
 def test_help_says_what_to_do_next() -> None:
     result = CliRunner().invoke(main, ["serve", "--help"])
