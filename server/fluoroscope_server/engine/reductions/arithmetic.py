@@ -8,6 +8,15 @@ import jax.numpy as jnp
 _EXACT_IN_FLOAT32 = 1 << 24
 """Up to here float32 holds every integer."""
 
+_PIECE = 1 << 16
+"""About how many elements are described at once: with what is computed of them, they fit into a core's cache."""
+
+
+def piece_count(size: int) -> int:
+    """Returns into how many equal pieces to cut a value, none of more than `_PIECE`; 1 if it cannot be cut so."""
+    least = -(-size // _PIECE)
+    return next((pieces for pieces in range(least, 2 * least) if size % pieces == 0), 1)
+
 
 def count(mask: jax.Array) -> jax.Array:
     """Returns how many elements of a mask are true, an int32 scalar.
