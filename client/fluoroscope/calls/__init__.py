@@ -6,6 +6,8 @@ sends them is the blocking or the asynchronous client.
 
 from fluoroscope.calls.activation import Activation
 from fluoroscope.calls.capture import inspect_activations
+from fluoroscope.calls.compare import compare
+from fluoroscope.calls.comparison import Comparison, SiteComparison
 from fluoroscope.calls.covariance import SiteCorrelation, SiteCovariance
 from fluoroscope.calls.errors import (
     CallCancelledError,
@@ -58,6 +60,7 @@ from fluoroscope.calls.units import SiteDeadUnits, TopElements
 __all__ = [
     "Activation",
     "CallCancelledError",
+    "Comparison",
     "ConnectionFailedError",
     "Correlation",
     "CorruptStreamError",
@@ -89,6 +92,7 @@ __all__ = [
     "ServerError",
     "ServerUnavailableError",
     "Site",
+    "SiteComparison",
     "SiteCorrelation",
     "SiteCovariance",
     "SiteDeadUnits",
@@ -105,6 +109,7 @@ __all__ = [
     "TopElements",
     "TopK",
     "UnauthenticatedError",
+    "compare",
     "error_of",
     "get_model",
     "inspect_activations",

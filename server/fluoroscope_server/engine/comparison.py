@@ -46,6 +46,9 @@ class ComparedSite:
     reason: str = ""
     """Why the two cannot be compared; empty if they can."""
 
+    only: str = ""
+    """The side that has it, `left` or `right`; empty if both have it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
@@ -177,15 +180,19 @@ def _merged(left: Engine, right: Engine, paths: Collection[str]) -> list[Compare
             placed.append((a.order, -1, ComparedSite(left=a, right=b, reason=_reason(a, b))))
             both.append((b.order, a.order))
         elif a is not None:
-            placed.append((a.order, -1, ComparedSite(left=a, right=a, reason="only the left side has it")))
+            placed.append((a.order, -1, _alone(a, "left")))
         elif b is not None:
             alone.append(b)
     both.sort()
     for site in alone:
         before = bisect.bisect_left(both, (site.order,))
         order = both[before - 1][1] if before else -1
-        placed.append((order, site.order, ComparedSite(left=site, right=site, reason="only the right side has it")))
+        placed.append((order, site.order, _alone(site, "right")))
     return [compared for _, _, compared in sorted(placed, key=lambda each: each[:2])]
+
+
+def _alone(site: Site, side: str) -> ComparedSite:
+    return ComparedSite(left=site, right=site, reason=f"only the {side} side has it", only=side)
 
 
 def _reason(left: Site, right: Site) -> str:

@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection
 
 from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2
 from fluoroscope_server.errors import SettingsError
+from fluoroscope_server.rpc.comparison import ComparisonMethod
 from fluoroscope_server.rpc.health import HealthService
 from fluoroscope_server.rpc.inference import InferenceService
 from fluoroscope_server.rpc.inspection import InspectionService
@@ -53,6 +54,7 @@ class RpcServer:
         """Returns every service by its full name. To add an RPC: a row here, and its method in the service."""
         inference = InferenceService(repository, metrics)
         inspection = InspectionService(repository, metrics, max_bytes=settings.max_inspection_bytes)
+        comparison = ComparisonMethod(repository, metrics)
         model = ModelService(repository)
         services: dict[str, Methods] = {
             _name(inference_pb2, "InferenceService"): {
@@ -63,6 +65,7 @@ class RpcServer:
                 "PlanInspection": grpc.unary_unary_rpc_method_handler(inspection.plan_inspection),
                 "InspectActivations": grpc.unary_stream_rpc_method_handler(inspection.inspect_activations),
                 "InspectParameters": grpc.unary_stream_rpc_method_handler(inspection.inspect_parameters),
+                "CompareActivations": grpc.unary_stream_rpc_method_handler(comparison.compare_activations),
             },
             _name(model_pb2, "ModelService"): {
                 "ListModels": grpc.unary_unary_rpc_method_handler(model.list_models),
