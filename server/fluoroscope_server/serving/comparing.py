@@ -131,6 +131,7 @@ def blaming(side: str) -> Iterator[None]:
         if error.field is not None and error.field != "model":
             error.field = f"{side}.{error.field}"
             error.message = f"on the {side} side, {error.message}"
+            error.args = (error.message,)
         raise
 
 

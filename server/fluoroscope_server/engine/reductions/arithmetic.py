@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 
@@ -13,9 +15,10 @@ _PIECE = 1 << 16
 
 
 def piece_count(size: int) -> int:
-    """Returns into how many equal pieces to cut a value, none of more than `_PIECE`; 1 if it cannot be cut so."""
+    """Returns into how many equal pieces to cut a value: of no more than `_PIECE`, or else as little more as can be."""
     least = -(-size // _PIECE)
-    return next((pieces for pieces in range(least, 2 * least) if size % pieces == 0), 1)
+    counts = itertools.chain(range(least, 2 * least), range(least - 1, 0, -1))
+    return next((pieces for pieces in counts if size % pieces == 0), 1)
 
 
 def count(mask: jax.Array) -> jax.Array:
