@@ -116,8 +116,18 @@ class Comparison(Mapping[str, SiteComparison]):
     """The comparisons of one call by site, in execution order."""
 
     __slots__ = (
-        "_found", "atol", "first_divergence", "model", "not_compared", "programs", "rows", "rtol", "stages", "versions"
-    )  # fmt: skip
+        "_found",
+        "atol",
+        "digests",
+        "first_divergence",
+        "model",
+        "not_compared",
+        "programs",
+        "rows",
+        "rtol",
+        "stages",
+        "versions",
+    )
 
     def __init__(
         self,
@@ -138,6 +148,8 @@ class Comparison(Mapping[str, SiteComparison]):
         """The model that answered."""
         self.versions = (header.left_version, header.right_version)
         """The versions that were compared."""
+        self.digests = (header.left_digest, header.right_digest)
+        """The digests of their checkpoints, as `Model.digest`: equal digests are equal weights."""
         self.rows = header.rows
         """How many examples the inputs of each side held."""
         self.rtol = header.rtol

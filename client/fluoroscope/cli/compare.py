@@ -106,6 +106,7 @@ def _print_json(found: Comparison) -> None:
         {
             "model": found.model,
             "versions": found.versions,
+            "digests": found.digests,
             "rows": found.rows,
             "rtol": found.rtol,
             "atol": found.atol,

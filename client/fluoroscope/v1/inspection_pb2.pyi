@@ -873,12 +873,15 @@ class StreamHeader(google.protobuf.message.Message):
     ROWS_FIELD_NUMBER: builtins.int
     RESULTS_FIELD_NUMBER: builtins.int
     PROGRAM_FIELD_NUMBER: builtins.int
+    DIGEST_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The model that answers."""
     version: builtins.int
     """The version that answers."""
     rows: builtins.int
     """How many examples the inputs held. Unset for parameters."""
+    digest: builtins.str
+    """The digest of the checkpoint that answers; see Model.digest."""
     @property
     def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ResultHeader]:
         """All results, in the order in which they will come."""
@@ -895,9 +898,10 @@ class StreamHeader(google.protobuf.message.Message):
         rows: builtins.int = ...,
         results: collections.abc.Iterable[Global___ResultHeader] | None = ...,
         program: Global___ProgramInfo | None = ...,
+        digest: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["program", b"program"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["model", b"model", "program", b"program", "results", b"results", "rows", b"rows", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["digest", b"digest", "model", b"model", "program", b"program", "results", b"results", "rows", b"rows", "version", b"version"]) -> None: ...
 
 Global___StreamHeader: typing_extensions.TypeAlias = StreamHeader
 
@@ -1413,6 +1417,8 @@ class ComparisonHeader(google.protobuf.message.Message):
     RIGHT_PROGRAM_FIELD_NUMBER: builtins.int
     RTOL_FIELD_NUMBER: builtins.int
     ATOL_FIELD_NUMBER: builtins.int
+    LEFT_DIGEST_FIELD_NUMBER: builtins.int
+    RIGHT_DIGEST_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The model that answers."""
     left_version: builtins.int
@@ -1425,6 +1431,10 @@ class ComparisonHeader(google.protobuf.message.Message):
     """The tolerance: see CompareActivationsRequest."""
     atol: builtins.float
     """The tolerance: see CompareActivationsRequest."""
+    left_digest: builtins.str
+    """The digest of the checkpoint of the left side; see Model.digest."""
+    right_digest: builtins.str
+    """The digest of the checkpoint of the right side; see Model.digest."""
     @property
     def sites(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ComparedSite]:
         """All sites that were asked for, in execution order."""
@@ -1449,9 +1459,11 @@ class ComparisonHeader(google.protobuf.message.Message):
         right_program: Global___ProgramInfo | None = ...,
         rtol: builtins.float = ...,
         atol: builtins.float = ...,
+        left_digest: builtins.str = ...,
+        right_digest: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["left_program", b"left_program", "right_program", b"right_program"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["atol", b"atol", "left_program", b"left_program", "left_version", b"left_version", "model", b"model", "right_program", b"right_program", "right_version", b"right_version", "rows", b"rows", "rtol", b"rtol", "sites", b"sites"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["atol", b"atol", "left_digest", b"left_digest", "left_program", b"left_program", "left_version", b"left_version", "model", b"model", "right_digest", b"right_digest", "right_program", b"right_program", "right_version", b"right_version", "rows", b"rows", "rtol", b"rtol", "sites", b"sites"]) -> None: ...
 
 Global___ComparisonHeader: typing_extensions.TypeAlias = ComparisonHeader
 

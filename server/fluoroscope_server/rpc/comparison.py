@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fluoroscope_server.engine import ComparedSite, SiteDifference
     from fluoroscope_server.metrics import Metrics
     from fluoroscope_server.rpc.context import Context
-    from fluoroscope_server.serving import ComparisonAnswer, Repository
+    from fluoroscope_server.serving import ComparisonAnswer, Limits, Repository
 
 _Side = inspection.CompareActivationsRequest.Side
 
@@ -30,10 +30,11 @@ _Side = inspection.CompareActivationsRequest.Side
 class ComparisonMethod:
     """The one method of InspectionService that looks into two networks at once."""
 
-    def __init__(self, repository: Repository, metrics: Metrics) -> None:
-        """Takes the models, and where to count."""
+    def __init__(self, repository: Repository, metrics: Metrics, limits: Limits) -> None:
+        """Takes the models, where to count, and what a request may ask for."""
         self._repository = repository
         self._metrics = metrics
+        self._limits = limits
 
     async def compare_activations(self, data: bytes, context: Context) -> AsyncIterator[bytes]:  # noqa: ARG002 (gRPC passes it)
         """Answers one `CompareActivations`, frame by frame."""
@@ -49,6 +50,7 @@ class ComparisonMethod:
             kinds=decode_kinds(request.kinds, field="kinds"),
             tolerance=tolerance,
             clock=clock,
+            limits=self._limits,
         )
         self._metrics.count_program(held=all(answer.held))
         header = encode_comparison(request.model, answer, tolerance)
@@ -107,6 +109,8 @@ def encode_comparison(model: str, answer: ComparisonAnswer, tolerance: Tolerance
         right_program=programs[1],
         rtol=tolerance.rtol,
         atol=tolerance.atol,
+        left_digest=answer.sides[0].servable.digest,
+        right_digest=answer.sides[1].servable.digest,
     )
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fluoroscope_server.engine import Result
     from fluoroscope_server.metrics import Metrics
     from fluoroscope_server.rpc.context import Context
-    from fluoroscope_server.serving import Answer, Repository, Servable
+    from fluoroscope_server.serving import Answer, Limits, Repository, Servable
 
 CHUNK_BYTES = 1 << 20
 """How many bytes of a tensor one message carries: larger messages cost page faults, smaller ones calls."""
@@ -39,10 +39,11 @@ CHUNK_BYTES = 1 << 20
 class InspectionService:
     """Lists sites, and streams what is at them."""
 
-    def __init__(self, repository: Repository, metrics: Metrics, *, max_bytes: int) -> None:
-        """Takes the models, where to count, and the most bytes that one inspection may send."""
+    def __init__(self, repository: Repository, metrics: Metrics, limits: Limits, *, max_bytes: int) -> None:
+        """Takes the models, where to count, what a request may ask for, and the most bytes that it may be sent."""
         self._repository = repository
         self._metrics = metrics
+        self._limits = limits
         self._max_bytes = max_bytes
 
     async def list_sites(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
@@ -77,6 +78,7 @@ class InspectionService:
             max_bytes=self._limit(question),
             execution=decode_execution(question.execution),
             compile=request.compile,
+            limits=self._limits,
         )
         return encode_plan(servable, planned).SerializeToString()
 
@@ -96,7 +98,9 @@ class InspectionService:
         request = parse(inspection.InspectParametersRequest, data)
         servable = self._repository.get(request.model, decode_version(request))
         captures = decode_parameter_captures(request)
-        answer = await servable.inspect_parameters(captures, max_bytes=self._limit(request), clock=clock)
+        answer = await servable.inspect_parameters(
+            captures, max_bytes=self._limit(request), clock=clock, limits=self._limits
+        )
         self._metrics.count_program(held=answer.held)
         async for frame in self._stream(servable, answer, clock):
             yield frame
@@ -129,6 +133,7 @@ class InspectionService:
             max_bytes=self._limit(request),
             clock=clock,
             execution=decode_execution(request.execution),
+            limits=self._limits,
         )
         self._metrics.count_program(held=answer.held)
         return answer

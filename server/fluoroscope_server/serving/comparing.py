@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from fluoroscope_server.allocator import Spare
 from fluoroscope_server.engine import Side, pair, run_comparison
 from fluoroscope_server.errors import FluoroscopeError, InvalidRequestError
+from fluoroscope_server.keys import Scope, caller
 from fluoroscope_server.serving.inputs import check_inputs, pad_inputs
+from fluoroscope_server.serving.limits import DEFAULT_LIMITS
 from fluoroscope_server.serving.servable import SPARE_BYTES
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from fluoroscope_server.engine import Comparison, Program, SiteDifference, SiteKind, Tolerance
     from fluoroscope_server.engine.difference import DifferencePrograms
     from fluoroscope_server.serving.device_queue import DeviceQueue
+    from fluoroscope_server.serving.limits import Limits
     from fluoroscope_server.serving.servable import Servable
     from fluoroscope_server.serving.stages import StageClock
 
@@ -90,15 +93,18 @@ async def compare(
     kinds: Collection[SiteKind],
     tolerance: Tolerance,
     clock: StageClock,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> ComparisonAnswer:
     """Resolves a comparison, waits for what must be compiled, and returns the answer.
 
     Raises:
+        PermissionDeniedError: the caller may not look inside.
         NotFoundError, NotCapturableError, InvalidRequestError: the question fits neither side, or the two have other
             numbers of rows.
         LimitExceededError: there are too many rows, sites or globs, or too much is being compiled.
     """
-    rows = [_rows(side, name) for name, side in (("left", left), ("right", right))]
+    caller().require(Scope.INSPECT)
+    rows = [_rows(side, name, limits) for name, side in (("left", left), ("right", right))]
     if rows[0] != rows[1]:
         raise InvalidRequestError(
             f"the inputs of the left side have {rows[0]} rows, and those of the right {rows[1]}: "
@@ -107,6 +113,7 @@ async def compare(
             reason="ROWS_DIFFER",
         )
     comparison = pair(left.servable.engine, right.servable.engine, sites, kinds, rows=rows[0])
+    limits.check_results(len(comparison.sites), field="sites")
     clock.lap("decode")
     futures = _requested(comparison, left, right)
     held = futures[0].done(), futures[1].done()
@@ -135,10 +142,11 @@ def blaming(side: str) -> Iterator[None]:
         raise
 
 
-def _rows(side: ComparedSide, name: str) -> int:
+def _rows(side: ComparedSide, name: str, limits: Limits) -> int:
     engine = side.servable.engine
     with blaming(name):
         rows = check_inputs(side.inputs, engine.signature)
+        limits.check_rows(rows)
         engine.bucket_for(rows)
     return rows
 

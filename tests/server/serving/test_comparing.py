@@ -16,7 +16,7 @@ from fluoroscope_server.engine import Tolerance
 from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, NotFoundError
 from fluoroscope_server.metrics import STAGES, Metrics
 from fluoroscope_server.rpc.comparison import ComparisonMethod
-from fluoroscope_server.serving import ComparedSide, StageClock, blaming, compare, load
+from fluoroscope_server.serving import ComparedSide, Limits, StageClock, blaming, compare, load
 from fluoroscope_server.settings import ModelSource
 
 if TYPE_CHECKING:
@@ -97,6 +97,10 @@ def test_inputs_that_do_not_fit_are_blamed_on_their_side(servable: Servable, oth
     with pytest.raises(LimitExceededError) as large:
         ask(side(servable, np.repeat(X, 2, axis=0)), side(other, np.repeat(X, 2, axis=0)))
     assert large.value.field == "left.inputs"
+    few = ComparisonMethod(Versions(servable), Metrics(), Limits(max_results=3))  # type: ignore[arg-type]  # all it needs
+    with pytest.raises(LimitExceededError, match=r"the limit is 3 \(max-results\)") as many:
+        stream(few, request_of(X))
+    assert many.value.field == "sites"
     with pytest.raises(NotFoundError), blaming("left"):
         raise NotFoundError("no such model", field="model")
 
@@ -125,13 +129,19 @@ def stream(method: ComparisonMethod, request: inspection_pb2.CompareActivationsR
     return reader.collect(items)
 
 
+def request_of(x: np.ndarray) -> inspection_pb2.CompareActivationsRequest:
+    """Compares everything, both sides on one batch."""
+    request = inspection_pb2.CompareActivationsRequest(model="digits", sites=["**"])
+    request.left.inputs["image"].CopyFrom(encode_tensor(x))
+    return request
+
+
 def test_versions_are_chosen_by_number_and_the_first_divergence_is_named(servable: Servable, other: Servable) -> None:
     metrics = Metrics()
     repository: Any = Versions(servable, other)
-    method = ComparisonMethod(repository, metrics)
-    request = inspection_pb2.CompareActivationsRequest(model="digits", sites=["**"])
+    method = ComparisonMethod(repository, metrics, Limits())
+    request = request_of(X)
     request.right.version = 1
-    request.left.inputs["image"].CopyFrom(encode_tensor(X))
     found = stream(method, request)
     assert found.first_divergence is not None
     assert found.first_divergence.startswith("Dense_1/")
@@ -139,6 +149,8 @@ def test_versions_are_chosen_by_number_and_the_first_divergence_is_named(servabl
     assert not found["Dense_0"].diverges
     assert found["Dense_1"].diverges
     assert found.not_compared == {}
+    assert found.digests == (servable.digest, other.digest)
+    assert len(set(found.digests)) == 2
     request.rtol = 10
     assert stream(method, request).first_divergence is None
     for stage in STAGES["CompareActivations"]:
@@ -158,10 +170,9 @@ def test_versions_are_chosen_by_number_and_the_first_divergence_is_named(servabl
 )
 def test_wrong_turns(change: Callable[[Any], object], field: str, message: str, servable: Servable) -> None:
     repository: Any = Versions(servable)
-    request = inspection_pb2.CompareActivationsRequest(model="digits", sites=["**"])
-    request.left.inputs["image"].CopyFrom(encode_tensor(X))
+    request = request_of(X)
     change(request)
     with pytest.raises((InvalidRequestError, NotFoundError)) as caught:
-        stream(ComparisonMethod(repository, Metrics()), request)
+        stream(ComparisonMethod(repository, Metrics(), Limits()), request)
     assert caught.value.field == field
     assert message in caught.value.message
