@@ -9,7 +9,7 @@ from fluoroscope.v1 import inspection_pb2 as inspection
 from fluoroscope.v1.tensor_pb2 import DATA_TYPE_UNSPECIFIED
 from fluoroscope.wire import dtype_to_wire
 from fluoroscope_server.engine import Tolerance
-from fluoroscope_server.errors import InvalidRequestError, NotFoundError
+from fluoroscope_server.errors import InvalidRequestError
 from fluoroscope_server.rpc.decoding import decode_inputs, decode_kinds, decode_version, parse
 from fluoroscope_server.rpc.encoding import KIND_NUMBERS, encode_program
 from fluoroscope_server.serving import ComparedSide, StageClock, blaming, compare
@@ -80,12 +80,6 @@ class ComparisonMethod:
     ) -> ComparedSide:
         """Returns what one side asks for; `inputs` are taken where it has none of its own."""
         with blaming(name):
-            if side.WhichOneof("version_selector") == "label":
-                raise NotFoundError(
-                    f"model {model!r} has no label {side.label!r}: name a version",
-                    field="label",
-                    reason="LABEL_NOT_FOUND",
-                )
             servable = self._repository.get(model, decode_version(side))
             given = decode_inputs(side.inputs) if side.inputs or inputs is None else inputs
         return ComparedSide(servable=servable, inputs=given)

@@ -161,7 +161,11 @@ def test_versions_are_chosen_by_number_and_the_first_divergence_is_named(servabl
 @pytest.mark.parametrize(
     ("change", "field", "message"),
     [
-        (lambda request: request.right.MergeFrom(type(request.right)(label="x")), "right.label", "has no label 'x'"),
+        (
+            lambda request: request.right.MergeFrom(type(request.right)(label="x")),
+            "right.label",
+            "on the right side, there is no label 'x'",
+        ),
         (lambda request: setattr(request, "rtol", -1), "rtol", "rtol is -1.0"),
         (lambda request: setattr(request, "atol", float("nan")), "atol", "atol is nan"),
         (lambda request: request.sites.append("Dense_9"), "sites[1]", "no site 'Dense_9'; nearest"),
