@@ -53,8 +53,10 @@ def _versions(_: click.Context, __: click.Parameter, text: str | None) -> tuple[
     callback=_versions,
     help="The checkpoint steps, or labels, to compare.  [default: the one that serves, on both sides]",
 )
-@click.option("--rtol", type=float, default=1e-5, show_default=True, help="How far apart: a part of the second side,")
-@click.option("--atol", type=float, default=1e-8, show_default=True, help="and what is allowed besides.")
+@click.option(
+    "--rtol", type=float, default=1e-5, show_default=True, help="How far apart elements may be: this part of |b|,"
+)
+@click.option("--atol", type=float, default=1e-8, show_default=True, help="and so much besides.")
 @click.option("--check", is_flag=True, help="Exit with 5 if a site diverges.")
 @CAST
 @session_options()
