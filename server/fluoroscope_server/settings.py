@@ -76,7 +76,8 @@ class Settings:
     """How many calls may be open at once."""
 
     max_calls_per_client: int = setting(1024, least=1)
-    """How many of them one client may have: one token, or one address, which behind a proxy is all who come through it."""
+    """How many of them one client may have: one token or one address, which behind a proxy is all who come through
+    it."""
 
     max_streams: int = setting(128, least=1)
     """How many inspections may be open at once."""

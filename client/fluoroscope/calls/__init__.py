@@ -6,6 +6,8 @@ sends them is the blocking or the asynchronous client.
 
 from fluoroscope.calls.activation import Activation
 from fluoroscope.calls.capture import inspect_activations
+from fluoroscope.calls.compare import compare
+from fluoroscope.calls.comparison import Comparison, SiteComparison
 from fluoroscope.calls.covariance import SiteCorrelation, SiteCovariance
 from fluoroscope.calls.errors import (
     CallCancelledError,
@@ -60,6 +62,7 @@ __all__ = [
     "Activation",
     "Arrived",
     "CallCancelledError",
+    "Comparison",
     "ConnectionFailedError",
     "Correlation",
     "CorruptStreamError",
@@ -91,6 +94,7 @@ __all__ = [
     "ServerError",
     "ServerUnavailableError",
     "Site",
+    "SiteComparison",
     "SiteCorrelation",
     "SiteCovariance",
     "SiteDeadUnits",
@@ -107,6 +111,7 @@ __all__ = [
     "TopElements",
     "TopK",
     "UnauthenticatedError",
+    "compare",
     "error_of",
     "get_model",
     "inspect_activations",

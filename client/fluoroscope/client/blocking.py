@@ -117,6 +117,7 @@ class Client(Face):
         Takes what `parameters` takes, raises what it raises, and holds one value at a time, as `stream` does.
         """,
     )
+    compare = _collected(calls.compare, returns="Comparison")
     wait_ready = _awaited(calls.wait_ready)
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from fluoroscope_server.errors import SettingsError
 from fluoroscope_server.keys import Tokens
 from fluoroscope_server.rpc.call_log import CallLog
 from fluoroscope_server.rpc.certificates import Certificates
+from fluoroscope_server.rpc.comparison import ComparisonMethod
 from fluoroscope_server.rpc.connection import options_of
 from fluoroscope_server.rpc.gate import Gate
 from fluoroscope_server.rpc.guard import Guard
@@ -83,6 +84,7 @@ class RpcServer:
         inference = InferenceService(repository, metrics, limits, calls)
         inspection = InspectionService(repository, metrics, limits, max_bytes=most)
         open_inference = OpenInferenceService(repository, metrics, limits, calls, self._health, max_bytes=most)
+        comparison = ComparisonMethod(repository, metrics, limits)
         model = ModelService(repository)
         services: dict[str, Methods] = {
             _name(inference_pb2, "InferenceService"): {
@@ -93,6 +95,7 @@ class RpcServer:
                 "PlanInspection": grpc.unary_unary_rpc_method_handler(inspection.plan_inspection),
                 "InspectActivations": grpc.unary_stream_rpc_method_handler(inspection.inspect_activations),
                 "InspectParameters": grpc.unary_stream_rpc_method_handler(inspection.inspect_parameters),
+                "CompareActivations": grpc.unary_stream_rpc_method_handler(comparison.compare_activations),
             },
             _name(model_pb2, "ModelService"): {
                 "ListModels": grpc.unary_unary_rpc_method_handler(model.list_models),
