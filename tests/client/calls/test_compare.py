@@ -54,7 +54,7 @@ def test_a_whole_stream() -> None:
 @pytest.mark.parametrize(
     ("messages", "message"),
     [
-        (frames(0), "the trailer came too early: 1 of 2 sites"),
+        (frames(0), "the trailer came too early: 1 of 2 results"),
         (frames(2, 0), "site 2 came where another is due"),
         (frames(0, 0), "site 0 came where another is due"),
         (frames(0, 1), "site 1 came where another is due"),
