@@ -125,6 +125,8 @@ class App:
             self._device,
             capacity=self._settings.max_programs,
             max_compiles=self._settings.max_compiles,
+            max_delay=self._settings.max_delay_seconds,
+            max_queue=self._settings.max_queue,
             on_compile=self._metrics.observe_compile,
         )
 

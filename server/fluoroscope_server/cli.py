@@ -87,6 +87,23 @@ def main() -> None:
     help="How many inspections of each model may be compiled or wait for that at once.",
 )
 @click.option(
+    "--max-queue",
+    default=DEFAULTS.max_queue,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How many predictions of each model may wait; one more is refused at once. Take what the model answers in "
+    "the longest time that you would have anybody wait.",
+)
+@click.option(
+    "--max-delay",
+    "max_delay_seconds",
+    default=DEFAULTS.max_delay_seconds,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="How long a prediction waits for others to go with, in seconds, when the device is free; max_delay in a "
+    "model's config overrides. What waits while the device is busy goes together in any case.",
+)
+@click.option(
     "--compile-cache",
     metavar="DIR",
     show_default="fluoroscope/programs in $XDG_CACHE_HOME or ~/.cache",
@@ -117,6 +134,8 @@ def serve(
     max_inspection_mib: int,
     max_programs: int,
     max_compiles: int,
+    max_queue: int,
+    max_delay_seconds: float,
     compile_cache: str | None,
     compile_cache_mib: int,
     grace_seconds: float,
@@ -131,6 +150,8 @@ def serve(
             max_inspection_bytes=max_inspection_mib * MIB,
             max_programs=max_programs,
             max_compiles=max_compiles,
+            max_queue=max_queue,
+            max_delay_seconds=max_delay_seconds,
             compile_cache=_compile_cache(compile_cache),
             compile_cache_bytes=compile_cache_mib * MIB,
             grace_seconds=grace_seconds,

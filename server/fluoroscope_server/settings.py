@@ -61,6 +61,12 @@ class Settings:
     max_compiles: int = 32
     """How many programs of each model may be compiled or wait for that at once."""
 
+    max_queue: int = 256
+    """How many predictions of each model may wait for the device."""
+
+    max_delay_seconds: float = 0.0
+    """How long a prediction that finds the device free waits for others to go with; a model's config overrides it."""
+
     compile_cache: Path | None = None
     """The folder where compiled programs are kept for the next start; None keeps none."""
 

@@ -42,6 +42,8 @@ def test_help_needs_no_jax() -> None:
         (["--model", "a=p", "--model", "a=q"], 1, "Error: two models are named 'a'"),
         (["--model", "a=p", "--max-programs", "0"], 2, "--max-programs"),
         (["--model", "a=p", "--max-compiles", "0"], 2, "--max-compiles"),
+        (["--model", "a=p", "--max-queue", "0"], 2, "--max-queue"),
+        (["--model", "a=p", "--max-delay", "-1"], 2, "--max-delay"),
         (["--model", "a=p", "--compile-cache-mib", "0"], 2, "--compile-cache-mib"),
         (["--model", "a=p", "--compile-cache", "/dev/null"], 1, "Error: /dev/null cannot be used: File exists"),
         (["--model", "a=p", "--grace", "-1"], 2, "--grace"),

@@ -5,6 +5,7 @@ from fluoroscope_server.engine.compile_cache import CompileCache
 from fluoroscope_server.engine.cost import Cost
 from fluoroscope_server.engine.engine import Engine
 from fluoroscope_server.engine.inspection import Execution, Inspection, ResultSpec, check_outputs
+from fluoroscope_server.engine.joining import Common, common, joined, own_results
 from fluoroscope_server.engine.program import Program, Results
 from fluoroscope_server.engine.reductions import (
     Cast,
@@ -33,6 +34,7 @@ from fluoroscope_server.engine.site_table import SiteTable
 __all__ = [
     "Capture",
     "Cast",
+    "Common",
     "CompileCache",
     "Correlation",
     "Cost",
@@ -64,6 +66,9 @@ __all__ = [
     "TopK",
     "ValueSpec",
     "check_outputs",
+    "common",
+    "joined",
+    "own_results",
     "paired",
     "read",
     "wait",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fluoroscope.v1.inference_pb2 import PredictRequest, PredictResponse
 from fluoroscope.wire import fill_tensor
+from fluoroscope_server.rpc.context import client_of
 from fluoroscope_server.rpc.decoding import decode_inputs, decode_version, parse
 from fluoroscope_server.serving import StageClock
 
@@ -31,8 +32,11 @@ class InferenceService:
         context.add_done_callback(self._close)  # type: ignore[arg-type]  # the stub's is a class, not a callable
         request = parse(PredictRequest, data)
         servable = self._repository.get(request.model, decode_version(request))
+        servable.batcher.check_room()
         inputs = decode_inputs(request.inputs)
-        outputs = await servable.predict(inputs, request.outputs, clock, alone=self._open == 1)
+        outputs = await servable.predict(
+            inputs, request.outputs, clock, client=client_of(context), alone=self._open == 1
+        )
         response = PredictResponse(model=servable.name, version=servable.version)
         for name, array in outputs.items():
             fill_tensor(response.outputs[name], array)

@@ -9,6 +9,7 @@ import numpy as np
 from fluoroscope.v1 import inspection_pb2 as inspection
 from fluoroscope.wire import StreamSplitter, tensor_bytes
 from fluoroscope_server.errors import InvalidRequestError
+from fluoroscope_server.rpc.context import client_of
 from fluoroscope_server.rpc.decoding import (
     decode_captures,
     decode_execution,
@@ -75,12 +76,12 @@ class InspectionService:
         )
         return encode_plan(servable, planned).SerializeToString()
 
-    async def inspect_activations(self, data: bytes, context: Context) -> AsyncIterator[bytes]:  # noqa: ARG002 (gRPC passes it)
+    async def inspect_activations(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         """Answers one `InspectActivations`, frame by frame."""
         clock = StageClock()
         request = parse(inspection.InspectActivationsRequest, data)
         servable = self._repository.get(request.model, decode_version(request))
-        answer = await self._ask(request, servable, clock)
+        answer = await self._ask(request, servable, clock, client_of(context))
         splitter = StreamSplitter(chunk_bytes=CHUNK_BYTES)
         yield splitter.header(encode_header(servable, answer))
         first = True
@@ -97,7 +98,7 @@ class InspectionService:
         self._metrics.observe_stages("InspectActivations", clock.times)
 
     async def _ask(
-        self, request: inspection.InspectActivationsRequest, servable: Servable, clock: StageClock
+        self, request: inspection.InspectActivationsRequest, servable: Servable, clock: StageClock, client: str
     ) -> Answer:
         captures = decode_captures(request)
         answer = await servable.inspect(
@@ -107,6 +108,7 @@ class InspectionService:
             max_bytes=self._limit(request),
             clock=clock,
             execution=decode_execution(request.execution),
+            client=client,
         )
         self._metrics.count_program(held=answer.held)
         return answer

@@ -13,6 +13,7 @@ from fluoroscope_server.errors import ConfigError, ModelError
 from fluoroscope_server.families import build_network
 from fluoroscope_server.model_config import EXAMPLE, ModelConfig
 from fluoroscope_server.serving.batcher import Batcher
+from fluoroscope_server.serving.joined_inspections import JoinedInspections
 from fluoroscope_server.serving.presets import compile_presets
 from fluoroscope_server.serving.servable import Servable, predict_batch
 
@@ -34,6 +35,8 @@ def load(
     *,
     capacity: int,
     max_compiles: int = 32,
+    max_delay: float = 0.0,
+    max_queue: int = 256,
     on_compile: Callable[[float], None],
 ) -> Servable:
     """Reads a checkpoint, builds and compiles its network and runs it once. Takes long; safe on any thread.
@@ -43,6 +46,8 @@ def load(
         device: where it will run.
         capacity: how many compiled inspections to hold.
         max_compiles: how many inspections may be compiled or wait for that at once.
+        max_delay: how many seconds a prediction waits for others to go with, if the model's config does not say.
+        max_queue: how many predictions may wait.
         on_compile: told of each compilation, with its seconds.
 
     Raises:
@@ -81,7 +86,11 @@ def load(
             device,
             max_rows=engine.joined_rows,
             expected_seconds=lambda rows: engine.seconds[engine.bucket_for(rows)],
+            name=source.name,
+            max_delay=max_delay if config.max_delay is None else config.max_delay,
+            max_queue=max_queue,
         ),
+        inspections=JoinedInspections(engine, device, name=source.name),
         load_seconds=seconds,
     )
 

@@ -11,18 +11,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fluoroscope_server.allocator import Spare
-from fluoroscope_server.engine import Execution, check_outputs, wait
+from fluoroscope_server.engine import Execution, check_outputs, common, wait
 from fluoroscope_server.errors import LimitExceededError
 from fluoroscope_server.serving.answer import Answer
+from fluoroscope_server.serving.batcher import lap
 from fluoroscope_server.serving.inputs import check_inputs, pad_inputs
+from fluoroscope_server.serving.joined_inspections import AskedInspection
+from fluoroscope_server.serving.parts import check_rows, predict_in_parts
 from fluoroscope_server.serving.planned_inspection import PlannedInspection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
 
     from fluoroscope_server.engine import Capture, Engine, Inspection, Program, Results
-    from fluoroscope_server.serving.batcher import Batcher, Job, Outputs
+    from fluoroscope_server.serving.batcher import Batcher, Job
     from fluoroscope_server.serving.device_queue import DeviceQueue
+    from fluoroscope_server.serving.joined_inspections import JoinedInspections
+    from fluoroscope_server.serving.parts import Inputs, Outputs
     from fluoroscope_server.serving.stages import StageClock
 
 _reading = ThreadPoolExecutor(max_workers=2, thread_name_prefix="read")
@@ -51,8 +56,11 @@ class Servable:
     device: DeviceQueue
     """Where inspections run."""
 
-    batcher: Batcher
+    batcher: Batcher[Inputs, Outputs]
     """Where predictions run."""
+
+    inspections: JoinedInspections
+    """Where inspections run that may be joined."""
 
     load_seconds: float
     """How long it took to load, compile and warm up."""
@@ -63,22 +71,27 @@ class Servable:
         outputs: Sequence[str],
         clock: StageClock,
         *,
+        client: Hashable = "",
         alone: bool = False,
     ) -> dict[str, np.ndarray]:
         """Returns the asked-for outputs, all if none is named, with as many rows as the inputs have.
 
         If the caller knows that nobody else is calling, it says so with `alone`: what is quick is then done at once.
+        Clients, told apart by `client`, take turns.
 
         Raises:
             InvalidRequestError: the inputs or outputs do not fit the signature.
-            LimitExceededError: there are more rows than the largest bucket has.
+            LimitExceededError: there are too many rows, or too many others wait.
         """
         signature = self.engine.signature
         rows = check_inputs(inputs, signature)
-        self.engine.bucket_for(rows)
+        size = check_rows(self.engine, rows)
         wanted = check_outputs(outputs, signature) or signature.output_names
         clock.lap("decode")
-        answer = await self.batcher.submit(inputs, rows, clock, alone=alone)
+        if rows > size:
+            answer = await predict_in_parts(self.batcher, inputs, rows, clock, size=size, client=client)
+        else:
+            answer = await self.batcher.submit(inputs, rows, clock, client=client, alone=alone)
         return {name: answer[name] for name in signature.output_names if name in wanted}
 
     async def inspect(
@@ -90,10 +103,11 @@ class Servable:
         max_bytes: int,
         clock: StageClock,
         execution: Execution = Execution.AUTO,
+        client: Hashable = "",
     ) -> Answer:
         """Resolves a question, waits for its program to be compiled if it is not held, and returns the answer.
 
-        Nothing has run yet then; `Answer.results` runs it.
+        Nothing has run yet then; `Answer.results` runs it. Clients, told apart by `client`, take turns on the device.
 
         Raises:
             NotFoundError, NotCapturableError, InvalidRequestError: the question does not fit the network.
@@ -109,6 +123,8 @@ class Servable:
         held = future.done()
         program = await asyncio.wrap_future(future)  # who gives up cancels it, and only what nobody else waits for
         clock.lap("compile")
+        shared = common(inspection) if self.engine.joined_rows else None
+        asked = AskedInspection(inspection=inspection, program=program, inputs=inputs)
         return Answer(
             inspection=inspection,
             program=program,
@@ -116,6 +132,8 @@ class Servable:
             run=self._run(program, inspection, inputs, clock),
             device=self.device,
             reading=_reading,
+            key=(self.name, client),
+            together=None if shared is None else lambda: self.inspections.submit(shared, asked, clock, client),
         )
 
     async def plan(
@@ -176,25 +194,20 @@ def _refusal(inspection: Inspection, max_bytes: int) -> str:
     )
 
 
-def predict_batch(engine: Engine, jobs: Sequence[Job]) -> list[Outputs]:
+def predict_batch(engine: Engine, jobs: Sequence[Job[Inputs, Outputs]]) -> list[Outputs]:
     """Computes the outputs of jobs that go together, each with its own rows."""
     bucket = engine.bucket_for(sum(job.rows for job in jobs))
-    _lap(jobs, "queue")
-    padded = pad_inputs([job.inputs for job in jobs], engine.signature, bucket)
-    _lap(jobs, "pad")
+    lap(jobs, "queue")
+    padded = pad_inputs([job.asked for job in jobs], engine.signature, bucket)
+    lap(jobs, "pad")
     outputs = engine.predict(bucket, padded)
     wait(outputs)
-    _lap(jobs, "compute")
+    lap(jobs, "compute")
     whole = [np.asarray(output) for output in outputs]
     ends = itertools.accumulate(job.rows for job in jobs)
     answers = [
         {name: array[end - job.rows : end] for name, array in zip(engine.signature.output_names, whole, strict=True)}
         for job, end in zip(jobs, ends, strict=True)
     ]
-    _lap(jobs, "device_to_host")
+    lap(jobs, "device_to_host")
     return answers
-
-
-def _lap(jobs: Sequence[Job], stage: str) -> None:
-    for job in jobs:
-        job.clock.lap(stage)

@@ -12,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from fluoroscope_server.errors import CheckpointError, ConfigError, ModelError
+from fluoroscope_server.errors import CheckpointError, ConfigError, LimitExceededError, ModelError
 from fluoroscope_server.serving import StageClock, load
 from fluoroscope_server.settings import ModelSource
 
@@ -44,11 +44,33 @@ def trained(module: BaseNetwork, variables: Any, model_config: dict[str, Any]) -
 def load_model(device: DeviceQueue) -> Callable[..., Servable]:
     """Loads a folder as the model `digits`."""
 
-    def make(path: Path, family: str | None = None) -> Servable:
+    def make(path: Path, family: str | None = None, **limits: Any) -> Servable:
         source = ModelSource(name="digits", path=path, family=family)
-        return load(source, device, capacity=8, on_compile=lambda _: None)
+        return load(source, device, capacity=8, on_compile=lambda _: None, **limits)
 
     return make
+
+
+def test_how_long_and_how_many_may_wait(
+    tmp_path: Path, save: Callable[..., Path], trained: Trained, load_model: Callable[..., Servable]
+) -> None:
+    """The server's own settings, but for the delay that a model's config names."""
+    limits = {"max_delay": 1000.0, "max_queue": 1}
+    patient = load_model(save(tmp_path / "patient", trained.variables, trained.config), **limits)
+    prompt = load_model(save(tmp_path / "prompt", trained.variables, {**trained.config, "max_delay": 0}), **limits)
+    assert_serves(prompt, trained)
+
+    async def main() -> None:
+        first = asyncio.ensure_future(_predict(patient))
+        await asyncio.sleep(0)
+        with pytest.raises(
+            LimitExceededError, match="1 predictions of model 'digits' wait already, and the limit is 1"
+        ):
+            await _predict(patient)
+        assert not first.done()
+        first.cancel()
+
+    asyncio.run(main())
 
 
 def logits(servable: Servable) -> np.ndarray:
