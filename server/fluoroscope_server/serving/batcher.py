@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fluoroscope_server.errors import LimitExceededError
-from fluoroscope_server.serving.device_queue import QUICK_SECONDS
 from fluoroscope_server.serving.round_robin import RoundRobin
 from fluoroscope_server.serving.turns import Turn
 
@@ -24,9 +23,9 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 """What a job is answered with."""
 
-MOST_SLOW = 2
-"""How many full batches of one model may be under way at once, unless they are quick: one computes while the next is
-prepared, and a third would only wait where nobody sees it."""
+AHEAD_SECONDS = 0.04
+"""How many seconds of full batches of one model may be under way at once: while one computes the next are prepared, which
+takes about a millisecond each. More would wait where no limit sees them; a batch that takes longer goes by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -106,10 +105,13 @@ class Batcher(Generic[Q, A]):
 
     def check_room(self) -> None:
         """Raises LimitExceededError if as many wait as may. Ask before a request is decoded, so that a no is cheap."""
+        if len(self._waiting) < self._max_queue:
+            return
+        self._wake()  # those of this very turn of the loop wait for nothing but each other
         if len(self._waiting) >= self._max_queue:
             raise LimitExceededError(
-                f"{len(self._waiting)} predictions of model {self._name!r} wait already, and the limit is "
-                f"{self._max_queue} (max_queue): try again a little later",
+                f"the queue of model {self._name!r} is full: {len(self._waiting)} waiting, and the limit is "
+                f"{self._max_queue} (max_queue); try again a little later",
                 reason="QUEUE_FULL",
             )
 
@@ -172,8 +174,8 @@ class Batcher(Generic[Q, A]):
         """Whether the device is free and nobody waits for company, or a batch may start beside those under way."""
         if self._waiting_rows < self._max_rows:
             return not self._under_way and self._delay is None
-        slow = self._expected_seconds(self._max_rows or self._waiting.peek().rows) > QUICK_SECONDS
-        return self._under_way < (min(MOST_SLOW, self._device.workers) if slow else self._device.workers)
+        seconds = self._expected_seconds(self._max_rows or self._waiting.peek().rows)
+        return self._under_way < min(self._device.workers, max(1, AHEAD_SECONDS // max(seconds, 1e-6)))
 
     def _take(self) -> list[Job[Q, A]]:
         """Takes those that go next: none if all who waited have given up."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fluoroscope_server.errors import LimitExceededError, UnavailableError
 from fluoroscope_server.serving import DeviceQueue, StageClock
-from fluoroscope_server.serving.batcher import MOST_SLOW, Batcher
+from fluoroscope_server.serving.batcher import AHEAD_SECONDS, Batcher
 from fluoroscope_server.serving.parts import Inputs, Outputs
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def test_who_gives_up_makes_room_at_once(network: Doubler, queue: DeviceQueue) -
         await network.until_begun()
         second, third = submit(batcher, 1), submit(batcher, 2)
         with pytest.raises(
-            LimitExceededError, match=r"2 predictions of model 'twice' wait already, and the limit is 2"
+            LimitExceededError, match="the queue of model 'twice' is full: 2 waiting, and the limit is 2"
         ) as no:
             submit(batcher, 3)
         assert no.value.reason == "QUEUE_FULL"
@@ -235,21 +235,37 @@ def test_clients_take_turns(batcher: Predictions, network: Doubler) -> None:
     assert network.batches == [[1], [1, 2, 1], [1]]
 
 
-def test_few_slow_batches_are_under_way_however_many_wait(network: Doubler) -> None:
-    queue = DeviceQueue("slow", workers=MOST_SLOW + 2)
-    batcher = Predictions(network, queue, max_rows=1, expected_seconds=lambda _: 1.0)
+@pytest.mark.parametrize(("seconds", "most"), [(2 * AHEAD_SECONDS, 1), (AHEAD_SECONDS / 2, 2), (0.0, 4)])
+def test_the_slower_batches_are_the_fewer_are_under_way(seconds: float, most: int, network: Doubler) -> None:
+    queue = DeviceQueue("slow", workers=5)
+    batcher = Predictions(network, queue, max_rows=1, expected_seconds=lambda _: seconds)
 
     async def main() -> None:
         network.go.clear()
-        futures = [submit(batcher, value) for value in range(5)]
-        for _ in range(MOST_SLOW):
+        futures = [submit(batcher, value) for value in range(4)]
+        for _ in range(most):
             await network.until_begun()
-        assert await queue.submit(lambda: len(network.batches)) == MOST_SLOW
+        assert await queue.submit(lambda: len(network.batches)) == most
         network.go.set()
         await asyncio.gather(*futures)
 
     run(main)
     queue.close()
+
+
+def test_those_of_one_turn_of_the_loop_fill_no_queue(network: Doubler, queue: DeviceQueue) -> None:
+    batcher = Predictions(network, queue, max_rows=2, expected_seconds=lambda _: 0.0, max_queue=2)
+
+    async def main() -> None:
+        network.go.clear()
+        futures = [submit(batcher, value) for value in range(6)]  # both threads, and the queue
+        with pytest.raises(LimitExceededError):
+            submit(batcher, 6)
+        network.go.set()
+        await asyncio.gather(*futures)
+
+    run(main)
+    assert network.batches == [[1, 1]] * 3
 
 
 def test_who_waits_for_company_goes_when_it_is_there(network: Doubler, queue: DeviceQueue) -> None:

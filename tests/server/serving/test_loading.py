@@ -64,7 +64,7 @@ def test_how_long_and_how_many_may_wait(
         first = asyncio.ensure_future(_predict(patient))
         await asyncio.sleep(0)
         with pytest.raises(
-            LimitExceededError, match="1 predictions of model 'digits' wait already, and the limit is 1"
+            LimitExceededError, match="the queue of model 'digits' is full: 1 waiting, and the limit is 1"
         ):
             await _predict(patient)
         assert not first.done()
