@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fluoroscope_server.engine import CompileCache
 from fluoroscope_server.http import HttpServer
+from fluoroscope_server.keys import check_exposure
 from fluoroscope_server.metrics import Metrics
 from fluoroscope_server.rpc import RpcServer
 from fluoroscope_server.serving import DeviceQueue, Repository, load
@@ -48,11 +49,13 @@ class App:
         """Listens, then loads all models; answers with UNAVAILABLE until then.
 
         Raises:
-            SettingsError: an address is wrong or taken.
+            SettingsError: an address is wrong or taken, or a file of keys is not what it should be.
             ModelError: a model cannot be served. What was begun is stopped again.
         """
         async with contextlib.AsyncExitStack() as undo:
             undo.callback(self._device.close)
+            for warning in check_exposure(self._settings):
+                self._announce(f"warning: {warning}")
             self._compile_cache = self._open_compile_cache()
             undo.callback(self._close_compile_cache)
             self._http = HttpServer(self._settings.http_listen, self._metrics, lambda: self._ready)
@@ -126,7 +129,6 @@ class App:
             capacity=self._settings.max_programs,
             max_compiles=self._settings.max_compiles,
             max_delay=self._settings.max_delay_seconds,
-            max_queue=self._settings.max_queue,
             on_compile=self._metrics.observe_compile,
         )
 
@@ -141,6 +143,7 @@ class App:
             seconds=servable.load_seconds,
             parameter_bytes=engine.parameter_bytes,
         )
+        self._metrics.follow_queue(servable.name, lambda: servable.batcher.waiting)
         self._rpc.set_health(servable.name, serving=True)
         self._announce(
             f"loaded {servable.name}: version {servable.version}, {engine.parameter_count:,} parameters, "

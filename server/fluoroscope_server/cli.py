@@ -4,26 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fluoroscope_server.allocator import keep_large_buffers
+from fluoroscope_server.configuration import SETTINGS, Configuration
 from fluoroscope_server.errors import FluoroscopeError, SettingsError
+from fluoroscope_server.keys import Scope, entry_of, new_token
 from fluoroscope_server.private_folder import private_folder
-from fluoroscope_server.settings import MIB, ModelSource, Settings, default_compile_cache
+from fluoroscope_server.settings import default_compile_cache
 
-DEFAULTS = Settings(models=())
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from fluoroscope_server.settings import Settings
 
 EPILOG = """\b
 Examples:
   fluoroscope-server serve --model digits=checkpoints/digits
   fluoroscope-server serve --model net=ckpt,family=my_pkg.nets:build --listen 127.0.0.1:0
+  fluoroscope-server serve --config server.toml
+  fluoroscope-server serve --print-settings > server.toml
 
 \b
 Then, from anywhere:
   fluoroscope models
   fluoroscope sites digits
+"""
+
+ISSUE_EPILOG = """\b
+Examples:
+  fluoroscope-server token dashboard --scope predict --model digits >> tokens.toml
+  fluoroscope-server serve --model digits=checkpoints/digits --tokens tokens.toml
 """
 
 
@@ -33,130 +49,47 @@ def main() -> None:
     """Serves Flax networks from Orbax checkpoints over gRPC, and lets clients look inside them."""
 
 
+def _flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command a flag for each setting. Their values are checked with those of the file and the environment."""
+    for each in reversed(SETTINGS):
+        flag = f"{each.flag}/--no-{each.name}" if each.kind is bool else each.flag
+        command = click.option(
+            flag,
+            each.field,
+            default=None,
+            multiple=each.many,
+            type=bool if each.kind is bool else str,
+            metavar=None if each.kind is bool else each.stands_for,
+            help=each.about,
+        )(command)
+    return command
+
+
 @main.command(epilog=EPILOG)
+@_flags
 @click.option(
-    "--model",
-    "models",
-    multiple=True,
-    required=True,
-    metavar="NAME=PATH[,family=FAMILY]",
-    help="A model to serve: its name, and the folder of its Orbax checkpoint, or of a series of them, of which "
-    "the newest is taken. What the network is, its JSON item 'config' says, or a model.toml in that folder. "
-    "FAMILY overrides: a builtin, or PACKAGE.MODULE:CALLABLE. May be given several times.",
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A file of TOML whose keys are these flags, without the dashes in front.  [or: FLUOROSCOPE_CONFIG]",
 )
-@click.option(
-    "--listen",
-    default=DEFAULTS.listen,
-    show_default=True,
-    metavar="HOST:PORT",
-    help="Where gRPC listens; unix:PATH too. Port 0 picks a free one.",
-)
-@click.option(
-    "--http-listen",
-    default=DEFAULTS.http_listen,
-    show_default=True,
-    metavar="HOST:PORT",
-    help="Where /metrics, /healthz and /readyz are.",
-)
-@click.option(
-    "--max-request-mib",
-    default=DEFAULTS.max_request_bytes // MIB,
-    show_default=True,
-    type=click.IntRange(1, 2047),
-    help="The largest request, in MiB.",
-)
-@click.option(
-    "--max-inspection-mib",
-    default=DEFAULTS.max_inspection_bytes // MIB,
-    show_default=True,
-    type=click.IntRange(1),
-    help="The most that one inspection may send, in MiB.",
-)
-@click.option(
-    "--max-programs",
-    default=DEFAULTS.max_programs,
-    show_default=True,
-    type=click.IntRange(1),
-    help="How many compiled inspections each model holds, besides its presets.",
-)
-@click.option(
-    "--max-compiles",
-    default=DEFAULTS.max_compiles,
-    show_default=True,
-    type=click.IntRange(1),
-    help="How many inspections of each model may be compiled or wait for that at once.",
-)
-@click.option(
-    "--max-queue",
-    default=DEFAULTS.max_queue,
-    show_default=True,
-    type=click.IntRange(1),
-    help="How many predictions of each model may wait; one more is refused at once. Take what the model answers in "
-    "the longest time that you would have anybody wait.",
-)
-@click.option(
-    "--max-delay",
-    "max_delay_seconds",
-    default=DEFAULTS.max_delay_seconds,
-    show_default=True,
-    type=click.FloatRange(0),
-    help="How long a prediction waits for others to go with, in seconds, when the device is free; max_delay in a "
-    "model's config overrides. What waits while the device is busy goes together in any case.",
-)
-@click.option(
-    "--compile-cache",
-    metavar="DIR",
-    show_default="fluoroscope/programs in $XDG_CACHE_HOME or ~/.cache",
-    help="Where compiled programs are kept, so that the next start is quick; 'off' keeps none. Whoever can write "
-    "there runs code in this server: it must be this user's own.",
-)
-@click.option(
-    "--compile-cache-mib",
-    default=DEFAULTS.compile_cache_bytes // MIB,
-    show_default=True,
-    type=click.IntRange(1),
-    help="How much that folder may hold, in MiB; what was not used for longest goes.",
-)
-@click.option(
-    "--grace",
-    "grace_seconds",
-    default=DEFAULTS.grace_seconds,
-    show_default=True,
-    type=click.FloatRange(0),
-    help="How long calls under way may go on after SIGTERM, in seconds.",
-)
-def serve(
-    *,
-    models: tuple[str, ...],
-    listen: str,
-    http_listen: str,
-    max_request_mib: int,
-    max_inspection_mib: int,
-    max_programs: int,
-    max_compiles: int,
-    max_queue: int,
-    max_delay_seconds: float,
-    compile_cache: str | None,
-    compile_cache_mib: int,
-    grace_seconds: float,
-) -> None:
-    """Loads models and serves them until SIGTERM or Ctrl-C."""
+@click.option("--print-settings", is_flag=True, help="Prints all settings as such a file, and ends.")
+def serve(*, config: Path | None, print_settings: bool, **flags: Any) -> None:
+    """Loads models and serves them until SIGTERM or Ctrl-C.
+
+    Each setting is a flag, a variable of the environment, and a key of a file, in this order of precedence:
+    --max-programs 8, FLUOROSCOPE_MAX_PROGRAMS=8, max-programs = 8.
+    """
     try:
-        settings = Settings(
-            models=tuple(ModelSource.parse(text) for text in models),
-            listen=listen,
-            http_listen=http_listen,
-            max_request_bytes=max_request_mib * MIB,
-            max_inspection_bytes=max_inspection_mib * MIB,
-            max_programs=max_programs,
-            max_compiles=max_compiles,
-            max_queue=max_queue,
-            max_delay_seconds=max_delay_seconds,
-            compile_cache=_compile_cache(compile_cache),
-            compile_cache_bytes=compile_cache_mib * MIB,
-            grace_seconds=grace_seconds,
-        )
-        _run(settings)
+        found = Configuration.read(flags, os.environ, file=config)
+        if print_settings:
+            click.echo(found.document(), nl=False)
+            return
+        if not found.settings.models:
+            raise click.UsageError("there is no model to serve: give --model NAME=PATH")
+        cache = _compile_cache(found)
+        _announce("settings: " + "; ".join(found.lines()))
+        _run(replace(found.settings, compile_cache=cache))
     except FluoroscopeError as error:
         raise click.ClickException(error.message) from error
     except ModuleNotFoundError as error:
@@ -164,16 +97,49 @@ def serve(
         raise click.ClickException(message) from error
 
 
-def _compile_cache(asked: str | None) -> Path | None:
+@main.command(epilog=ISSUE_EPILOG)
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice([scope.value for scope in Scope]),
+    help="What its holder may do. May be given several times.",
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="MODEL",
+    help="For this model alone. May be given several times.  [default: all models]",
+)
+@click.option(
+    "--expires", type=click.DateTime(["%Y-%m-%d"]), metavar="YYYY-MM-DD", help="Good until that day begins (UTC)."
+)
+def token(name: str, *, scopes: tuple[str, ...], models: tuple[str, ...], expires: datetime | None) -> None:
+    """Makes a token, and shows it this once.
+
+    NAME is what the server calls its holder. The entry for the server's file of tokens, in which there is only a hash,
+    goes to standard output; the token itself goes to standard error.
+    """
+    secret = new_token()
+    _announce(f"the token of {name}, shown this once:")
+    click.echo(secret, err=True)
+    click.echo(entry_of(secret, name, scopes, models, expires))
+
+
+def _compile_cache(found: Configuration) -> Path | None:
     """Returns the folder for compiled programs; None if none is wanted, or none was named and the usual one is no good.
 
     Raises:
         SettingsError: the folder that was named cannot be used.
     """
-    if asked == "off":
+    asked = found.settings.compile_cache
+    if asked == Path("off"):
         return None
     if asked is not None:
-        return private_folder(Path(asked).expanduser())
+        return private_folder(asked)
     try:
         return private_folder(default_compile_cache())
     except SettingsError as error:

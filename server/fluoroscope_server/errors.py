@@ -7,6 +7,8 @@ FluoroscopeError
 ├── LimitExceededError           a limit of this server was reached
 ├── UnavailableError             not now: starting, draining, or the model is not ready
 ├── DeadlineExpiredError         the caller's time was up before the work began
+├── UnauthenticatedError         nobody knows who calls
+├── PermissionDeniedError        it is known who calls, and they may not do this
 ├── ModelError                   a model cannot be served as the operator described it
 │   ├── ConfigError              its config or its family
 │   └── CheckpointError          its checkpoint
@@ -33,11 +35,26 @@ class FluoroscopeError(Exception):
     reason = "UNKNOWN"
     """A constant in capitals that programs can branch on; sent as ErrorInfo.reason."""
 
-    def __init__(self, message: str, *, field: str | None = None, reason: str | None = None) -> None:
-        """Takes the message, the request field that is at fault, and a finer reason than the class's."""
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        reason: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        """Takes what there is to say.
+
+        Args:
+            message: what came, what was expected, what to do next.
+            field: the field of the request that is at fault.
+            reason: a finer reason than the class's.
+            retry_after: in how many seconds the same request may succeed; None if waiting does not help.
+        """
         super().__init__(message)
         self.message = message
         self.field = field
+        self.retry_after = retry_after
         if reason is not None:
             self.reason = reason
 
@@ -76,6 +93,18 @@ class DeadlineExpiredError(FluoroscopeError):
     """The caller's deadline passed before the work began."""
 
     reason = "DEADLINE_EXPIRED"
+
+
+class UnauthenticatedError(FluoroscopeError):
+    """The caller shows no token, or none that is known."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(FluoroscopeError):
+    """The caller's token is not for this."""
+
+    reason = "PERMISSION_DENIED"
 
 
 class ModelError(FluoroscopeError):

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fluoroscope_server.errors import SettingsError
-
-MIB = 1 << 20
+from fluoroscope_server.setting import MIB, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,46 +34,97 @@ class ModelSource:
             raise SettingsError(f"model name {name!r} may hold letters, digits, '.', '_' and '-' only")
         return cls(name=name, path=Path(path).expanduser(), family=options[0] if options else None)
 
+    def __str__(self) -> str:
+        return f"{self.name}={self.path}" + ("" if self.family is None else f",family={self.family}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All settings of a server."""
+    """All settings of a server.
 
-    models: tuple[ModelSource, ...]
-    """What to serve."""
+    Each field is a flag, a variable of the environment and a key of the file of settings at once, see `Setting`; its
+    docstring is their help.
+    """
 
-    listen: str = "127.0.0.1:8500"
-    """Where gRPC listens: HOST:PORT, or unix:PATH. Port 0 picks a free one."""
+    models: tuple[ModelSource, ...] = setting((), name="model", metavar="NAME=PATH[,family=FAMILY]")
+    """A model to serve: its name, and the folder of its Orbax checkpoint, or of a series of them, of which the newest
+    is taken. What the network is, its JSON item 'config' says, or a model.toml in that folder. FAMILY overrides: a
+    builtin, or PACKAGE.MODULE:CALLABLE. May be given several times."""
 
-    http_listen: str = "127.0.0.1:8501"
-    """Where /metrics, /healthz and /readyz are: HOST:PORT. Port 0 picks a free one."""
+    listen: str = setting("127.0.0.1:8500", metavar="HOST:PORT")
+    """Where gRPC listens; unix:PATH too. Port 0 picks a free one."""
 
-    max_request_bytes: int = 64 * MIB
+    http_listen: str = setting("127.0.0.1:8501", metavar="HOST:PORT")
+    """Where /metrics, /healthz and /readyz are. Port 0 picks a free one."""
+
+    max_request_bytes: int = setting(64 * MIB, least=1, most=2047)
     """The largest request message."""
 
-    max_inspection_bytes: int = 1024 * MIB
-    """The most bytes of tensors that one inspection may ask for."""
+    max_inspection_bytes: int = setting(1024 * MIB, least=1)
+    """The most that one inspection may send."""
 
-    max_programs: int = 256
+    max_results: int = setting(10_000, least=1)
+    """How many results one inspection may have: its sites, times what is done to each."""
+
+    max_rows: int = setting(65_536, least=1)
+    """How many rows one request may have, besides what a model's largest bucket allows."""
+
+    max_queue: int = setting(1024, least=1)
+    """How many predictions of each model may wait for the device. Take what the model answers in the longest time that
+    anybody should wait."""
+
+    max_delay_seconds: float = setting(0.0, least=0)
+    """How long a prediction that finds the device free waits for others to go with; `max_delay` in a model's config
+    overrides it. What waits while the device is busy goes together in any case."""
+
+    max_calls: int = setting(4096, least=1)
+    """How many calls may be open at once."""
+
+    max_calls_per_client: int = setting(1024, least=1)
+    """How many of them one client may have: one address, or, behind a proxy, all who come through it."""
+
+    max_streams: int = setting(128, least=1)
+    """How many inspections may be open at once."""
+
+    max_streams_per_client: int = setting(64, least=1)
+    """How many of them one client may have."""
+
+    max_open_bytes: int = setting(2048 * MIB, least=1)
+    """How much the requests that are being answered may have together; one that comes alone is always let in."""
+
+    max_programs: int = setting(256, least=1)
     """How many compiled inspections each model holds, besides its presets."""
 
-    max_compiles: int = 32
-    """How many programs of each model may be compiled or wait for that at once."""
+    max_compiles: int = setting(32, least=1)
+    """How many inspections of each model may be compiled or wait for that at once."""
 
-    max_queue: int = 256
-    """How many predictions of each model may wait for the device."""
+    compile_cache: Path | None = setting(
+        None, metavar="DIR", unset="fluoroscope/programs in $XDG_CACHE_HOME or ~/.cache"
+    )
+    """Where compiled programs are kept, so that the next start is quick; 'off' keeps none. Whoever can write there
+    runs code in this server: it must be this user's own."""
 
-    max_delay_seconds: float = 0.0
-    """How long a prediction that finds the device free waits for others to go with; a model's config overrides it."""
+    compile_cache_bytes: int = setting(2048 * MIB, least=1)
+    """How much that folder may hold; what was not used for longest goes."""
 
-    compile_cache: Path | None = None
-    """The folder where compiled programs are kept for the next start; None keeps none."""
-
-    compile_cache_bytes: int = 2048 * MIB
-    """How many bytes of programs that folder may hold."""
-
-    grace_seconds: float = 30.0
+    grace_seconds: float = setting(30.0, least=0)
     """How long calls under way may go on after SIGTERM."""
+
+    tls_certificate: Path | None = setting(None, metavar="FILE", unset="no TLS")
+    """Encrypt gRPC, and show this certificate (PEM, its chain behind it). Read again when it changes."""
+
+    tls_key: Path | None = setting(None, metavar="FILE", unset="none")
+    """The private key of that certificate (PEM, without a passphrase)."""
+
+    tls_client_ca: Path | None = setting(None, metavar="FILE", unset="no client shows a certificate")
+    """Let only clients in whose certificate one of these authorities (PEM) has signed."""
+
+    tokens: Path | None = setting(None, metavar="FILE", unset="nobody is asked who they are")
+    """Let only clients in that show a token of which this file has the hash; `fluoroscope-server token` makes them.
+    Read again when it changes."""
+
+    allow_insecure_tokens: bool = setting(False)
+    """Take tokens from other machines without TLS: right only where a proxy in front encrypts."""
 
     def __post_init__(self) -> None:
         """Checks what no single setting can; raises SettingsError."""

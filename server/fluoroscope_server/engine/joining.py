@@ -27,7 +27,7 @@ class Common:
     """What inspections that go together have in common: everything but their rows."""
 
     plan: Plan
-    """The plan, its bucket left out."""
+    """The plan, as if for a single row."""
 
     arguments: tuple[object, ...]
     """All that the program is run with beside the inputs, and the outputs that are wanted too."""
@@ -44,7 +44,7 @@ def common(inspection: Inspection) -> Common | None:
     if any(spec.padded_axis is None or spec.part is None for spec in inspection.results):
         return None
     return Common(
-        plan=replace(inspection.plan, bucket=0),
+        plan=replace(inspection.plan, bucket=1),
         arguments=(inspection.starts, inspection.numbers, inspection.outputs),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -12,6 +13,10 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 def client_of(context: Context) -> str:
-    """Returns who calls, for turns: the host, whatever connections it has; all that come by a unix socket are one."""
-    peer: str = context.peer()
-    return peer.rpartition(":")[0]
+    """Returns who calls: the address of their machine, `ipv4:10.0.0.7`, whatever connection they use."""
+    return _without_port(context.peer())
+
+
+@functools.lru_cache(maxsize=4096)
+def _without_port(peer: str) -> str:
+    return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer

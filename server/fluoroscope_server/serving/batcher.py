@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from fluoroscope_server.errors import LimitExceededError
 from fluoroscope_server.serving.round_robin import RoundRobin
 from fluoroscope_server.serving.turns import Turn
 
@@ -24,8 +23,8 @@ A = TypeVar("A")
 """What a job is answered with."""
 
 AHEAD_SECONDS = 0.04
-"""How many seconds of full batches of one model may be under way at once: while one computes the next are prepared, which
-takes about a millisecond each. More would wait where no limit sees them; a batch that takes longer goes by itself."""
+"""How many seconds of full batches of one model may be under way at once. While one computes the next are prepared,
+which takes about a millisecond. More would wait where no limit sees them; a batch that takes longer goes by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -67,7 +66,6 @@ class Batcher(Generic[Q, A]):
         name: str = "",
         turn: Turn = Turn.PREDICTION,
         max_delay: float = 0.0,
-        max_queue: float = math.inf,
         room: Callable[[int], int] | None = None,
     ) -> None:
         """Begins with nothing that waits.
@@ -80,7 +78,6 @@ class Batcher(Generic[Q, A]):
             name: the model, which takes turns with others on the device.
             turn: what the device takes its batches for.
             max_delay: how many seconds a job that finds the device free waits for company.
-            max_queue: how many jobs may wait; one more is refused.
             room: how many rows may go together now, when so many wait; None means `max_rows`, always.
         """
         self._run = run
@@ -90,7 +87,6 @@ class Batcher(Generic[Q, A]):
         self._name = name
         self._turn = turn
         self._max_delay = max_delay
-        self._max_queue = max_queue
         self._room = room
         self._waiting: RoundRobin[Job[Q, A]] = RoundRobin()
         self._waiting_rows = 0
@@ -103,17 +99,14 @@ class Batcher(Generic[Q, A]):
         """Whether nothing waits or is under way."""
         return not self._waiting and not self._under_way
 
-    def check_room(self) -> None:
-        """Raises LimitExceededError if as many wait as may. Ask before a request is decoded, so that a no is cheap."""
-        if len(self._waiting) < self._max_queue:
-            return
-        self._wake()  # those of this very turn of the loop wait for nothing but each other
-        if len(self._waiting) >= self._max_queue:
-            raise LimitExceededError(
-                f"the queue of model {self._name!r} is full: {len(self._waiting)} waiting, and the limit is "
-                f"{self._max_queue} (max_queue); try again a little later",
-                reason="QUEUE_FULL",
-            )
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait; safe on any thread."""
+        return len(self._waiting)
+
+    def start(self) -> None:
+        """Starts what can start now, and need not wait for the next turn of the loop."""
+        self._wake()
 
     def submit(
         self,
@@ -123,7 +116,6 @@ class Batcher(Generic[Q, A]):
         *,
         client: Hashable = "",
         alone: bool = False,
-        admitted: bool = False,
     ) -> asyncio.Future[A]:
         """Adds a job; the future has its answer, or the exception it raised. Cancel it to take it back.
 
@@ -133,18 +125,12 @@ class Batcher(Generic[Q, A]):
             clock: measures the stages.
             client: who asks.
             alone: nobody else is calling, so that work that is quick may run right here.
-            admitted: it is a part of what was let in already, and so comes in however many wait.
-
-        Raises:
-            LimitExceededError: as many wait as may.
         """
         loop = asyncio.get_running_loop()
         job: Job[Q, A] = Job(asked=asked, rows=rows, clock=clock, client=client, future=loop.create_future())
         if alone and self.idle and not self._max_delay:
             self._start([job], expected_seconds=self._expected_seconds(rows))
             return job.future
-        if not admitted:
-            self.check_room()
         if self._max_delay and not self._waiting and self._delay is None:
             self._delay = loop.call_later(self._max_delay, self._delayed)
         self._waiting.push(client, job)

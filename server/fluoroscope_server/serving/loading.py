@@ -16,6 +16,7 @@ from fluoroscope_server.serving.batcher import Batcher
 from fluoroscope_server.serving.joined_inspections import JoinedInspections
 from fluoroscope_server.serving.presets import compile_presets
 from fluoroscope_server.serving.servable import Servable, predict_batch
+from fluoroscope_server.serving.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,6 @@ def load(
     capacity: int,
     max_compiles: int = 32,
     max_delay: float = 0.0,
-    max_queue: int = 256,
     on_compile: Callable[[float], None],
 ) -> Servable:
     """Reads a checkpoint, builds and compiles its network and runs it once. Takes long; safe on any thread.
@@ -47,7 +47,6 @@ def load(
         capacity: how many compiled inspections to hold.
         max_compiles: how many inspections may be compiled or wait for that at once.
         max_delay: how many seconds a prediction waits for others to go with, if the model's config does not say.
-        max_queue: how many predictions may wait.
         on_compile: told of each compilation, with its seconds.
 
     Raises:
@@ -75,6 +74,7 @@ def load(
     except Exception as error:  # the compiler and the operator's code raise what they like: they are told which model
         raise ModelError(f"model {source.name!r} cannot be loaded: {type(error).__name__}: {error}") from error
     seconds = time.perf_counter() - start
+    tally = Tally()
     return Servable(
         name=source.name,
         version=checkpoint.step,
@@ -82,16 +82,16 @@ def load(
         engine=engine,
         device=device,
         batcher=Batcher(
-            functools.partial(predict_batch, engine),
+            functools.partial(predict_batch, engine, tally),
             device,
             max_rows=engine.joined_rows,
             expected_seconds=lambda rows: engine.seconds[engine.bucket_for(rows)],
             name=source.name,
             max_delay=max_delay if config.max_delay is None else config.max_delay,
-            max_queue=max_queue,
         ),
         inspections=JoinedInspections(engine, device, name=source.name),
         load_seconds=seconds,
+        tally=tally,
     )
 
 

@@ -61,9 +61,6 @@ async def predict_in_parts(
     """Returns the outputs of all rows, computed `size` at a time; what others ask meanwhile takes its turn between.
 
     The stages are those of the last part: the others are what it waits for.
-
-    Raises:
-        LimitExceededError: too many others wait.
     """
     parts: list[asyncio.Future[Outputs]] = []
     try:
@@ -71,7 +68,7 @@ async def predict_in_parts(
             part = {name: array[start : start + size] for name, array in inputs.items()}
             count = min(size, rows - start)
             own = clock if start + count == rows else StageClock()
-            parts.append(batcher.submit(part, count, own, client=client, admitted=start > 0))
+            parts.append(batcher.submit(part, count, own, client=client))
         answers = await asyncio.gather(*parts)
     finally:
         for each in parts:

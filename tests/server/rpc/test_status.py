@@ -29,6 +29,8 @@ EXPECTED = {
     "LimitExceededError": "RESOURCE_EXHAUSTED",
     "UnavailableError": "UNAVAILABLE",
     "DeadlineExpiredError": "DEADLINE_EXCEEDED",
+    "UnauthenticatedError": "UNAUTHENTICATED",
+    "PermissionDeniedError": "PERMISSION_DENIED",
     "ModelError": "INTERNAL",
     "ConfigError": "INTERNAL",
     "CheckpointError": "INTERNAL",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fluoroscope_server.errors import LimitExceededError, UnavailableError
+from fluoroscope_server.errors import UnavailableError
 from fluoroscope_server.serving import DeviceQueue, StageClock
 from fluoroscope_server.serving.batcher import AHEAD_SECONDS, Batcher
 from fluoroscope_server.serving.parts import Inputs, Outputs
@@ -191,32 +191,22 @@ def test_who_gave_up_is_not_computed(batcher: Predictions, network: Doubler) -> 
     assert network.batches == [[1], [1, 1], [1], [1]]
 
 
-def test_who_gives_up_makes_room_at_once(network: Doubler, queue: DeviceQueue) -> None:
-    batcher = Predictions(network, queue, max_rows=4, expected_seconds=lambda _: 0.0, name="twice", max_queue=2)
-
+def test_who_gives_up_waits_no_longer(batcher: Predictions, network: Doubler) -> None:
     async def main() -> None:
         network.go.clear()
         first = submit(batcher, 0)
         await network.until_begun()
         second, third = submit(batcher, 1), submit(batcher, 2)
-        with pytest.raises(
-            LimitExceededError, match="the queue of model 'twice' is full: 2 waiting, and the limit is 2"
-        ) as no:
-            submit(batcher, 3)
-        assert no.value.reason == "QUEUE_FULL"
-        part = submit(batcher, 4, admitted=True)
-        for each in (second, part):
-            each.cancel()
+        assert batcher.waiting == 2
+        second.cancel()
         await asyncio.sleep(0)
-        last = submit(batcher, 5)
-        with pytest.raises(LimitExceededError):
-            batcher.check_room()
+        assert batcher.waiting == 1
         network.go.set()
-        assert [(await each)["y"].tolist() for each in (first, third, last)] == [[0], [4], [10]]
-        batcher.check_room()
+        assert [(await each)["y"].tolist() for each in (first, third)] == [[0], [4]]
+        assert batcher.idle
 
     run(main)
-    assert network.batches == [[1], [1, 1]]
+    assert network.batches == [[1], [1]]
 
 
 def test_clients_take_turns(batcher: Predictions, network: Doubler) -> None:
@@ -253,19 +243,16 @@ def test_the_slower_batches_are_the_fewer_are_under_way(seconds: float, most: in
     queue.close()
 
 
-def test_those_of_one_turn_of_the_loop_fill_no_queue(network: Doubler, queue: DeviceQueue) -> None:
-    batcher = Predictions(network, queue, max_rows=2, expected_seconds=lambda _: 0.0, max_queue=2)
-
+def test_what_can_start_need_not_wait_for_the_next_turn_of_the_loop(batcher: Predictions, network: Doubler) -> None:
     async def main() -> None:
-        network.go.clear()
-        futures = [submit(batcher, value) for value in range(6)]  # both threads, and the queue
-        with pytest.raises(LimitExceededError):
-            submit(batcher, 6)
-        network.go.set()
+        futures = [submit(batcher, value) for value in range(10)]
+        assert batcher.waiting == 10
+        batcher.start()
+        assert batcher.waiting == 2, "two batches are full"
         await asyncio.gather(*futures)
 
     run(main)
-    assert network.batches == [[1, 1]] * 3
+    assert network.batches == [[1] * 4, [1] * 4, [1] * 2]
 
 
 def test_who_waits_for_company_goes_when_it_is_there(network: Doubler, queue: DeviceQueue) -> None:
