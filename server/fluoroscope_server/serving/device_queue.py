@@ -39,10 +39,10 @@ class DeviceQueue:
     """
 
     def __init__(self, name: str, workers: int = 1) -> None:
-        """Starts the threads. Inspections never have more than half of them, unless there is one only."""
+        """Starts the threads. Inspections never have more than a quarter of them, but always one."""
         self.workers = workers
         self._lock = threading.Lock()  # of the turns, and of what was put off
-        self._turns: Turns[_Work] = Turns(most_inspections=max(1, workers // 2))
+        self._turns: Turns[_Work] = Turns(most_inspections=max(1, workers // 4))
         self._put_off = 0
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each piece of work that waits
         self._unsettled = 0

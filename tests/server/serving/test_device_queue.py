@@ -122,7 +122,7 @@ def test_a_prediction_that_waits_goes_before_inspections(device: DeviceQueue) ->
 @pytest.mark.parametrize("closing", [False, True])
 def test_inspections_leave_threads_to_predictions(closing: bool) -> None:
     """And those that were put off for that are done when the device is closed, too."""
-    device, done = DeviceQueue("several", workers=4), []
+    device, done = DeviceQueue("several", workers=8), []
 
     async def main() -> None:
         gates = [Gate() for _ in range(4)]
