@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fluoroscope_server.engine.plan import Plan
 from fluoroscope_server.engine.result import paired
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     import jax
 
     from fluoroscope_server.engine.inspection import Inspection
-    from fluoroscope_server.engine.plan import Plan
     from fluoroscope_server.engine.result import Result
 
 JOINED_BYTES = 1 << 20
@@ -39,12 +39,15 @@ def common(inspection: Inspection) -> Common | None:
     It must run as one program, send little, and each of its results must have a row of its own for each row of the
     batch: what is reduced over the rows would be reduced over those of others too.
     """
-    if inspection.plan.staged or inspection.byte_size > JOINED_BYTES:
+    plan = inspection.plan
+    if plan != Plan(bucket=plan.bucket, captured=plan.captured):  # stages, or whatever else is for one alone
+        return None
+    if inspection.byte_size > JOINED_BYTES:
         return None
     if any(spec.padded_axis is None or spec.part is None for spec in inspection.results):
         return None
     return Common(
-        plan=replace(inspection.plan, bucket=1),
+        plan=replace(plan, bucket=1),
         arguments=(inspection.starts, inspection.numbers, inspection.outputs),
     )
 

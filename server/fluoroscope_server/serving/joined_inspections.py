@@ -41,6 +41,9 @@ class AskedInspection:
     """Every input by name, checked."""
 
 
+TOGETHER_BYTES = 16 << 20
+"""How much those that go together may send together, and so how much there is of it on the device at once."""
+
 _Batcher = Batcher[AskedInspection, "list[Result]"]
 
 
@@ -76,25 +79,27 @@ class JoinedInspections:
         batcher = self._batchers.get(common)
         if batcher is None:
             self._batchers = {each: known for each, known in self._batchers.items() if not known.idle}
-            batcher = self._batchers[common] = self._batcher(asked.inspection.plan)
+            batcher = self._batchers[common] = self._batcher(asked.inspection)
         return batcher.submit(asked, asked.inspection.rows, clock, client=client)
 
-    def _batcher(self, plan: Plan) -> _Batcher:
+    def _batcher(self, first: Inspection) -> _Batcher:
+        row_bytes = first.byte_size / first.rows
+        most = max((bucket for bucket in self._engine.buckets if bucket * row_bytes <= TOGETHER_BYTES), default=0)
         return Batcher(
             functools.partial(inspect_batch, self._engine),
             self._device,
-            max_rows=self._engine.joined_rows,
+            max_rows=most,
             expected_seconds=lambda _: math.inf,
             name=self._name,
             turn=Turn.INSPECTION,
-            room=functools.partial(self._room, plan),
+            room=functools.partial(self._room, first.plan, most),
         )
 
-    def _room(self, plan: Plan, rows: int) -> int:
+    def _room(self, plan: Plan, most: int, rows: int) -> int:
         """Returns how many rows may go together when so many wait: as many as a program that is held has room for."""
         engine = self._engine
         plans = {bucket: replace(plan, bucket=bucket) for bucket in engine.buckets}
-        wanted = engine.bucket_for(min(rows, engine.joined_rows))
+        wanted = engine.bucket_for(min(rows, most))
         with contextlib.suppress(LimitExceededError, UnavailableError):  # the compiler is busy: then not this time
             engine.program(plans[wanted])
         return max((bucket for bucket in plans if 1 < bucket <= wanted and engine.held(plans[bucket])), default=0)

@@ -142,6 +142,19 @@ def test_any_that_come_together(servable: Servable, asked: list[tuple[str, int, 
     run(main())
 
 
+def test_only_so_much_goes_together(servable: Servable, batches: Batches, monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = Capture(sites=("Dense_0",))
+    monkeypatch.setattr(joined_inspections, "TOGETHER_BYTES", 4 * 8 * 4 - 1)  # four rows of eight floats are more
+
+    async def main() -> None:
+        answers = [await ask(servable, capture, x) for x in (X[:1], X[1:2], X[2:3])]
+        for reading in await all_at_once(servable, answers):
+            assert len(await reading) == 1
+
+    run(main())
+    assert batches.rows == [[1]] * 3
+
+
 def test_other_numbers_are_another_question(servable: Servable, batches: Batches) -> None:
     """A slice that starts elsewhere is the same program, but not the same run."""
 
