@@ -50,38 +50,6 @@ async def _throughput(address: str, method: str, request: bytes, in_flight: int,
         return done / (time.perf_counter() - start)
 
 
-def arrivals(
-    address: str, method: str, request: bytes, *, rate: float, seconds: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Calls so many times a second, whatever becomes of the calls; returns the seconds and the status code of each."""
-    return uvloop.run(_arrivals(address, method, request, rate, seconds))
-
-
-async def _arrivals(
-    address: str, method: str, request: bytes, rate: float, seconds: float
-) -> tuple[np.ndarray, np.ndarray]:
-    gaps = np.random.default_rng().exponential(1 / rate, int(rate * seconds))
-    times, codes = np.zeros(len(gaps)), np.zeros(len(gaps), int)
-    async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
-        call: Any = channel.unary_unary(method)
-
-        async def one(number: int) -> None:
-            start = time.perf_counter()
-            try:
-                await call(request)
-            except grpc.aio.AioRpcError as error:
-                codes[number] = error.code().value[0]
-            times[number] = time.perf_counter() - start
-
-        start = time.perf_counter()
-        calls = []
-        for number, due in enumerate(np.cumsum(gaps)):
-            await asyncio.sleep(max(0.0, start + due - time.perf_counter()))
-            calls.append(asyncio.ensure_future(one(number)))
-        await asyncio.gather(*calls)
-    return times, codes
-
-
 def stream_rate(address: str, method: str, request: bytes) -> float:
     """Reads one stream to its end and keeps nothing; returns megabytes (10^6) per second."""
     return uvloop.run(_stream_rate(address, method, request))
