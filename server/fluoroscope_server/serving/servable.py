@@ -146,7 +146,7 @@ class Servable:
         program, held = await self._program(inspection, clock)
         client = caller().name or client
         asked = AskedInspection(inspection=inspection, program=program, inputs=inputs)
-        shared = common(inspection) if self.engine.joined_rows else None
+        shared = common(inspection) if self.engine.keeps_rows_apart(inspection) else None
         return Answer(
             inspection=inspection,
             program=program,
