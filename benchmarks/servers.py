@@ -29,8 +29,8 @@ def bare(kind: str) -> Iterator[str]:
 def fluoroscope(*models: str, compile_cache: str = "off", options: Sequence[str] = ()) -> Iterator[str]:
     """Runs `fluoroscope-server` as a user would; yields its address when it is ready."""
     command = [sys.executable, "-m", "fluoroscope_server", "serve", "--listen", "127.0.0.1:0"]
-    command += [f"--compile-cache={compile_cache}", *options]
-    command += ["--http-listen", "127.0.0.1:0", *(f"--model={model}" for model in models)]
+    command += [f"--compile-cache={compile_cache}"]
+    command += ["--http-listen", "127.0.0.1:0", *(f"--model={model}" for model in models), *options]
     with _process(command, None, subprocess.PIPE) as process:
         assert process.stderr is not None
         address = ""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fluoroscope.calls import (
         Activation,
+        Arrived,
         CallCancelledError,
         ConnectionFailedError,
         Correlation,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Activation",
+    "Arrived",
     "AsyncClient",
     "CallCancelledError",
     "Client",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +12,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fluoroscope_server.allocator import keep_large_buffers
+from fluoroscope_server.commands import check, seal, token
 from fluoroscope_server.configuration import SETTINGS, Configuration
 from fluoroscope_server.errors import FluoroscopeError, SettingsError
-from fluoroscope_server.keys import Scope, entry_of, new_token
+from fluoroscope_server.logs import PACKAGE, write_logs
 from fluoroscope_server.private_folder import private_folder
 from fluoroscope_server.settings import default_compile_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from fluoroscope_server.settings import Settings
+
+log = logging.getLogger(PACKAGE)
 
 EPILOG = """\b
 Examples:
@@ -34,12 +37,6 @@ Examples:
 Then, from anywhere:
   fluoroscope models
   fluoroscope sites digits
-"""
-
-ISSUE_EPILOG = """\b
-Examples:
-  fluoroscope-server token dashboard --scope predict --model digits >> tokens.toml
-  fluoroscope-server serve --model digits=checkpoints/digits --tokens tokens.toml
 """
 
 
@@ -85,6 +82,7 @@ def serve(*, config: Path | None, print_settings: bool, **flags: Any) -> None:
         if print_settings:
             click.echo(found.document(), nl=False)
             return
+        write_logs(found.settings.log_format, found.settings.log_level)
         if not found.settings.models:
             raise click.UsageError("there is no model to serve: give --model NAME=PATH")
         cache = _compile_cache(found)
@@ -95,38 +93,6 @@ def serve(*, config: Path | None, print_settings: bool, **flags: Any) -> None:
     except ModuleNotFoundError as error:
         message = f"{error.name} is not installed: this is the client alone; pip install 'fluoroscope[server]'"
         raise click.ClickException(message) from error
-
-
-@main.command(epilog=ISSUE_EPILOG)
-@click.argument("name")
-@click.option(
-    "--scope",
-    "scopes",
-    multiple=True,
-    required=True,
-    type=click.Choice([scope.value for scope in Scope]),
-    help="What its holder may do. May be given several times.",
-)
-@click.option(
-    "--model",
-    "models",
-    multiple=True,
-    metavar="MODEL",
-    help="For this model alone. May be given several times.  [default: all models]",
-)
-@click.option(
-    "--expires", type=click.DateTime(["%Y-%m-%d"]), metavar="YYYY-MM-DD", help="Good until that day begins (UTC)."
-)
-def token(name: str, *, scopes: tuple[str, ...], models: tuple[str, ...], expires: datetime | None) -> None:
-    """Makes a token, and shows it this once.
-
-    NAME is what the server calls its holder. The entry for the server's file of tokens, in which there is only a hash,
-    goes to standard output; the token itself goes to standard error.
-    """
-    secret = new_token()
-    _announce(f"the token of {name}, shown this once:")
-    click.echo(secret, err=True)
-    click.echo(entry_of(secret, name, scopes, models, expires))
 
 
 def _compile_cache(found: Configuration) -> Path | None:
@@ -174,4 +140,9 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 
 
 def _announce(line: str) -> None:
-    click.echo(f"fluoroscope-server: {line}", err=True)
+    log.info(line)
+
+
+main.add_command(seal)
+main.add_command(check)
+main.add_command(token)

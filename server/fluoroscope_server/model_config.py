@@ -41,6 +41,17 @@ class Preset:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """What is tried of a network before it serves."""
+
+    run: bool = True
+    """Whether to run it on plain inputs."""
+
+    allow_nonfinite: bool = False
+    """Whether weights and outputs may be NaN or infinite."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """A network as a family and its config, the inputs it takes, and how to serve it."""
 
@@ -66,6 +77,9 @@ class ModelConfig:
 
     presets: Mapping[str, Preset] = field(default_factory=dict)
     """Inspections to compile when the model is loaded, by name."""
+
+    canary: Canary = field(default_factory=Canary)
+    """What is tried of the network before it serves."""
 
     item: str | None = None
     """The checkpoint item that holds the weights. None means: find out."""
@@ -94,6 +108,7 @@ class ModelConfig:
             buckets=buckets,
             max_delay=_seconds(raw.get("max_delay"), "`max_delay`"),
             presets=_presets(raw.get("presets", {}), buckets),
+            canary=_canary(raw.get("canary", True)),
             item=_text(raw.get("item"), "`item`"),
             prefix=_text(raw.get("prefix"), "`prefix`"),
         )
@@ -148,6 +163,17 @@ def _preset(raw: object, what: str, buckets: tuple[int, ...]) -> Preset:
         reduce=_words(spec.get("reduce", ()), f"`reduce` of {what}") or ("full",),
         buckets=wanted,
     )
+
+
+def _canary(raw: object) -> Canary:
+    if isinstance(raw, bool):
+        return Canary(run=raw)
+    spec = _mapping(raw, "`canary`")
+    _known_keys(spec, "`canary`", Canary.__dataclass_fields__)
+    for key, value in spec.items():
+        if not isinstance(value, bool):
+            raise ConfigError(f"`{key}` of `canary` must be true or false, not {value!r}")
+    return Canary(**spec)
 
 
 def _words(raw: object, what: str) -> tuple[str, ...]:

@@ -48,11 +48,13 @@ def test_what_it_says_from_start_to_end(checkpoints: Saved, tmp_path: Path) -> N
         f'fluoroscope-server: settings: model = ["relu={checkpoints.folders["relu"]}"] (--model); '
         'listen = "127.0.0.1:0" (--listen); http-listen = "127.0.0.1:0" (--http-listen)'
     )
-    assert [re.sub(r"[\d.]+ s$", "N s", line) for line in server.lines[1:]] == [
+    lines = [re.sub(r"[\d.]+ s$", "N s", re.sub(r"[0-9a-f]{12}\)", "DIGEST)", line)) for line in server.lines[1:]]
+    assert lines == [
         f"fluoroscope-server: gRPC on {server.target}",
         f"fluoroscope-server: metrics on {server.http}/metrics",
         f"fluoroscope-server: loading relu from {checkpoints.folders['relu']}",
-        "fluoroscope-server: loaded relu: version 7, 381 parameters, 22 sites, batches to 8, on cpu, in N s",
+        "fluoroscope-server: loaded relu: version 7 (not sealed, DIGEST), 381 parameters, 22 sites, "
+        "batches to 8, on cpu, in N s",
         "fluoroscope-server: ready",
         "fluoroscope-server: draining: calls under way have 30 s; signal again to end now",
         "fluoroscope-server: stopped",
@@ -168,7 +170,7 @@ def test_requests_while_a_model_is_being_loaded(checkpoints: Saved, slow: Path) 
     inputs = {"tokens": batch(2, 3), "mask": np.array([True, False])}
     with ExitStack() as stack:
         server = stack.enter_context(loading(slow, first=checkpoints.folders["relu"]))
-        client = stack.enter_context(fluoroscope.Client(server.target))
+        client = stack.enter_context(fluoroscope.Client(server.target, retries=0))
 
         assert server.get("/healthz") == (200, "ok\n")
         assert server.get("/readyz") == (503, "not ready: loading models, or draining\n")
@@ -276,6 +278,25 @@ def test_the_grace_ends(wide_variables: tuple[Path, Any]) -> None:
         assert server.wait(30) == 0
         with pytest.raises(fluoroscope.FluoroscopeError):
             list(stream)
+
+
+def test_new_calls_are_answered_until_balancers_have_noticed(checkpoints: Saved) -> None:
+    with (
+        serving({"relu": checkpoints.folders["relu"]}, "--drain-delay=600") as server,
+        fluoroscope.Client(server.target) as client,
+        grpc.insecure_channel(server.target) as channel,
+    ):
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        server.signal(signal.SIGTERM)
+        server.hears("not ready any more: new calls are answered for 600 s; signal again to end now")
+        assert server.get("/readyz")[0] == 503
+        assert server.get("/healthz")[0] == 200
+        assert health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert client.predict("relu", {"x": batch(1)})["logits"].shape == (1, 5)
+        server.signal(signal.SIGTERM)
+        assert server.wait(30) == 0
+        with pytest.raises(fluoroscope.ServerUnavailableError):
+            client.predict("relu", {"x": batch(1)})
 
 
 def test_who_watches_the_health_does_not_hold_up_the_end(checkpoints: Saved) -> None:

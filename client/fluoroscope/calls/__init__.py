@@ -51,12 +51,14 @@ from fluoroscope.calls.reduction import (
 from fluoroscope.calls.site import Site, list_sites
 from fluoroscope.calls.slice import Slice
 from fluoroscope.calls.statistics import SiteStatistics
-from fluoroscope.calls.status import error_of
+from fluoroscope.calls.status import error_of, pushback_of
 from fluoroscope.calls.survey import Survey
 from fluoroscope.calls.units import SiteDeadUnits, TopElements
+from fluoroscope.wire import Arrived
 
 __all__ = [
     "Activation",
+    "Arrived",
     "CallCancelledError",
     "ConnectionFailedError",
     "Correlation",
@@ -113,5 +115,6 @@ __all__ = [
     "list_sites",
     "plan",
     "predict",
+    "pushback_of",
     "wait_ready",
 ]

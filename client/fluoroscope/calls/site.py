@@ -101,6 +101,7 @@ def list_sites(
             method="/fluoroscope.v1.InspectionService/ListSites",
             request=request.SerializeToString(),
             timeout=timeout,
+            repeatable=True,
         )
         page = inspection_pb2.ListSitesResponse.FromString(answer)
         if found and page.version != first:

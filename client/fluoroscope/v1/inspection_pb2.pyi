@@ -873,12 +873,15 @@ class StreamHeader(google.protobuf.message.Message):
     ROWS_FIELD_NUMBER: builtins.int
     RESULTS_FIELD_NUMBER: builtins.int
     PROGRAM_FIELD_NUMBER: builtins.int
+    DIGEST_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The model that answers."""
     version: builtins.int
     """The version that answers."""
     rows: builtins.int
     """How many examples the inputs held. Unset for parameters."""
+    digest: builtins.str
+    """The digest of the checkpoint that answers; see Model.digest."""
     @property
     def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ResultHeader]:
         """All results, in the order in which they will come."""
@@ -895,9 +898,10 @@ class StreamHeader(google.protobuf.message.Message):
         rows: builtins.int = ...,
         results: collections.abc.Iterable[Global___ResultHeader] | None = ...,
         program: Global___ProgramInfo | None = ...,
+        digest: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["program", b"program"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["model", b"model", "program", b"program", "results", b"results", "rows", b"rows", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["digest", b"digest", "model", b"model", "program", b"program", "results", b"results", "rows", b"rows", "version", b"version"]) -> None: ...
 
 Global___StreamHeader: typing_extensions.TypeAlias = StreamHeader
 

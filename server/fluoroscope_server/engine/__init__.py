@@ -4,6 +4,7 @@ from fluoroscope_server.engine.capture import Capture, Slice
 from fluoroscope_server.engine.compile_cache import CompileCache
 from fluoroscope_server.engine.cost import Cost
 from fluoroscope_server.engine.engine import Engine
+from fluoroscope_server.engine.finiteness import nonfinite_leaves
 from fluoroscope_server.engine.inspection import Execution, Inspection, ResultSpec, check_outputs
 from fluoroscope_server.engine.joining import Common, common, joined, own_results
 from fluoroscope_server.engine.program import Program, Results
@@ -68,6 +69,7 @@ __all__ = [
     "check_outputs",
     "common",
     "joined",
+    "nonfinite_leaves",
     "own_results",
     "paired",
     "read",

@@ -53,6 +53,8 @@ def encode_model(servable: Servable) -> model.Model:
         device=engine.device,
         site_count=sum(1 for site in engine.sites if not site.reason),
         load_seconds=servable.load_seconds,
+        digest=servable.digest,
+        sealed=servable.sealed,
     )
 
 
@@ -64,6 +66,7 @@ def encode_header(servable: Servable, answer: Answer) -> inspection.StreamHeader
         rows=answer.inspection.rows,
         results=[_result(spec) for spec in answer.inspection.results],
         program=_program(answer.inspection, servable.engine.cost(answer.inspection), answer.program, held=answer.held),
+        digest=servable.digest,
     )
 
 

@@ -70,6 +70,11 @@ class Servable:
 
     tally: Tally
     """Counts its calls."""
+    digest: str = ""
+    """The SHA-256 of all that the checkpoint holds, in hexadecimal, as `seal` says it."""
+
+    sealed: bool = False
+    """Whether the checkpoint was sealed, and is what was sealed."""
 
     def check_queue(self, limits: Limits) -> None:
         """Raises LimitExceededError if too many predictions wait. Ask before one is decoded: then a no is cheap."""
@@ -90,13 +95,13 @@ class Servable:
         """Returns the asked-for outputs, all if none is named, with as many rows as the inputs have.
 
         If the caller knows that nobody else is calling, it says so with `alone`: what is quick is then done at once.
-        Clients, told apart by their tokens, or else by `client`, take turns.
+        Clients, told apart by `client`, take turns.
 
         Raises:
             InvalidRequestError: the inputs or outputs do not fit the signature.
             LimitExceededError: there are too many rows, or too many predictions wait already.
         """
-        signature, client = self.engine.signature, caller().name or client
+        signature = self.engine.signature
         rows = check_inputs(inputs, signature)
         limits.check_rows(rows)
         self.check_queue(limits)
@@ -144,7 +149,6 @@ class Servable:
             raise refusal
         clock.lap("decode")
         program, held = await self._program(inspection, clock)
-        client = caller().name or client
         asked = AskedInspection(inspection=inspection, program=program, inputs=inputs)
         shared = common(inspection) if self.engine.keeps_rows_apart(inspection) else None
         return Answer(
@@ -188,7 +192,7 @@ class Servable:
             run=self._read(program, inspection, clock),
             device=self.device,
             reading=_reading,
-            key=(self.name, caller().name or client),
+            key=(self.name, client),
         )
 
     async def _program(self, inspection: Inspection, clock: StageClock) -> tuple[Program, bool]:

@@ -107,13 +107,15 @@ def test_predict(serve: Callable[..., None], module: BaseNetwork, variables: Any
     serve(test)
 
 
-def test_inspect(serve: Callable[..., None], module: BaseNetwork, variables: Any) -> None:
+def test_inspect(serve: Callable[..., None], servable: Servable, module: BaseNetwork, variables: Any) -> None:
     async def test(client: Client) -> None:
         request = inspect_request("activations/*", outputs=["logits"])
         request.captures[0].reductions.add().full.SetInParent()
         request.captures[0].reductions.add().statistics.SetInParent()
         joiner = StreamJoiner()
         results = [result for message in await client.inspect(request) if (result := joiner.feed(message))]
+        assert joiner.header is not None
+        assert joiner.header.digest == servable.digest
         applied: Any = module.apply(variables, X, return_activations=True)
         activations: list[np.ndarray] = applied[1]
         assert len(results) == 2 * len(activations) + 1
@@ -167,6 +169,8 @@ def test_models(serve: Callable[..., None], servable: Servable) -> None:
         ]
         request = model_pb2.GetModelRequest(model="digits")
         model = (await client.ask("ModelService/GetModel", request, model_pb2.GetModelResponse)).model
+        assert (model.digest, model.sealed) == (servable.digest, False)
+        assert len(bytes.fromhex(model.digest)) == 32
         assert model == listed.models[1]
         assert list(model.buckets) == [1, 4]
         assert [(each.name, list(each.shape)) for each in model.inputs] == [("image", [-1, 2, 2])]
@@ -256,10 +260,15 @@ def test_no_request_raises_the_servers_own_limit(serve: Callable[..., None]) -> 
 def test_requests_that_are_too_large_or_no_messages(serve: Callable[..., None]) -> None:
     async def test(client: Client) -> None:
         raw: Any = client.channel.unary_unary(SERVICE + "InferenceService/Predict")
-        for data, code in ((b"x" * 5000, "RESOURCE_EXHAUSTED"), (b"\xff\xff", "INVALID_ARGUMENT")):
+        for data, code, says in (
+            (b"x" * 5000, "RESOURCE_EXHAUSTED", "this request has 5,000 bytes, and the limit is 4,096"),
+            (b"x" * 6000, "RESOURCE_EXHAUSTED", "larger than max"),  # gRPC's own words
+            (b"\xff\xff", "INVALID_ARGUMENT", "is no fluoroscope.v1.PredictRequest"),
+        ):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await raw(data, timeout=WAIT)
             assert caught.value.code().name == code
+            assert says in str(caught.value.details())
         assert await client.ask("InferenceService/Predict", predict_request(), inference_pb2.PredictResponse)
 
     serve(test, max_request_bytes=4096)

@@ -34,6 +34,11 @@ EXPECTED = {
     "ModelError": "INTERNAL",
     "ConfigError": "INTERNAL",
     "CheckpointError": "INTERNAL",
+    "DamagedError": "INTERNAL",
+    "UnsealedError": "INTERNAL",
+    "MismatchError": "INTERNAL",
+    "NotFiniteError": "INTERNAL",
+    "OutOfMemoryError": "INTERNAL",
     "SettingsError": "INTERNAL",
 }
 """What an operator must mend is INTERNAL to a caller."""
