@@ -12,7 +12,7 @@ from fluoroscope_server.engine import jaxprs
 from fluoroscope_server.engine.captures import Captures
 from fluoroscope_server.engine.iterations import loop_stages
 from fluoroscope_server.engine.once import Once
-from fluoroscope_server.engine.running import run_step
+from fluoroscope_server.engine.running import run_steps
 from fluoroscope_server.engine.stage import Stage
 from fluoroscope_server.engine.steps import Looped, can_iterate
 
@@ -103,11 +103,7 @@ class Compiler:
         def function(values: Any, scalars: Any, rows: Any, arguments: Any) -> Any:  # noqa: ARG001 (there are none)
             known = dict(zip(inputs, values, strict=True))
             captures = self.captures(places, rows, arguments)
-            results: dict[int, Any] = {}
-            for step in steps:
-                given, found = run_step(step, known, captures)
-                known.update(given)
-                results.update(found)
+            results = run_steps(steps, known, captures)
             return tuple(known[key] for key in outputs), tuple(results[place] for place in places)
 
         yield self.stage(function, inputs, outputs, places)
