@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fluoroscope.calls import (
         Activation,
+        Arrived,
         CallCancelledError,
+        Comparison,
         ConnectionFailedError,
         Correlation,
         CorruptStreamError,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
         ServerError,
         ServerUnavailableError,
         Site,
+        SiteComparison,
         SiteCorrelation,
         SiteCovariance,
         SiteDeadUnits,
@@ -69,9 +72,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Activation",
+    "Arrived",
     "AsyncClient",
     "CallCancelledError",
     "Client",
+    "Comparison",
     "ConnectionFailedError",
     "Correlation",
     "CorruptStreamError",
@@ -101,6 +106,7 @@ __all__ = [
     "ServerError",
     "ServerUnavailableError",
     "Site",
+    "SiteComparison",
     "SiteCorrelation",
     "SiteCovariance",
     "SiteDeadUnits",

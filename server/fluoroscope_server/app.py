@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fluoroscope_server.engine import CompileCache
 from fluoroscope_server.http import HttpServer
+from fluoroscope_server.keys import check_exposure
 from fluoroscope_server.metrics import Metrics
 from fluoroscope_server.rpc import RpcServer
 from fluoroscope_server.serving import DeviceQueue, Repository, load
@@ -48,11 +49,13 @@ class App:
         """Listens, then loads all models; answers with UNAVAILABLE until then.
 
         Raises:
-            SettingsError: an address is wrong or taken.
+            SettingsError: an address is wrong or taken, or a file of keys is not what it should be.
             ModelError: a model cannot be served. What was begun is stopped again.
         """
         async with contextlib.AsyncExitStack() as undo:
             undo.callback(self._device.close)
+            for warning in check_exposure(self._settings):
+                self._announce(f"warning: {warning}")
             self._compile_cache = self._open_compile_cache()
             undo.callback(self._close_compile_cache)
             self._http = HttpServer(self._settings.http_listen, self._metrics, lambda: self._ready)
@@ -147,7 +150,9 @@ class App:
             self._device,
             capacity=self._settings.max_programs,
             max_compiles=self._settings.max_compiles,
+            max_delay=self._settings.max_delay_seconds,
             on_compile=self._metrics.observe_compile,
+            require_seal=self._settings.require_seal,
         )
 
     async def _add(self, servable: Servable) -> None:
@@ -164,7 +169,8 @@ class App:
         self._metrics.follow_queue(servable.name, lambda: servable.batcher.waiting)
         self._rpc.set_health(servable.name, serving=True)
         self._announce(
-            f"loaded {servable.name}: version {servable.version}, {engine.parameter_count:,} parameters, "
-            f"{len(engine.sites):,} sites, batches to {engine.buckets[-1]}, on {engine.device}, "
-            f"in {servable.load_seconds:.1f} s"
+            f"loaded {servable.name}: version {servable.version} "
+            f"({'sealed' if servable.sealed else 'not sealed'}, {servable.digest[:12]}), "
+            f"{engine.parameter_count:,} parameters, {len(engine.sites):,} sites, "
+            f"batches to {engine.buckets[-1]}, on {engine.device}, in {servable.load_seconds:.1f} s"
         )

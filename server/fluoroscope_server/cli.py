@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fluoroscope_server.allocator import keep_large_buffers
+from fluoroscope_server.commands import check, seal, token
 from fluoroscope_server.configuration import SETTINGS, Configuration
 from fluoroscope_server.errors import FluoroscopeError, SettingsError
 from fluoroscope_server.logs import PACKAGE, write_logs
@@ -141,3 +142,8 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 
 def _announce(line: str) -> None:
     log.info(line)
+
+
+main.add_command(seal)
+main.add_command(check)
+main.add_command(token)

@@ -36,6 +36,9 @@ CODES = (
 STAGES: Mapping[str, tuple[str, ...]] = {
     "Predict": ("decode", "queue", "pad", "compute", "device_to_host", "encode"),
     "InspectActivations": ("decode", "compile", "queue", "pad", "compute", "device_to_host", "send"),
+    "CompareActivations": ("decode", "compile", "queue", "pad", "compute", "send"),
+    "InspectParameters": ("decode", "compile", "queue", "compute", "device_to_host", "send"),
+    "ModelInfer": ("decode", "compile", "queue", "pad", "compute", "device_to_host", "encode"),
 }
 """The stages of each method, in the order in which a request goes through them."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,17 @@ class Preset:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """What is tried of a network before it serves."""
+
+    run: bool = True
+    """Whether to run it on plain inputs."""
+
+    allow_nonfinite: bool = False
+    """Whether weights and outputs may be NaN or infinite."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """A network as a family and its config, the inputs it takes, and how to serve it."""
 
@@ -59,8 +71,15 @@ class ModelConfig:
     buckets: tuple[int, ...] = DEFAULT_BUCKETS
     """The batch sizes to compile for, ascending."""
 
+    max_delay: float | None = None
+    """How many seconds a prediction that finds the device free waits for others to go with. None means: as the server's
+    own setting says."""
+
     presets: Mapping[str, Preset] = field(default_factory=dict)
     """Inspections to compile when the model is loaded, by name."""
+
+    canary: Canary = field(default_factory=Canary)
+    """What is tried of the network before it serves."""
 
     item: str | None = None
     """The checkpoint item that holds the weights. None means: find out."""
@@ -87,7 +106,9 @@ class ModelConfig:
             inputs=_inputs(raw.get("inputs")),
             outputs=_names(raw.get("outputs", ()), "`outputs`"),
             buckets=buckets,
+            max_delay=_seconds(raw.get("max_delay"), "`max_delay`"),
             presets=_presets(raw.get("presets", {}), buckets),
+            canary=_canary(raw.get("canary", True)),
             item=_text(raw.get("item"), "`item`"),
             prefix=_text(raw.get("prefix"), "`prefix`"),
         )
@@ -144,6 +165,17 @@ def _preset(raw: object, what: str, buckets: tuple[int, ...]) -> Preset:
     )
 
 
+def _canary(raw: object) -> Canary:
+    if isinstance(raw, bool):
+        return Canary(run=raw)
+    spec = _mapping(raw, "`canary`")
+    _known_keys(spec, "`canary`", Canary.__dataclass_fields__)
+    for key, value in spec.items():
+        if not isinstance(value, bool):
+            raise ConfigError(f"`{key}` of `canary` must be true or false, not {value!r}")
+    return Canary(**spec)
+
+
 def _words(raw: object, what: str) -> tuple[str, ...]:
     """Returns one word or several, as the client takes them."""
     return _names([raw] if isinstance(raw, str) else raw, what)
@@ -165,6 +197,14 @@ def _buckets(raw: object, what: str) -> tuple[int, ...]:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _seconds(raw: object, what: str) -> float | None:
+    if raw is None:
+        return None
+    if not isinstance(raw, int | float) or isinstance(raw, bool) or not 0 <= raw < math.inf:
+        raise ConfigError(f"{what} must be a number of seconds, 0 or more, not {raw!r}")
+    return float(raw)
 
 
 def _text(raw: object, what: str) -> str | None:

@@ -70,13 +70,19 @@ class Settings:
     """How many rows one request may have, besides what a model's largest bucket allows."""
 
     max_queue: int = setting(1024, least=1)
-    """How many predictions of each model may wait for the device."""
+    """How many predictions of each model may wait for the device. Take what the model answers in the longest time that
+    anybody should wait."""
+
+    max_delay_seconds: float = setting(0.0, least=0)
+    """How long a prediction that finds the device free waits for others to go with; `max_delay` in a model's config
+    overrides it. What waits while the device is busy goes together in any case."""
 
     max_calls: int = setting(4096, least=1)
     """How many calls may be open at once."""
 
     max_calls_per_client: int = setting(1024, least=1)
-    """How many of them one client may have: one address, or, behind a proxy, all who come through it."""
+    """How many of them one client may have: one token or one address, which behind a proxy is all who come through
+    it."""
 
     max_streams: int = setting(128, least=1)
     """How many inspections may be open at once."""
@@ -138,6 +144,25 @@ class Settings:
 
     log_calls: str = setting("failed", choices=("none", "failed", "all"))
     """Which calls have a line in the log, at the level info; those that the server itself is at fault for always do."""
+
+    tls_certificate: Path | None = setting(None, metavar="FILE", unset="no TLS")
+    """Encrypt gRPC, and show this certificate (PEM, its chain behind it). Read again when it changes."""
+
+    tls_key: Path | None = setting(None, metavar="FILE", unset="none")
+    """The private key of that certificate (PEM, without a passphrase)."""
+
+    tls_client_ca: Path | None = setting(None, metavar="FILE", unset="no client shows a certificate")
+    """Let only clients in whose certificate one of these authorities (PEM) has signed."""
+
+    tokens: Path | None = setting(None, metavar="FILE", unset="nobody is asked who they are")
+    """Let only clients in that show a token of which this file has the hash; `fluoroscope-server token` makes them.
+    Read again when it changes."""
+
+    allow_insecure_tokens: bool = setting(False)
+    """Take tokens from other machines without TLS: right only where a proxy in front encrypts."""
+
+    require_seal: bool = setting(False)
+    """Refuse checkpoints that were not sealed with `fluoroscope-server seal`."""
 
     def __post_init__(self) -> None:
         """Checks what no single setting can; raises SettingsError."""

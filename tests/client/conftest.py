@@ -69,6 +69,8 @@ DIGITS = model_pb2.Model(
     device="cpu",
     site_count=3,
     load_seconds=0.5,
+    digest="5eed" * 16,
+    sealed=True,
 )
 PAIR = model_pb2.Model(
     name="pair",
@@ -238,6 +240,7 @@ def _messages(request: inspection_pb2.InspectActivationsRequest, found: dict[str
         version=100,
         rows=len(found["head"]),
         program=PROGRAM,
+        digest="5eed" * 16,
     )
     splitter = StreamSplitter(chunk_bytes=8)
     body: list[bytes] = []

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from fluoroscope_server import cli
 from fluoroscope_server.cli import main
 from fluoroscope_server.configuration import SETTINGS
+from fluoroscope_server.keys import Scope, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,6 +126,32 @@ def test_a_server_starts_without_the_usual_folder_and_says_so(
     assert f"fluoroscope-server: compiled programs are not kept: others can write to {shared}" in said
     result = CliRunner().invoke(main, ["serve", "--model", "a=p", "--compile-cache", str(shared)])
     assert (result.exit_code, result.output.startswith(f"Error: others can write to {shared}")) == (1, True)
+
+
+def test_keys_are_files(asked: Callable[..., tuple[Settings, str]]) -> None:
+    settings, _ = asked("--compile-cache=off", "--tls-certificate=c", "--tls-key=k", "--tls-client-ca=a", "--tokens=t")
+    files = (settings.tls_certificate, settings.tls_key, settings.tls_client_ca, settings.tokens)
+    assert [str(file) for file in files] == ["c", "k", "a", "t"]
+    assert not settings.allow_insecure_tokens
+    assert asked("--compile-cache=off", "--allow-insecure-tokens")[0].allow_insecure_tokens
+
+
+def test_a_new_token_and_its_entry_go_different_ways(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fluoroscope_server", "token", "ada", "--scope", "inspect", "--model", "digits"]
+    run = subprocess.run([*command, "--expires", "2100-01-01"], capture_output=True, text=True, check=True)
+    words, secret = run.stderr.splitlines()
+    assert words == "fluoroscope-server: the token of ada, shown this once:"
+    assert secret not in run.stdout
+    file = tmp_path / "tokens.toml"
+    file.write_text(run.stdout)
+    file.chmod(0o600)
+    known = Tokens(file).of_bearer(secret)
+    assert (known.name, known.scopes, known.models) == ("ada", frozenset({Scope.INSPECT}), frozenset({"digits"}))
+
+
+@pytest.mark.parametrize("words", [["ada"], ["ada", "--scope", "root"], ["--scope", "admin"]])
+def test_tokens_that_are_refused(words: list[str]) -> None:
+    assert CliRunner().invoke(main, ["token", *words]).exit_code == 2
 
 
 def test_what_is_said_at_the_start_can_be_json(asked: Callable[..., tuple[Settings, str]]) -> None:

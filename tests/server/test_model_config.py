@@ -9,7 +9,7 @@ import pytest
 
 from fluoroscope.wire.dtype import DTYPES
 from fluoroscope_server.errors import ConfigError
-from fluoroscope_server.model_config import DEFAULT_BUCKETS, ModelConfig, Preset, parse_dtype
+from fluoroscope_server.model_config import DEFAULT_BUCKETS, Canary, ModelConfig, Preset, parse_dtype
 from fluoroscope_server.signature import BATCH, TensorSpec
 
 LEAST: dict[str, Any] = {"family": "f", "inputs": {"x": {}}}
@@ -31,10 +31,12 @@ def test_everything() -> None:
             "inputs": {"tokens": {"dtype": "int32", "shape": [7]}, "mask": {"dtype": "bfloat16", "shape": [7, 2]}},
             "outputs": ["logits", "aux"],
             "buckets": [8, 1, 8, 2],
+            "max_delay": 0,
             "presets": {
                 "health": {"sites": "**", "kinds": ["module"], "reduce": "statistics", "buckets": [8, 1]},
                 "attention": {"sites": ["a", "b"]},
             },
+            "canary": {"allow_nonfinite": True},
             "item": "params",
             "prefix": "a/b",
         }
@@ -43,11 +45,18 @@ def test_everything() -> None:
     assert [str(spec) for spec in config.inputs] == ["tokens: int32[batch, 7]", "mask: bfloat16[batch, 7, 2]"]
     assert config.outputs == ("logits", "aux")
     assert config.buckets == (1, 2, 8)
+    assert config.max_delay == 0.0
     assert config.presets == {
         "health": Preset(sites=("**",), kinds=("module",), reduce=("statistics",), buckets=(1, 8)),
         "attention": Preset(sites=("a", "b"), kinds=(), reduce=("full",), buckets=(1, 2, 8)),
     }
+    assert config.canary == Canary(run=True, allow_nonfinite=True)
     assert (config.item, config.prefix) == ("params", "a/b")
+
+
+def test_the_canary_can_be_switched_off() -> None:
+    assert ModelConfig.parse(LEAST).canary == Canary(run=True, allow_nonfinite=False)
+    assert ModelConfig.parse({**LEAST, "canary": False}).canary.run is False
 
 
 def test_the_operators_family_overrides() -> None:
@@ -108,6 +117,14 @@ def test_the_operators_family_overrides() -> None:
         ({"buckets": 8}, "`buckets` must be a list of positive batch sizes, not 8"),
         ({"buckets": [0, 1]}, "`buckets` must be a list of positive batch sizes"),
         ({"buckets": [True]}, "`buckets` must be a list of positive batch sizes"),
+        ({"max_delay": -0.1}, "`max_delay` must be a number of seconds, 0 or more, not -0.1"),
+        ({"max_delay": float("nan")}, "`max_delay` must be a number of seconds"),
+        ({"max_delay": float("inf")}, "`max_delay` must be a number of seconds"),
+        ({"max_delay": "5ms"}, "`max_delay` must be a number of seconds"),
+        ({"max_delay": True}, "`max_delay` must be a number of seconds"),
+        ({"canary": 3}, "`canary` must be an object with named values, not 3"),
+        ({"canary": {"allow": True}}, "`canary` has an unknown key 'allow'; nearest: 'allow_nonfinite'"),
+        ({"canary": {"run": 1}}, "`run` of `canary` must be true or false, not 1"),
         ({"item": 3}, "`item` must be text, not 3"),
         ({"prefix": ["a"]}, r"`prefix` must be text, not \['a'\]"),
     ],

@@ -6,6 +6,8 @@ sends them is the blocking or the asynchronous client.
 
 from fluoroscope.calls.activation import Activation
 from fluoroscope.calls.capture import inspect_activations
+from fluoroscope.calls.compare import compare
+from fluoroscope.calls.comparison import Comparison, SiteComparison
 from fluoroscope.calls.covariance import SiteCorrelation, SiteCovariance
 from fluoroscope.calls.errors import (
     CallCancelledError,
@@ -30,6 +32,7 @@ from fluoroscope.calls.histogram import SiteHistogram
 from fluoroscope.calls.inspection import Inspection
 from fluoroscope.calls.kind import SiteKind
 from fluoroscope.calls.model import Model, ModelState, TensorSpec, get_model, list_models
+from fluoroscope.calls.parameters import inspect_parameters
 from fluoroscope.calls.plan import Plan, PlannedResult, plan
 from fluoroscope.calls.prediction import predict
 from fluoroscope.calls.progress import Program, Progress
@@ -50,13 +53,16 @@ from fluoroscope.calls.reduction import (
 from fluoroscope.calls.site import Site, list_sites
 from fluoroscope.calls.slice import Slice
 from fluoroscope.calls.statistics import SiteStatistics
-from fluoroscope.calls.status import error_of
+from fluoroscope.calls.status import error_of, pushback_of
 from fluoroscope.calls.survey import Survey
 from fluoroscope.calls.units import SiteDeadUnits, TopElements
+from fluoroscope.wire import Arrived
 
 __all__ = [
     "Activation",
+    "Arrived",
     "CallCancelledError",
+    "Comparison",
     "ConnectionFailedError",
     "Correlation",
     "CorruptStreamError",
@@ -88,6 +94,7 @@ __all__ = [
     "ServerError",
     "ServerUnavailableError",
     "Site",
+    "SiteComparison",
     "SiteCorrelation",
     "SiteCovariance",
     "SiteDeadUnits",
@@ -104,12 +111,15 @@ __all__ = [
     "TopElements",
     "TopK",
     "UnauthenticatedError",
+    "compare",
     "error_of",
     "get_model",
     "inspect_activations",
+    "inspect_parameters",
     "list_models",
     "list_sites",
     "plan",
     "predict",
+    "pushback_of",
     "wait_ready",
 ]

@@ -110,6 +110,12 @@ class Model:
     load_seconds: float
     """How long it took to load, compile and warm up."""
 
+    digest: str
+    """The SHA-256 of all that the checkpoint holds, in hexadecimal: equal digests are equal weights."""
+
+    sealed: bool
+    """Whether the checkpoint was sealed on the server's side, and is what was sealed."""
+
     @classmethod
     def from_wire(cls, message: model_pb2.Model) -> Model:
         """Returns the model of a message."""
@@ -127,6 +133,8 @@ class Model:
             device=message.device,
             site_count=message.site_count,
             load_seconds=message.load_seconds,
+            digest=message.digest,
+            sealed=message.sealed,
         )
 
 
@@ -148,6 +156,7 @@ def get_model(name: str, *, version: int | None = None, timeout: float | None = 
         method="/fluoroscope.v1.ModelService/GetModel",
         request=request.SerializeToString(),
         timeout=timeout,
+        repeatable=True,
     )
     return Model.from_wire(model_pb2.GetModelResponse.FromString(answer).model)
 
@@ -165,6 +174,7 @@ def list_models(*, timeout: float | None = None) -> Steps[list[Model]]:
             method="/fluoroscope.v1.ModelService/ListModels",
             request=request.SerializeToString(),
             timeout=timeout,
+            repeatable=True,
         )
         page = model_pb2.ListModelsResponse.FromString(answer)
         found += map(Model.from_wire, page.models)

@@ -9,9 +9,11 @@ from typing import Any
 import click
 
 from fluoroscope.calls import FluoroscopeError
+from fluoroscope.cli.compare import compare
 from fluoroscope.cli.ending import INTERRUPTED, epilog, exit_code
 from fluoroscope.cli.inspect import inspect
 from fluoroscope.cli.models import models
+from fluoroscope.cli.params import params
 from fluoroscope.cli.plan import plan
 from fluoroscope.cli.predict import predict
 from fluoroscope.cli.session import session_options
@@ -24,7 +26,9 @@ _EXAMPLES = """Examples:
   fluoroscope predict digits image=@seven.png
   fluoroscope plan digits 'Dense_*' --rows 64        what would it cost to look there?
   fluoroscope inspect digits image=@x.npy 'Dense_*'
-  fluoroscope inspect digits image=@x.npy --reduce statistics --json"""
+  fluoroscope inspect digits image=@x.npy --reduce statistics --json
+  fluoroscope params digits 'params/**' -o weights.npz
+  fluoroscope compare digits image=@x.npy --versions 100,200"""
 
 
 class _Group(click.Group):
@@ -62,5 +66,5 @@ def main() -> None:
     """
 
 
-for _command in (predict, inspect, plan, sites, models):
+for _command in (predict, inspect, plan, params, compare, sites, models):
     main.add_command(_command)

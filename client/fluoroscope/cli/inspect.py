@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fluoroscope.calls import Histogram, Quantiles, Statistics
 from fluoroscope.cli.assignment import INPUTS, is_input, read_inputs
 from fluoroscope.cli.bar import Bar, RowBar
 from fluoroscope.cli.dataset import DATASET, read_data_set
 from fluoroscope.cli.ending import epilog
-from fluoroscope.cli.form import print_json
 from fluoroscope.cli.options import CAST, OUTPUT, VERSION
 from fluoroscope.cli.output import writing
 from fluoroscope.cli.question import question_options
 from fluoroscope.cli.reduction import REDUCTIONS, read_reductions
-from fluoroscope.cli.report import Tables, without_tensors, write
+from fluoroscope.cli.report import SUMMARIES, Seen, Tables, print_seen, without_tensors, write
 from fluoroscope.cli.session import Session, session_options
-from fluoroscope.cli.survey import surveyed
+from fluoroscope.cli.survey import surveyed, taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,14 +25,14 @@ if TYPE_CHECKING:
 
     from fluoroscope.calls import Activation, Execution, Reduction, Slice
 
-_SUMMARIES = (Statistics, Histogram, Quantiles)
 _EXAMPLES = """Examples:
   fluoroscope inspect digits image=@seven.png                     every module, as a table
   fluoroscope inspect digits image=@x.npy 'Dense_*' -o acts.npz   the values themselves
   fluoroscope inspect digits image=@x.npy '**' --reduce statistics --json
   fluoroscope inspect digits image=@x.npy 'relu:*' --reduce histogram:bins=20,low=0 --reduce dead --reduce topk:5
   fluoroscope inspect digits image=@x.npy Conv_0 --slice 0:0:1 --slice -1:0:8
-  fluoroscope inspect digits --dataset images.npz 'relu:*' --reduce dead --reduce quantiles:0.5"""
+  fluoroscope inspect digits --dataset images.npz 'relu:*' --reduce dead --reduce quantiles:0.5
+  fluoroscope inspect digits --dataset images.npz head --reduce full --slice 0:0:5000 -o head.npy"""
 
 
 @click.command(epilog=epilog(_EXAMPLES, REDUCTIONS, INPUTS, DATASET))
@@ -77,14 +75,14 @@ def inspect(
     given means every site that is the output of a module. `fluoroscope sites MODEL` lists them.
     """
     reductions = reductions or read_reductions(("full" if dataset is None else "statistics",))
-    if output is not None and all(isinstance(each, _SUMMARIES) for each in reductions):
+    if output is not None and all(isinstance(each, SUMMARIES) for each in reductions):
         raise click.UsageError(
             "--output writes tensors, and --reduce asks for none; --json prints statistics, histograms and quantiles."
         )
     inputs = tuple(filter(is_input, words))
     _check_data_set(dataset, batch_size, {"--dtype": dtype, "--with-output": outputs, " ".join(inputs): inputs})
     sites = [*globs, *(word for word in words if not is_input(word))]
-    question: dict[str, Any] = {
+    question: Mapping[str, Any] = {
         "sites": sites or "**",
         "kinds": kinds or (() if sites else ("module",)),
         "reduce": list(reductions),
@@ -111,10 +109,10 @@ def inspect(
                 progress=bar,
             )
         else:
-            data = read_data_set(dataset, described, cast=cast)
+            data, question = taken(client, described, read_data_set(dataset, described, cast=cast), question)
             bar = stack.enter_context(RowBar(data.rows))
             found = surveyed(client, described, data, question, batch_size=batch_size, bar=bar)
-        written, tables, seen = 0, Tables(words=reductions), _Seen()
+        written, tables, seen = 0, Tables(words=reductions), Seen()
         for activation in found:
             if file is not None:
                 written += write(activation, file, reductions)
@@ -123,7 +121,7 @@ def inspect(
             else:
                 tables.add(activation)
     if session.json:
-        _print_json(seen, bar.about, output)
+        print_seen(seen, bar.about, output)
         return
     tables.print()
     if output is not None:
@@ -137,26 +135,5 @@ def _check_data_set(dataset: str | None, batch_size: int | None, others: Mapping
     needless = [name for name, value in others.items() if value]
     if dataset is not None and needless:
         raise click.UsageError(
-            f"--dataset gives all inputs, and brings only what adds up over batches: leave out {', '.join(needless)}."
+            f"--dataset gives all inputs, and brings sites only, uncast: leave out {', '.join(needless)}."
         )
-
-
-class _Seen(dict[tuple[str, bool], "Activation"]):
-    """One activation for each site or output, in order."""
-
-    def add(self, activation: Activation) -> None:
-        """Takes what came back for a site."""
-        key = (activation.site, activation.is_output)
-        self[key] = self[key].merged(activation) if key in self else activation
-
-
-def _print_json(seen: _Seen, about: Mapping[str, Any], output: Path | None) -> None:
-    written = {} if output is None else {"output": str(output)}
-    print_json(
-        {
-            **about,
-            "sites": [each for each in seen.values() if not each.is_output],
-            "outputs": [each for each in seen.values() if each.is_output],
-            **written,
-        }
-    )

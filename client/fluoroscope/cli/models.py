@@ -74,5 +74,6 @@ def _print_one(model: Model) -> None:
         ("sites", str(model.site_count)),
         ("device", model.device),
         ("loaded in", f"{model.load_seconds:.2f} s"),
+        ("checkpoint", f"{model.digest or 'unknown'} ({'sealed' if model.sealed else 'not sealed'})"),
     ]
     print_table(("", ""), rows)

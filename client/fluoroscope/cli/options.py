@@ -18,9 +18,11 @@ KIND = click.option(
     "--kind",
     "kinds",
     multiple=True,
-    type=click.Choice(("module", "named", "equation", "input"), case_sensitive=False),
+    type=click.Choice(("module", "named", "equation", "input", "parameter"), case_sensitive=False),
     help="Keep only sites of this kind; repeatable.",
 )
+
+SITES = click.option("--sites", "globs", multiple=True, metavar="GLOB", help="Sites to look at, like GLOB; repeatable.")
 
 VERSION = click.option(
     "--version", type=int, callback=within_64_bits, help="The checkpoint step.  [default: the one that serves]"

@@ -73,7 +73,39 @@ _InspectionServiceInspectActivationsType = typing_extensions.TypeVar(
     ],
 )
 
-class InspectionServiceStub(typing.Generic[_InspectionServiceListSitesType, _InspectionServicePlanInspectionType, _InspectionServiceInspectActivationsType]):
+_InspectionServiceInspectParametersType = typing_extensions.TypeVar(
+    '_InspectionServiceInspectParametersType',
+    grpc.UnaryStreamMultiCallable[
+        fluoroscope.v1.inspection_pb2.InspectParametersRequest,
+        fluoroscope.v1.inspection_pb2.InspectParametersResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        fluoroscope.v1.inspection_pb2.InspectParametersRequest,
+        fluoroscope.v1.inspection_pb2.InspectParametersResponse,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        fluoroscope.v1.inspection_pb2.InspectParametersRequest,
+        fluoroscope.v1.inspection_pb2.InspectParametersResponse,
+    ],
+)
+
+_InspectionServiceCompareActivationsType = typing_extensions.TypeVar(
+    '_InspectionServiceCompareActivationsType',
+    grpc.UnaryStreamMultiCallable[
+        fluoroscope.v1.inspection_pb2.CompareActivationsRequest,
+        fluoroscope.v1.inspection_pb2.CompareActivationsResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        fluoroscope.v1.inspection_pb2.CompareActivationsRequest,
+        fluoroscope.v1.inspection_pb2.CompareActivationsResponse,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        fluoroscope.v1.inspection_pb2.CompareActivationsRequest,
+        fluoroscope.v1.inspection_pb2.CompareActivationsResponse,
+    ],
+)
+
+class InspectionServiceStub(typing.Generic[_InspectionServiceListSitesType, _InspectionServicePlanInspectionType, _InspectionServiceInspectActivationsType, _InspectionServiceInspectParametersType, _InspectionServiceCompareActivationsType]):
     """Looks inside a network while it runs."""
 
     @typing.overload
@@ -90,6 +122,14 @@ class InspectionServiceStub(typing.Generic[_InspectionServiceListSitesType, _Ins
             fluoroscope.v1.inspection_pb2.InspectActivationsRequest,
             fluoroscope.v1.inspection_pb2.InspectActivationsResponse,
         ],
+        grpc.UnaryStreamMultiCallable[
+            fluoroscope.v1.inspection_pb2.InspectParametersRequest,
+            fluoroscope.v1.inspection_pb2.InspectParametersResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            fluoroscope.v1.inspection_pb2.CompareActivationsRequest,
+            fluoroscope.v1.inspection_pb2.CompareActivationsResponse,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -105,6 +145,14 @@ class InspectionServiceStub(typing.Generic[_InspectionServiceListSitesType, _Ins
         grpc.aio.UnaryStreamMultiCallable[
             fluoroscope.v1.inspection_pb2.InspectActivationsRequest,
             fluoroscope.v1.inspection_pb2.InspectActivationsResponse,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            fluoroscope.v1.inspection_pb2.InspectParametersRequest,
+            fluoroscope.v1.inspection_pb2.InspectParametersResponse,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            fluoroscope.v1.inspection_pb2.CompareActivationsRequest,
+            fluoroscope.v1.inspection_pb2.CompareActivationsResponse,
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
@@ -135,6 +183,28 @@ class InspectionServiceStub(typing.Generic[_InspectionServiceListSitesType, _Ins
     cannot be captured; the message says why. RESOURCE_EXHAUSTED: a limit was reached.
     """
 
+    InspectParameters: _InspectionServiceInspectParametersType
+    """Streams the parameters of a model: the leaves of its variables. Runs nothing of the network.
+
+    The stream is that of InspectActivations, frame for frame, with one result or more for each site of
+    kind SITE_KIND_PARAMETER; so are the errors.
+    """
+
+    CompareActivations: _InspectionServiceCompareActivationsType
+    """Runs two versions of a model, or one on two batches of inputs, and streams how far their values are
+    apart at the chosen sites.
+
+    The stream is one header, then a SiteComparison for each site that can be compared, in execution
+    order, then one trailer. The values themselves stay on the device, reduced pair by pair while both
+    sides run. A stream that ends without a trailer is incomplete, whatever its status says.
+
+    A site that only one side has, or that the two compute otherwise, is no error: the header gives the
+    reason. NOT_FOUND: no such model, version or label, or a site that neither side has. INVALID_ARGUMENT:
+    inputs that do not fit a side's signature, other numbers of rows on the two sides, a glob that matches
+    nothing on either. FAILED_PRECONDITION: nothing that was asked for can be compared.
+    RESOURCE_EXHAUSTED: a limit was reached.
+    """
+
 InspectionServiceAsyncStub: typing_extensions.TypeAlias = InspectionServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         fluoroscope.v1.inspection_pb2.ListSitesRequest,
@@ -147,6 +217,14 @@ InspectionServiceAsyncStub: typing_extensions.TypeAlias = InspectionServiceStub[
     grpc.aio.UnaryStreamMultiCallable[
         fluoroscope.v1.inspection_pb2.InspectActivationsRequest,
         fluoroscope.v1.inspection_pb2.InspectActivationsResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        fluoroscope.v1.inspection_pb2.InspectParametersRequest,
+        fluoroscope.v1.inspection_pb2.InspectParametersResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        fluoroscope.v1.inspection_pb2.CompareActivationsRequest,
+        fluoroscope.v1.inspection_pb2.CompareActivationsResponse,
     ],
 ]
 
@@ -193,6 +271,38 @@ class InspectionServiceServicer(metaclass=abc.ABCMeta):
         INVALID_ARGUMENT: inputs that do not fit the signature, a glob that matches nothing, a slice
         outside the value, a reduction that a value cannot have. FAILED_PRECONDITION: the site exists but
         cannot be captured; the message says why. RESOURCE_EXHAUSTED: a limit was reached.
+        """
+
+    @abc.abstractmethod
+    def InspectParameters(
+        self,
+        request: fluoroscope.v1.inspection_pb2.InspectParametersRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[fluoroscope.v1.inspection_pb2.InspectParametersResponse], collections.abc.AsyncIterator[fluoroscope.v1.inspection_pb2.InspectParametersResponse]]:
+        """Streams the parameters of a model: the leaves of its variables. Runs nothing of the network.
+
+        The stream is that of InspectActivations, frame for frame, with one result or more for each site of
+        kind SITE_KIND_PARAMETER; so are the errors.
+        """
+
+    @abc.abstractmethod
+    def CompareActivations(
+        self,
+        request: fluoroscope.v1.inspection_pb2.CompareActivationsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[fluoroscope.v1.inspection_pb2.CompareActivationsResponse], collections.abc.AsyncIterator[fluoroscope.v1.inspection_pb2.CompareActivationsResponse]]:
+        """Runs two versions of a model, or one on two batches of inputs, and streams how far their values are
+        apart at the chosen sites.
+
+        The stream is one header, then a SiteComparison for each site that can be compared, in execution
+        order, then one trailer. The values themselves stay on the device, reduced pair by pair while both
+        sides run. A stream that ends without a trailer is incomplete, whatever its status says.
+
+        A site that only one side has, or that the two compute otherwise, is no error: the header gives the
+        reason. NOT_FOUND: no such model, version or label, or a site that neither side has. INVALID_ARGUMENT:
+        inputs that do not fit a side's signature, other numbers of rows on the two sides, a glob that matches
+        nothing on either. FAILED_PRECONDITION: nothing that was asked for can be compared.
+        RESOURCE_EXHAUSTED: a limit was reached.
         """
 
 def add_InspectionServiceServicer_to_server(servicer: InspectionServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -25,25 +25,25 @@ _sym_db = _symbol_database.Default()
 from fluoroscope.v1 import tensor_pb2 as fluoroscope_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66luoroscope/v1/model.proto\x12\x0e\x66luoroscope.v1\x1a\x1b\x66luoroscope/v1/tensor.proto\"\xcd\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.fluoroscope.v1.ModelState\x12\x14\n\x0cstate_reason\x18\x04 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x05 \x01(\t\x12*\n\x06inputs\x18\x06 \x03(\x0b\x32\x1a.fluoroscope.v1.TensorSpec\x12+\n\x07outputs\x18\x07 \x03(\x0b\x32\x1a.fluoroscope.v1.TensorSpec\x12\x0f\n\x07\x62uckets\x18\x08 \x03(\x03\x12\x17\n\x0fparameter_count\x18\t \x01(\x03\x12\x17\n\x0fparameter_bytes\x18\n \x01(\x03\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t\x12\x12\n\nsite_count\x18\x0c \x01(\x03\x12\x14\n\x0cload_seconds\x18\r \x01(\x01\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x12ListModelsResponse\x12%\n\x06models\x18\x01 \x03(\x0b\x32\x15.fluoroscope.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"G\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x42\x12\n\x10version_selector\"8\n\x10GetModelResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.fluoroscope.v1.Model*q\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x32\xb2\x01\n\x0cModelService\x12S\n\nListModels\x12!.fluoroscope.v1.ListModelsRequest\x1a\".fluoroscope.v1.ListModelsResponse\x12M\n\x08GetModel\x12\x1f.fluoroscope.v1.GetModelRequest\x1a .fluoroscope.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66luoroscope/v1/model.proto\x12\x0e\x66luoroscope.v1\x1a\x1b\x66luoroscope/v1/tensor.proto\"\xed\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.fluoroscope.v1.ModelState\x12\x14\n\x0cstate_reason\x18\x04 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x05 \x01(\t\x12*\n\x06inputs\x18\x06 \x03(\x0b\x32\x1a.fluoroscope.v1.TensorSpec\x12+\n\x07outputs\x18\x07 \x03(\x0b\x32\x1a.fluoroscope.v1.TensorSpec\x12\x0f\n\x07\x62uckets\x18\x08 \x03(\x03\x12\x17\n\x0fparameter_count\x18\t \x01(\x03\x12\x17\n\x0fparameter_bytes\x18\n \x01(\x03\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t\x12\x12\n\nsite_count\x18\x0c \x01(\x03\x12\x14\n\x0cload_seconds\x18\r \x01(\x01\x12\x0e\n\x06\x64igest\x18\x1e \x01(\t\x12\x0e\n\x06sealed\x18\x1f \x01(\x08\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x12ListModelsResponse\x12%\n\x06models\x18\x01 \x03(\x0b\x32\x15.fluoroscope.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"G\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x42\x12\n\x10version_selector\"8\n\x10GetModelResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.fluoroscope.v1.Model*q\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x32\xb2\x01\n\x0cModelService\x12S\n\nListModels\x12!.fluoroscope.v1.ListModelsRequest\x1a\".fluoroscope.v1.ListModelsResponse\x12M\n\x08GetModel\x12\x1f.fluoroscope.v1.GetModelRequest\x1a .fluoroscope.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'fluoroscope.v1.model_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELSTATE']._serialized_start=688
-  _globals['_MODELSTATE']._serialized_end=801
+  _globals['_MODELSTATE']._serialized_start=720
+  _globals['_MODELSTATE']._serialized_end=833
   _globals['_MODEL']._serialized_start=76
-  _globals['_MODEL']._serialized_end=409
-  _globals['_LISTMODELSREQUEST']._serialized_start=411
-  _globals['_LISTMODELSREQUEST']._serialized_end=469
-  _globals['_LISTMODELSRESPONSE']._serialized_start=471
-  _globals['_LISTMODELSRESPONSE']._serialized_end=555
-  _globals['_GETMODELREQUEST']._serialized_start=557
-  _globals['_GETMODELREQUEST']._serialized_end=628
-  _globals['_GETMODELRESPONSE']._serialized_start=630
-  _globals['_GETMODELRESPONSE']._serialized_end=686
-  _globals['_MODELSERVICE']._serialized_start=804
-  _globals['_MODELSERVICE']._serialized_end=982
+  _globals['_MODEL']._serialized_end=441
+  _globals['_LISTMODELSREQUEST']._serialized_start=443
+  _globals['_LISTMODELSREQUEST']._serialized_end=501
+  _globals['_LISTMODELSRESPONSE']._serialized_start=503
+  _globals['_LISTMODELSRESPONSE']._serialized_end=587
+  _globals['_GETMODELREQUEST']._serialized_start=589
+  _globals['_GETMODELREQUEST']._serialized_end=660
+  _globals['_GETMODELRESPONSE']._serialized_start=662
+  _globals['_GETMODELRESPONSE']._serialized_end=718
+  _globals['_MODELSERVICE']._serialized_start=836
+  _globals['_MODELSERVICE']._serialized_end=1014
 # @@protoc_insertion_point(module_scope)

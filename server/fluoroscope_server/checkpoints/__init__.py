@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 from fluoroscope_server.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from fluoroscope_server.checkpoints.layout import steps
+from fluoroscope_server.checkpoints.layout import steps, uncommitted
 from fluoroscope_server.checkpoints.leaf import LeafSpec
+from fluoroscope_server.checkpoints.manifest import Manifest, stray_manifests
+from fluoroscope_server.checkpoints.sealing import seal, unsealed_steps
+from fluoroscope_server.checkpoints.verifying import Verified, check_seal, verify
 
-__all__ = ["Checkpoint", "LeafSpec", "open_checkpoint", "steps"]
+__all__ = [
+    "Checkpoint",
+    "LeafSpec",
+    "Manifest",
+    "Verified",
+    "check_seal",
+    "open_checkpoint",
+    "seal",
+    "steps",
+    "stray_manifests",
+    "uncommitted",
+    "unsealed_steps",
+    "verify",
+]

@@ -1,10 +1,14 @@
 """The engine: from a network to compiled programs that answer questions about it."""
 
 from fluoroscope_server.engine.capture import Capture, Slice
+from fluoroscope_server.engine.comparison import ComparedSite, Comparison, Side, pair, run_comparison
 from fluoroscope_server.engine.compile_cache import CompileCache
 from fluoroscope_server.engine.cost import Cost
+from fluoroscope_server.engine.difference import SiteDifference, Tolerance
 from fluoroscope_server.engine.engine import Engine
+from fluoroscope_server.engine.finiteness import nonfinite_leaves
 from fluoroscope_server.engine.inspection import Execution, Inspection, ResultSpec, check_outputs
+from fluoroscope_server.engine.joining import Common, common, joined, own_results
 from fluoroscope_server.engine.program import Program, Results
 from fluoroscope_server.engine.reductions import (
     Cast,
@@ -33,6 +37,9 @@ from fluoroscope_server.engine.site_table import SiteTable
 __all__ = [
     "Capture",
     "Cast",
+    "Common",
+    "ComparedSite",
+    "Comparison",
     "CompileCache",
     "Correlation",
     "Cost",
@@ -52,7 +59,9 @@ __all__ = [
     "Result",
     "ResultSpec",
     "Results",
+    "Side",
     "Site",
+    "SiteDifference",
     "SiteHistogram",
     "SiteKind",
     "SiteQuantiles",
@@ -61,10 +70,17 @@ __all__ = [
     "Slice",
     "Statistics",
     "Summary",
+    "Tolerance",
     "TopK",
     "ValueSpec",
     "check_outputs",
+    "common",
+    "joined",
+    "nonfinite_leaves",
+    "own_results",
+    "pair",
     "paired",
     "read",
+    "run_comparison",
     "wait",
 ]

@@ -8,12 +8,15 @@ import numpy as np
 
 from fluoroscope.v1 import inspection_pb2 as inspection
 from fluoroscope.wire import StreamSplitter, tensor_bytes
+from fluoroscope_server.engine import SiteKind
 from fluoroscope_server.errors import InvalidRequestError
+from fluoroscope_server.rpc.context import client_of
 from fluoroscope_server.rpc.decoding import (
     decode_captures,
     decode_execution,
     decode_inputs,
     decode_kinds,
+    decode_parameter_captures,
     decode_version,
     parse,
 )
@@ -48,7 +51,10 @@ class InspectionService:
         """Answers one `ListSites`."""
         request = parse(inspection.ListSitesRequest, data)
         servable = self._repository.get(request.model, decode_version(request))
-        sites = servable.engine.sites.matching(request.globs, decode_kinds(request.kinds, field="kinds"))
+        kinds = decode_kinds(request.kinds, field="kinds")
+        sites = servable.engine.sites.matching(request.globs, kinds)
+        if SiteKind.PARAMETER in kinds:
+            sites = [*servable.engine.parameters.matching(request.globs, kinds), *sites]
         page, token = page_of(sites, request.page_size, request.page_token, default=1000, most=5000)
         return inspection.ListSitesResponse(
             sites=[encode_site(site) for site in page],
@@ -77,12 +83,32 @@ class InspectionService:
         )
         return encode_plan(servable, planned).SerializeToString()
 
-    async def inspect_activations(self, data: bytes, context: Context) -> AsyncIterator[bytes]:  # noqa: ARG002 (gRPC passes it)
+    async def inspect_activations(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         """Answers one `InspectActivations`, frame by frame."""
         clock = StageClock()
         request = parse(inspection.InspectActivationsRequest, data)
         servable = self._repository.get(request.model, decode_version(request))
-        answer = await self._ask(request, servable, clock)
+        answer = await self._ask(request, servable, clock, client_of(context))
+        async for frame in self._stream(servable, answer, clock):
+            yield frame
+        self._metrics.observe_stages("InspectActivations", clock.times)
+
+    async def inspect_parameters(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
+        """Answers one `InspectParameters`, frame by frame."""
+        clock = StageClock()
+        request = parse(inspection.InspectParametersRequest, data)
+        servable = self._repository.get(request.model, decode_version(request))
+        captures = decode_parameter_captures(request)
+        answer = await servable.inspect_parameters(
+            captures, max_bytes=self._limit(request), clock=clock, client=client_of(context), limits=self._limits
+        )
+        self._metrics.count_program(held=answer.held)
+        async for frame in self._stream(servable, answer, clock):
+            yield frame
+        self._metrics.observe_stages("InspectParameters", clock.times)
+
+    async def _stream(self, servable: Servable, answer: Answer, clock: StageClock) -> AsyncIterator[bytes]:
+        """Yields the frames of an answer, whatever it is of: the responses of both methods are the same bytes."""
         splitter = StreamSplitter(chunk_bytes=CHUNK_BYTES)
         yield splitter.header(encode_header(servable, answer))
         first = True
@@ -96,10 +122,9 @@ class InspectionService:
                     yield frame
         clock.lap("send")
         yield splitter.trailer(inspection.StageTime(stage=stage, seconds=seconds) for stage, seconds in clock.times)
-        self._metrics.observe_stages("InspectActivations", clock.times)
 
     async def _ask(
-        self, request: inspection.InspectActivationsRequest, servable: Servable, clock: StageClock
+        self, request: inspection.InspectActivationsRequest, servable: Servable, clock: StageClock, client: str
     ) -> Answer:
         captures = decode_captures(request)
         answer = await servable.inspect(
@@ -109,12 +134,13 @@ class InspectionService:
             max_bytes=self._limit(request),
             clock=clock,
             execution=decode_execution(request.execution),
+            client=client,
             limits=self._limits,
         )
         self._metrics.count_program(held=answer.held)
         return answer
 
-    def _limit(self, request: inspection.InspectActivationsRequest) -> int:
+    def _limit(self, request: inspection.InspectActivationsRequest | inspection.InspectParametersRequest) -> int:
         """Returns the most bytes that an inspection may send."""
         return min(request.max_bytes or self._max_bytes, self._max_bytes)
 

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from fluoroscope.v1 import model_pb2 as model
 from fluoroscope_server.errors import UnavailableError
+from fluoroscope_server.keys import caller
 from fluoroscope_server.rpc.decoding import decode_version, parse
+from fluoroscope_server.rpc.disclosure import disclosed
 from fluoroscope_server.rpc.encoding import encode_model
 from fluoroscope_server.rpc.paging import page_of
 
@@ -25,15 +27,16 @@ class ModelService:
     async def list_models(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
         """Answers one `ListModels`."""
         request = parse(model.ListModelsRequest, data)
-        page, token = page_of(self._repository.names(), request.page_size, request.page_token, default=100, most=1000)
-        models = [self._describe(name) for name in page]
+        names = [name for name in self._repository.names() if caller().sees(name)]
+        page, token = page_of(names, request.page_size, request.page_token, default=100, most=1000)
+        models = [disclosed(self._describe(name)) for name in page]
         return model.ListModelsResponse(models=models, next_page_token=token).SerializeToString()
 
     async def get_model(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
         """Answers one `GetModel`."""
         request = parse(model.GetModelRequest, data)
         servable = self._repository.get(request.model, decode_version(request))
-        return model.GetModelResponse(model=encode_model(servable)).SerializeToString()
+        return model.GetModelResponse(model=disclosed(encode_model(servable))).SerializeToString()
 
     def _describe(self, name: str) -> model.Model:
         try:

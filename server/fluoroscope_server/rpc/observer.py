@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from fluoroscope_server.metrics import MethodMetrics, Metrics
     from fluoroscope_server.rpc.context import Context
+    from fluoroscope_server.rpc.guard import Admit
 
 _Start = tuple[float, str]
 """When a call began, and how its request is named."""
@@ -35,8 +36,8 @@ class Observer:
         self._metrics = metrics
         self._calls = calls or CallLog()
 
-    def observe(self, method: str, handler: Handler) -> Handler:
-        """Returns a method's handler that counts and translates; its series are exported from now on."""
+    def observe(self, method: str, handler: Handler, admit: Admit = lambda _: None) -> Handler:
+        """Returns a method's handler that counts, lets in and translates; its series are exported from now on."""
         _, service, name = method.split("/")
         streams_in, streams_out = handler.request_streaming, handler.response_streaming
         kind = {
@@ -49,6 +50,7 @@ class Observer:
         observed = _Observed(
             behaviour=getattr(handler, kind),
             series=series,
+            admit=admit,
             counts_requests=streams_in,
             count_shed=self._metrics.count_shed,
             method=method,
@@ -65,6 +67,7 @@ class _Observed:
 
     behaviour: Callable[..., Any]
     series: MethodMetrics
+    admit: Admit
     counts_requests: bool
     count_shed: Callable[[str], None]
     method: str
@@ -77,6 +80,7 @@ class _Observed:
     async def call(self, request: Any, context: Context) -> Any:
         start = self._begin(context)
         try:
+            self.admit(context)
             response = await self.behaviour(self._requests(request), context)
         except BaseException as error:
             await self._fail(error, context, start)
@@ -88,6 +92,7 @@ class _Observed:
     async def stream(self, request: Any, context: Context) -> AsyncIterator[Any]:
         start = self._begin(context)
         try:
+            self.admit(context)
             async for response in self.behaviour(self._requests(request), context):
                 yield response
                 self.series.sent.inc()
@@ -99,6 +104,7 @@ class _Observed:
     async def write(self, request: Any, context: Context) -> None:
         start = self._begin(context)
         try:
+            self.admit(context)
             await self.behaviour(self._requests(request), _CountingContext(context, self.series))
         except BaseException as error:
             await self._fail(error, context, start)

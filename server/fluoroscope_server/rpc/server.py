@@ -12,15 +12,23 @@ from grpc_reflection.v1alpha import reflection
 
 from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2
 from fluoroscope_server.errors import SettingsError
+from fluoroscope_server.keys import Tokens
 from fluoroscope_server.rpc.call_log import CallLog
+from fluoroscope_server.rpc.certificates import Certificates
+from fluoroscope_server.rpc.comparison import ComparisonMethod
 from fluoroscope_server.rpc.connection import options_of
 from fluoroscope_server.rpc.gate import Gate
+from fluoroscope_server.rpc.guard import Guard
 from fluoroscope_server.rpc.health import HealthService
 from fluoroscope_server.rpc.inference import InferenceService
 from fluoroscope_server.rpc.inspection import InspectionService
 from fluoroscope_server.rpc.model import ModelService
 from fluoroscope_server.rpc.observer import Observer
+from fluoroscope_server.rpc.open_calls import OpenCalls
+from fluoroscope_server.rpc.open_inference import SERVICE_NAME as OPEN_INFERENCE
+from fluoroscope_server.rpc.open_inference import OpenInferenceService
 from fluoroscope_server.rpc.reflection import ReflectionService
+from fluoroscope_server.rpc.unreadable import log_no_unreadable_metadata
 from fluoroscope_server.rpc.vanished import log_no_vanished_clients
 from fluoroscope_server.serving import Admission, Limits
 
@@ -45,24 +53,38 @@ class RpcServer:
     """Owns the port. Everything it does happens on the event loop that made it."""
 
     def __init__(self, repository: Repository, metrics: Metrics, settings: Settings) -> None:
-        """Registers all services; nothing listens yet."""
+        """Registers all services; nothing listens yet.
+
+        Raises:
+            SettingsError: the tokens or the certificates cannot be read.
+        """
         log_no_vanished_clients()
+        log_no_unreadable_metadata()
         observer = Observer(metrics, CallLog(settings.log_calls))
-        self._admission = Admission(settings)
-        metrics.follow_open(request_bytes=lambda: self._admission.open_bytes, clients=lambda: self._admission.clients)
-        self._gate = Gate(self._admission)
+        self._admission = admission = Admission(settings)
+        # The metrics must not hold the server: gRPC complains of one that is still there when Python ends.
+        metrics.follow_open(request_bytes=lambda: admission.open_bytes, clients=lambda: admission.clients)
+        self._gate = gate = Gate(admission)
+        guard = Guard(Tokens(settings.tokens) if settings.tokens is not None else None)
+        self._certificates = _certificates(settings)
         self._server = grpc.aio.server(options=options_of(settings))
         self._health = HealthService()
         for service, methods in self._services(repository, metrics, settings).items():
-            guarded = {name: each if service in UNLIMITED else self._gate.guard(each) for name, each in methods.items()}
-            observed = {name: observer.observe(f"/{service}/{name}", handler) for name, handler in guarded.items()}
+            paths = {name: f"/{service}/{name}" for name in methods}
+            gated = {name: each if service in UNLIMITED else gate.guard(each) for name, each in methods.items()}
+            observed = {
+                name: observer.observe(paths[name], handler, guard.door(paths[name])) for name, handler in gated.items()
+            }
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, observed),))
 
     def _services(self, repository: Repository, metrics: Metrics, settings: Settings) -> Mapping[str, Methods]:
         """Returns every service by its full name. To add an RPC: a row here, and its method in the service."""
         limits = Limits(max_rows=settings.max_rows, max_results=settings.max_results, max_queue=settings.max_queue)
-        inference = InferenceService(repository, metrics, limits)
-        inspection = InspectionService(repository, metrics, limits, max_bytes=settings.max_inspection_bytes)
+        most, calls = settings.max_inspection_bytes, OpenCalls()
+        inference = InferenceService(repository, metrics, limits, calls)
+        inspection = InspectionService(repository, metrics, limits, max_bytes=most)
+        open_inference = OpenInferenceService(repository, metrics, limits, calls, self._health, max_bytes=most)
+        comparison = ComparisonMethod(repository, metrics, limits)
         model = ModelService(repository)
         services: dict[str, Methods] = {
             _name(inference_pb2, "InferenceService"): {
@@ -72,10 +94,24 @@ class RpcServer:
                 "ListSites": grpc.unary_unary_rpc_method_handler(inspection.list_sites),
                 "PlanInspection": grpc.unary_unary_rpc_method_handler(inspection.plan_inspection),
                 "InspectActivations": grpc.unary_stream_rpc_method_handler(inspection.inspect_activations),
+                "InspectParameters": grpc.unary_stream_rpc_method_handler(inspection.inspect_parameters),
+                "CompareActivations": grpc.unary_stream_rpc_method_handler(comparison.compare_activations),
             },
             _name(model_pb2, "ModelService"): {
                 "ListModels": grpc.unary_unary_rpc_method_handler(model.list_models),
                 "GetModel": grpc.unary_unary_rpc_method_handler(model.get_model),
+            },
+            OPEN_INFERENCE: {
+                "ServerLive": grpc.unary_unary_rpc_method_handler(open_inference.server_live),
+                "ServerReady": grpc.unary_unary_rpc_method_handler(open_inference.server_ready),
+                "ModelReady": grpc.unary_unary_rpc_method_handler(open_inference.model_ready),
+                "ServerMetadata": grpc.unary_unary_rpc_method_handler(open_inference.server_metadata),
+                "ModelMetadata": grpc.unary_unary_rpc_method_handler(open_inference.model_metadata),
+                "ModelInfer": grpc.unary_unary_rpc_method_handler(open_inference.model_infer),
+                "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(open_inference.model_stream_infer),
+                "ModelConfig": grpc.unary_unary_rpc_method_handler(open_inference.model_config),
+                "ModelStatistics": grpc.unary_unary_rpc_method_handler(open_inference.model_statistics),
+                "RepositoryIndex": grpc.unary_unary_rpc_method_handler(open_inference.repository_index),
             },
             health.SERVICE_NAME: {
                 "Check": grpc.unary_unary_rpc_method_handler(self._health.check),
@@ -92,7 +128,10 @@ class RpcServer:
     async def start(self, address: str) -> str:
         """Listens, and returns the address with the port that was taken; raises SettingsError if it is not free."""
         try:
-            port = self._server.add_insecure_port(address)
+            if self._certificates is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, self._certificates.credentials())
         except RuntimeError as error:
             raise SettingsError(f"cannot listen on {address}: is another server there?") from error
         await self._server.start()
@@ -115,6 +154,12 @@ class RpcServer:
         if not stopping.done():
             self._gate.end()
         await stopping
+
+
+def _certificates(settings: Settings) -> Certificates | None:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    return Certificates(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
 
 
 def _name(file: Any, service: str) -> str:

@@ -16,6 +16,8 @@ from fluoroscope_server.errors import (
     LimitExceededError,
     NotCapturableError,
     NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
     UnavailableError,
 )
 
@@ -29,6 +31,8 @@ CODES: dict[type[FluoroscopeError], grpc.StatusCode] = {
     LimitExceededError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
     DeadlineExpiredError: grpc.StatusCode.DEADLINE_EXCEEDED,
+    UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
     FluoroscopeError: grpc.StatusCode.INTERNAL,
 }
 """The status code of each error; an error that is not here has that of its nearest base."""

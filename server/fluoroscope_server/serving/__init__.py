@@ -2,6 +2,7 @@
 
 from fluoroscope_server.serving.admission import Admission
 from fluoroscope_server.serving.answer import Answer
+from fluoroscope_server.serving.comparing import ComparedSide, ComparisonAnswer, blaming, compare
 from fluoroscope_server.serving.device_queue import DeviceQueue
 from fluoroscope_server.serving.limits import Limits
 from fluoroscope_server.serving.loading import load
@@ -13,11 +14,15 @@ from fluoroscope_server.serving.stages import StageClock
 __all__ = [
     "Admission",
     "Answer",
+    "ComparedSide",
+    "ComparisonAnswer",
     "DeviceQueue",
     "Limits",
     "PlannedInspection",
     "Repository",
     "Servable",
     "StageClock",
+    "blaming",
+    "compare",
     "load",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fluoroscope_server.errors import NotFoundError, UnavailableError, nearest
+from fluoroscope_server.keys import caller
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,13 +32,18 @@ class Repository:
         """Returns the servable of a model.
 
         Raises:
+            PermissionDeniedError: it is none of the caller's.
             NotFoundError: there is no such model or version.
             UnavailableError: the model is still being loaded.
         """
+        who = caller()
+        if name:
+            who.permit(name)
         if name not in self._servables:
+            known = [each for each in self._servables if who.sees(each)]
             problem = f"there is no model {name!r}" if name else "the request names no model"
             raise NotFoundError(
-                f"{problem}; this server has: {nearest(name, self._servables)}", field="model", reason="MODEL_NOT_FOUND"
+                f"{problem}; this server has: {nearest(name, known)}", field="model", reason="MODEL_NOT_FOUND"
             )
         servable = self._servables[name]
         if servable is None:

@@ -107,13 +107,15 @@ def test_predict(serve: Callable[..., None], module: BaseNetwork, variables: Any
     serve(test)
 
 
-def test_inspect(serve: Callable[..., None], module: BaseNetwork, variables: Any) -> None:
+def test_inspect(serve: Callable[..., None], servable: Servable, module: BaseNetwork, variables: Any) -> None:
     async def test(client: Client) -> None:
         request = inspect_request("activations/*", outputs=["logits"])
         request.captures[0].reductions.add().full.SetInParent()
         request.captures[0].reductions.add().statistics.SetInParent()
         joiner = StreamJoiner()
         results = [result for message in await client.inspect(request) if (result := joiner.feed(message))]
+        assert joiner.header is not None
+        assert joiner.header.digest == servable.digest
         applied: Any = module.apply(variables, X, return_activations=True)
         activations: list[np.ndarray] = applied[1]
         assert len(results) == 2 * len(activations) + 1
@@ -167,6 +169,8 @@ def test_models(serve: Callable[..., None], servable: Servable) -> None:
         ]
         request = model_pb2.GetModelRequest(model="digits")
         model = (await client.ask("ModelService/GetModel", request, model_pb2.GetModelResponse)).model
+        assert (model.digest, model.sealed) == (servable.digest, False)
+        assert len(bytes.fromhex(model.digest)) == 32
         assert model == listed.models[1]
         assert list(model.buckets) == [1, 4]
         assert [(each.name, list(each.shape)) for each in model.inputs] == [("image", [-1, 2, 2])]
@@ -186,7 +190,7 @@ def test_models(serve: Callable[..., None], servable: Servable) -> None:
         ("Predict", predict_request(version=3), "NOT_FOUND", "model 'digits' has no version 3"),
         ("Predict", predict_request(X.astype(np.float16)), "INVALID_ARGUMENT", "came as float16[3, 2, 2]"),
         ("Predict", predict_request(outputs=["probabilities"]), "INVALID_ARGUMENT", "no output 'probabilities'"),
-        ("Predict", predict_request(np.zeros((9, 2, 2), np.float32)), "RESOURCE_EXHAUSTED", "9 rows"),
+        ("Predict", predict_request(np.zeros((65, 2, 2), np.float32)), "RESOURCE_EXHAUSTED", "65 rows"),
         ("InspectActivations", inspect_request(), "INVALID_ARGUMENT", "captures is empty"),
         ("InspectActivations", inspect_request("Dense_9"), "NOT_FOUND", "there is no site 'Dense_9'"),
         ("InspectActivations", inspect_request("Dens_*"), "INVALID_ARGUMENT", "matches none of the"),

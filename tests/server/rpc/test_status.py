@@ -29,9 +29,16 @@ EXPECTED = {
     "LimitExceededError": "RESOURCE_EXHAUSTED",
     "UnavailableError": "UNAVAILABLE",
     "DeadlineExpiredError": "DEADLINE_EXCEEDED",
+    "UnauthenticatedError": "UNAUTHENTICATED",
+    "PermissionDeniedError": "PERMISSION_DENIED",
     "ModelError": "INTERNAL",
     "ConfigError": "INTERNAL",
     "CheckpointError": "INTERNAL",
+    "DamagedError": "INTERNAL",
+    "UnsealedError": "INTERNAL",
+    "MismatchError": "INTERNAL",
+    "NotFiniteError": "INTERNAL",
+    "OutOfMemoryError": "INTERNAL",
     "SettingsError": "INTERNAL",
 }
 """What an operator must mend is INTERNAL to a caller."""
