@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-_EXACT_IN_FLOAT32 = 1 << 24
+EXACT_IN_FLOAT32 = 1 << 24
 """Up to here float32 holds every integer."""
 
 
@@ -14,7 +14,7 @@ def count(mask: jax.Array) -> jax.Array:
 
     Summed as float32 while that is exact: XLA's loops over integers made of truth values take twice as long on a CPU.
     """
-    if mask.size <= _EXACT_IN_FLOAT32:
+    if mask.size <= EXACT_IN_FLOAT32:
         return jnp.sum(mask.astype(jnp.float32)).astype(jnp.int32)
     return jnp.sum(mask, dtype=jnp.int32)
 
