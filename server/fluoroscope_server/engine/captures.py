@@ -46,6 +46,11 @@ class Captures:
         value = self.captured[place]
         return (value.cuts, value.reduction, self.batch_axes[place])
 
+    def has_arguments(self, place: int) -> bool:
+        """Returns whether a result depends on more than the value, and so may differ from others of its kind."""
+        spec = self.captured[place]
+        return bool(spec.cuts or spec.reduction.numbers)
+
     def inside(self, arguments: Mapping[int, Arguments], raw: Iterable[int]) -> Captures:
         """Returns the captures in the body of a loop: with other arguments for some, and some more left as they are."""
         return replace(self, arguments={**self.arguments, **arguments}, raw=self.raw.union(raw))

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from fluoroscope_server.engine.naming import NamedValue
 
 _REASONS = {
-    "while": "it is inside a while loop, and how often that runs depends on the data",
-    "cond": "it is in a branch of a condition, which runs or does not, depending on the data",
-    "shard_map": "it is inside a shard_map, where each device has a part of its own",
+    "while": "it is inside a while loop, and how often that runs depends on the data: capture what the loop returns",
+    "cond": "it is in a branch of a condition, which runs or does not, depending on data: capture what that returns",
+    "shard_map": "it is inside a shard_map, where each device has a part of its own: capture what that returns",
 }
 """Why values cannot leave some equations, by the primitive."""
 

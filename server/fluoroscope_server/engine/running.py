@@ -77,9 +77,19 @@ def _run_step(
     if isinstance(step, Looped):
         return run_loop(step, [read(atom, values) for atom in step.loop.inputs], captures, Iteration)
     made = _run_equations(step, values)
-    known = {**values, **made}
-    results = {each.place: captures.reduce(each.place, read(each.atom, known)) for each in step.wanted}
-    return {variable: made[variable] for variable in step.outputs}, results
+    return {variable: made[variable] for variable in step.outputs}, _capture(step.wanted, {**values, **made}, captures)
+
+
+def _capture(wanted: Sequence[Wanted], values: Mapping[jex.Var, jax.Array], captures: Captures) -> dict[int, Arrays]:
+    """Returns the results of captured values; what two modules return, one the last of the other, is reduced once."""
+    known: dict[Any, Arrays] = {}
+    results: dict[int, Arrays] = {}
+    for each in wanted:
+        key = each.place if captures.has_arguments(each.place) else (id(each.atom), captures.kind(each.place))
+        if key not in known:
+            known[key] = captures.reduce(each.place, read(each.atom, values))
+        results[each.place] = known[key]
+    return results
 
 
 def _run_equations(step: Straight, values: Mapping[jex.Var, jax.Array]) -> dict[jex.Var, jax.Array]:

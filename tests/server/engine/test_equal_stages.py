@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
-from fluoroscope_server.engine import Execution, Statistics
+from fluoroscope_server.engine import Capture, Execution, Slice, Statistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +43,22 @@ def test_layers_that_differ_in_weights_only_are_compiled_once(function_lab: Call
         carry = (np.sin if layer == 3 else np.tanh)(carry @ weight)
         np.testing.assert_allclose(values[f"layer/{layer}"], carry, rtol=1e-4, atol=1e-5)
     assert executables(lab, "layer/*", reductions=[Statistics()]) == [0, 0, 0, 1, 0, 2]  # nothing is behind the last
+
+
+def test_one_value_with_two_names_is_reduced_once(function_lab: Callable[..., Lab]) -> None:
+    def network(_: Any, inputs: dict[str, jax.Array]) -> Any:
+        return checkpoint_name(checkpoint_name(jnp.sin(inputs["x"]), "one"), "other")
+
+    lab, x = function_lab(network), np.ones((4, 4), np.float32)
+    inspection = lab.inspect("one", "other", reductions=[Statistics()])
+    ((one, other),) = lab.engine.run(lab.program(inspection), [x], inspection)
+    assert one[0] is other[0]
+    cut = [
+        Capture(sites=(name,), slices=(Slice(axis=1, start=at, stop=at + 2),))
+        for at, name in enumerate(["one", "other"])
+    ]
+    first, second = lab.run(lab.engine.inspect(cut, [], rows=4), np.arange(16, dtype=np.float32).reshape(4, 4))
+    np.testing.assert_array_equal(np.asarray(first)[:, 1], np.asarray(second)[:, 0])
 
 
 def test_constants_and_python_functions_are_told_apart(function_lab: Callable[..., Lab]) -> None:

@@ -7,16 +7,16 @@ import itertools
 import jax
 import jax.numpy as jnp
 
-_EXACT_IN_FLOAT32 = 1 << 24
+EXACT_IN_FLOAT32 = 1 << 24
 """Up to here float32 holds every integer."""
 
-_PIECE = 1 << 16
+PIECE = 1 << 16
 """About how many elements are described at once: with what is computed of them, they fit into a core's cache."""
 
 
 def piece_count(size: int) -> int:
-    """Returns into how many equal pieces to cut a value: of no more than `_PIECE`, or else as little more as can be."""
-    least = -(-size // _PIECE)
+    """Returns into how many equal pieces to cut a value: of no more than `PIECE`, or else as little more as can be."""
+    least = -(-size // PIECE)
     counts = itertools.chain(range(least, 2 * least), range(least - 1, 0, -1))
     return next((pieces for pieces in counts if size % pieces == 0), 1)
 
@@ -26,7 +26,7 @@ def count(mask: jax.Array) -> jax.Array:
 
     Summed as float32 while that is exact: XLA's loops over integers made of truth values take twice as long on a CPU.
     """
-    if mask.size <= _EXACT_IN_FLOAT32:
+    if mask.size <= EXACT_IN_FLOAT32:
         return jnp.sum(mask.astype(jnp.float32)).astype(jnp.int32)
     return jnp.sum(mask, dtype=jnp.int32)
 

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluoroscope_server.engine.reductions.arithmetic import count, piece_count, power_of_two
+from fluoroscope_server.engine.reductions.arithmetic import EXACT_IN_FLOAT32, PIECE, count, piece_count, power_of_two
 from fluoroscope_server.engine.reductions.fitness import check_real
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from fluoroscope_server.engine.reductions.reduction import Part, ValueSpec
 
@@ -70,29 +70,34 @@ class Statistics:
         return ()
 
     def compute(self, value: jax.Array, valid: jax.Array | None, numbers: jax.Array) -> tuple[jax.Array, ...]:  # noqa: ARG002 (there are none)
-        """Returns a float32 array `(pieces, 5)` and an int32 array `(pieces, 3)`, as `read` takes them.
+        """Returns an int32 array `(8, parts)`, as `read` takes it: a part is a row, or a piece of one.
 
-        Nearly all values are finite everywhere. The sum of their magnitudes tells (it may overflow, too, which only
-        costs time); least and greatest do not, since XLA may lose a NaN in them. Then each row is reduced as it is, and
-        no element need be looked at before it is added, which is much faster. All else goes piece by piece.
+        Nearly all values are finite everywhere. The sum of the elements tells; least and greatest do not, since XLA may
+        lose a NaN in them. Then no element need be looked at before it is added, which is much faster.
         """
-        x = value.astype(jnp.float32)
-        pieces = piece_count(value.size)
-        finite = jnp.isfinite(_over_rows(jnp.sum, jnp.abs(x), valid, 0.0))
-        described: tuple[jax.Array, jax.Array] = jax.lax.cond(
-            finite, lambda x: _describe_rows(x, valid, pieces), lambda x: _describe_pieces(x, valid, pieces), x
+        x, present = _parts(value.astype(jnp.float32), valid)
+        axes = tuple(range(1, x.ndim))
+        least = jnp.min(x, axis=axes, initial=jnp.inf)
+        greatest = jnp.max(x, axis=axes, initial=-jnp.inf)
+        _, inverse = power_of_two(jnp.maximum(jnp.abs(least), jnp.abs(greatest)))
+        mean = jnp.sum(x * jnp.expand_dims(inverse, axes), axis=axes) / jnp.float32(math.prod(x.shape[1:]))
+        described: jax.Array = jax.lax.cond(
+            jnp.isfinite(jnp.sum(jnp.where(present, mean, 0.0))),
+            lambda x: _describe_finite(x, present, least, greatest, mean),
+            lambda x: _describe_any(x, present),
+            x,
         )
-        return described
+        return (described,)
 
     def read(self, arrays: Sequence[np.ndarray], count: int) -> SiteStatistics:
         """Returns what `compute` left on the device as statistics of a value of `count` elements.
 
-        The pieces are put together in float64, as Chan, Golub and LeVeque do it (1979).
+        The parts are put together in float64, as Chan, Golub and LeVeque do it (1979).
         """
-        numbers, zeros, nans = arrays[1].T
+        numbers, zeros, nans = arrays[0][5:]
         some = numbers > 0
         weights = numbers[some]
-        mean, variance, least, greatest, scale = arrays[0].astype(np.float64)[some].T
+        mean, variance, least, greatest, scale = arrays[0][:5].view(np.float32).astype(np.float64)[:, some]
         number, nan = int(weights.sum()), math.nan
         means, variances = mean * scale, variance * scale * scale
         whole = float(weights @ means / number) if number else nan
@@ -112,40 +117,59 @@ class Statistics:
         )
 
 
-def _describe_rows(x: jax.Array, valid: jax.Array | None, pieces: int) -> tuple[jax.Array, jax.Array]:
-    """Returns what `compute` does, of a value whose elements are finite: all in the first piece, none in the others."""
-    rows = jnp.ones((), jnp.int32) if valid is None else count(valid)
-    number = rows * (x.size if valid is None else x.size // valid.size)
-    size = number.astype(jnp.float32)
-    least = _over_rows(jnp.min, x, valid, jnp.inf)
-    greatest = _over_rows(jnp.max, x, valid, -jnp.inf)
-    scale, inverse = power_of_two(jnp.maximum(jnp.abs(least), jnp.abs(greatest)))
-    mean = _over_rows(jnp.sum, x * inverse, valid, 0.0) / size
-    variance = _over_rows(jnp.sum, jnp.square(x * inverse - mean), valid, 0.0) / size
-    zeros = _over_rows(jnp.sum, (x == 0).astype(jnp.int32), valid, 0)
-    moments, counts = jnp.zeros((pieces, 5), jnp.float32), jnp.zeros((pieces, 3), jnp.int32)
-    first = jnp.stack([mean, variance, least, greatest, scale])
-    return moments.at[0].set(first), counts.at[0, :2].set(jnp.stack([number, zeros]))
-
-
-def _over_rows(reduce: Callable[..., jax.Array], x: jax.Array, valid: jax.Array | None, neutral: float) -> jax.Array:
-    """Returns a reduction of those rows that are real; each is reduced first, whatever it holds."""
+def _parts(x: jax.Array, valid: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """Returns a value with its parts along the first axis, and which of them are real."""
     if valid is None:
-        return reduce(x, initial=neutral)
-    rows = int(np.argmax(valid.shape))  # all its other axes are 1
-    each = reduce(x, axis=tuple(axis for axis in range(x.ndim) if axis != rows), initial=neutral)
-    return reduce(jnp.where(valid.reshape(-1), each, jnp.asarray(neutral, x.dtype)), initial=neutral)
+        pieces = piece_count(x.size)
+        return x.reshape(pieces, x.size // pieces), jnp.ones(pieces, bool)
+    axis = int(np.argmax(valid.shape))  # all its other axes are 1
+    rows = x.shape[axis]
+    present = jnp.broadcast_to(valid.reshape(-1), rows)
+    if axis > 0:
+        return jnp.moveaxis(x, axis, 0), present
+    size = x.size // max(rows, 1)
+    pieces = piece_count(size)
+    return x.reshape(rows * pieces, size // pieces), jnp.repeat(present, pieces)
 
 
-def _describe_pieces(x: jax.Array, valid: jax.Array | None, pieces: int) -> tuple[jax.Array, jax.Array]:
-    """Returns what `compute` does, of any value, in pieces that are each small enough for a core's cache."""
-    present = jnp.ones((), bool) if valid is None else valid
-    flat = [jnp.broadcast_to(each, x.shape).reshape(pieces, -1) for each in (x, present)]
-    moments, counts = jax.lax.map(lambda piece: _describe(*piece), tuple(flat))
-    return moments, counts
+def _count_each(mask: jax.Array) -> jax.Array:
+    """Returns how many elements of each part are true, int32; summed as float32, which is faster, where it is exact."""
+    size, axes = math.prod(mask.shape[1:]), tuple(range(1, mask.ndim))
+    if size > EXACT_IN_FLOAT32:
+        return jnp.sum(mask, axis=axes, dtype=jnp.int32)
+    return jnp.sum(mask.astype(jnp.float32), axis=axes).astype(jnp.int32)
 
 
-def _describe(x: jax.Array, present: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _packed(moments: Sequence[jax.Array], counts: Sequence[jax.Array]) -> jax.Array:
+    """Returns five float32 arrays and three int32 arrays as one array, of int32: the bits of floats are kept in it."""
+    return jnp.stack([*(jax.lax.bitcast_convert_type(each, jnp.int32) for each in moments), *counts])
+
+
+def _describe_finite(
+    x: jax.Array, present: jax.Array, least: jax.Array, greatest: jax.Array, mean: jax.Array
+) -> jax.Array:
+    """Returns what `compute` does, of parts whose elements are all finite; their mean is divided by their scale."""
+    axes, size = tuple(range(1, x.ndim)), math.prod(x.shape[1:])
+    scale, inverse = power_of_two(jnp.maximum(jnp.abs(least), jnp.abs(greatest)))
+    apart = x * jnp.expand_dims(inverse, axes) - jnp.expand_dims(mean, axes)
+    variance = jnp.sum(jnp.square(apart), axis=axes) / jnp.float32(size)
+    counts = (jnp.full(present.shape, size, jnp.int32), _count_each(x == 0), jnp.zeros(present.shape, jnp.int32))
+    return _packed([mean, variance, least, greatest, scale], [jnp.where(present, each, 0) for each in counts])
+
+
+def _describe_any(x: jax.Array, present: jax.Array) -> jax.Array:
+    """Returns what `compute` does, of any parts; as many at once as fit into a core's cache."""
+    size = math.prod(x.shape[1:])
+    together = PIECE // max(size, 1)
+    described: jax.Array = jax.lax.map(
+        lambda part: _describe(*part),
+        (x.reshape(*present.shape, size), present),
+        batch_size=together if together > 1 else None,
+    )
+    return described.T
+
+
+def _describe(x: jax.Array, present: jax.Array) -> jax.Array:
     """Returns mean, variance, least, greatest and a scale of the finite elements, and how many are finite, zero, NaN.
 
     The scale is a power of two that mean and variance are divided by. The variance is taken around the mean in a
@@ -160,5 +184,7 @@ def _describe(x: jax.Array, present: jax.Array) -> tuple[jax.Array, jax.Array]:
     size = number.astype(jnp.float32)
     mean = jnp.sum(jnp.where(finite, x * inverse, 0.0)) / size
     variance = jnp.sum(jnp.where(finite, jnp.square(x * inverse - mean), 0.0)) / size
-    counts = [number, count((x == 0) & present), count(jnp.isnan(x) & present)]
-    return jnp.stack([mean, variance, least, greatest, scale]), jnp.stack(counts)
+    return _packed(
+        [mean, variance, least, greatest, scale],
+        [number, count((x == 0) & present), count(jnp.isnan(x) & present)],
+    )

@@ -181,6 +181,18 @@ def test_one_that_is_not_finite_is_seen_wherever_it_is(value: float) -> None:
         assert_close(on_device(changed), in_float64(changed))
 
 
+@pytest.mark.parametrize("value", [1.0, math.nan])
+@pytest.mark.parametrize("shape", [(3, 70_000), (300, 7), (3, 5, 7)])
+def test_parts_of_real_rows_only(shape: tuple[int, ...], value: float) -> None:
+    """A large row is several parts; of small rows with a NaN, several are looked at together."""
+    array = with_values(normal(*shape, mean=3.0), value)
+    array[-1] = math.inf
+    valid = np.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1)) < shape[0] - 1
+    assert_close(on_device(array, valid), in_float64(array[:-1]))
+    turned = np.moveaxis(array, 0, -1).copy()
+    assert_close(on_device(turned, np.moveaxis(valid, 0, -1)), in_float64(array[:-1]))
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     array=hnp.arrays(np.float32, st.just((4, 3)), elements=st.floats(-100, 100, width=32, allow_subnormal=False)),
