@@ -13,6 +13,7 @@ from fluoroscope_server.checkpoints.layout import locate
 from fluoroscope_server.checkpoints.leaf import LeafSpec, by_path, is_key
 from fluoroscope_server.checkpoints.matching import best_match
 from fluoroscope_server.checkpoints.mismatch import mismatch
+from fluoroscope_server.checkpoints.stamp import content_stamp
 from fluoroscope_server.checkpoints.tree import read_tree
 from fluoroscope_server.errors import CheckpointError
 
@@ -74,7 +75,10 @@ class Checkpoint:
         if not match.is_whole:
             raise mismatch(self.tree.subject, match, self.leaves, specs)
         wanted = {match.sources[path]: _target(self.leaves[match.sources[path]], leaf) for path, leaf in leaves.items()}
+        before = content_stamp(self.tree.folder)
         arrays = self.tree.read(wanted) if wanted else {}
+        if content_stamp(self.tree.folder) != before:  # some layouts read what is not there any more as zeros
+            raise CheckpointError(f"{self.tree.subject} was changed or deleted while it was read; serve another step")
         restored = [self._checked(arrays[match.sources[path]], path, specs[path]) for path in leaves]
         return jax.tree.unflatten(jax.tree.structure(expected), restored)
 
