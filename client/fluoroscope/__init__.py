@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Mean,
         Model,
         ModelState,
+        ModelVersion,
         Norm,
         NotCapturableError,
         NotFoundError,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
         TopElements,
         TopK,
         UnauthenticatedError,
+        WrongStateError,
     )
     from fluoroscope.client import AsyncClient, Client
 
@@ -88,6 +90,7 @@ __all__ = [
     "Mean",
     "Model",
     "ModelState",
+    "ModelVersion",
     "Norm",
     "NotCapturableError",
     "NotFoundError",
@@ -115,6 +118,7 @@ __all__ = [
     "TopElements",
     "TopK",
     "UnauthenticatedError",
+    "WrongStateError",
     "__version__",
 ]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from fluoroscope_server.engine import CompileCache
+from fluoroscope_server.errors import SettingsError
 from fluoroscope_server.http import HttpServer
 from fluoroscope_server.metrics import Metrics
 from fluoroscope_server.rpc import RpcServer
-from fluoroscope_server.serving import DeviceQueue, Repository, load
+from fluoroscope_server.serving import DeviceQueue, ModelEntry, Operations, Reports, Repository, Swapper, Watcher, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,14 @@ class App:
         self._settings = settings
         self._announce = announce
         self._metrics = Metrics()
-        self._repository = Repository(source.name for source in settings.models)
+        self._repository = Repository()
+        for source in settings.models:
+            self._repository.put(ModelEntry(source.name, source, watched=settings.watch))
+        self._reports = Reports(self._metrics, announce=announce, set_health=self._set_health)
+        self._swapper = Swapper(self._load, self._reports, swap=settings.swap)
+        self._operations = Operations(self._repository, self._swapper, self._reports, folder=settings.repository)
+        self._watcher = Watcher(self._repository, self._operations, seconds=settings.poll_seconds)
+        self._watching: asyncio.Task[None] | None = None
         self._device = DeviceQueue("device", workers=DEVICE_WORKERS)
         self._compile_cache: CompileCache | None = None
         self._ready = False
@@ -48,24 +55,29 @@ class App:
         """Listens, then loads all models; answers with UNAVAILABLE until then.
 
         Raises:
-            SettingsError: an address is wrong or taken.
-            ModelError: a model cannot be served. What was begun is stopped again.
+            SettingsError: an address is wrong or taken, or there is no such repository.
+            ModelError: one of `Settings.models` cannot be served. What was begun is stopped again.
         """
+        folder = self._settings.repository
+        if folder is not None and not folder.is_dir():
+            raise SettingsError(f"--repository {folder} is no folder; expected one with a folder for each model")
         async with contextlib.AsyncExitStack() as undo:
             undo.callback(self._device.close)
             self._compile_cache = self._open_compile_cache()
             undo.callback(self._close_compile_cache)
             self._http = HttpServer(self._settings.http_listen, self._metrics, lambda: self._ready)
             undo.callback(self._http.close)
-            self._rpc = RpcServer(self._repository, self._metrics, self._settings)
+            self._rpc = RpcServer(self._repository, self._metrics, self._settings, self._operations)
             undo.push_async_callback(self._rpc.drain, 0)
             self.rpc_address = await self._rpc.start(self._settings.listen)
             self.http_address = self._http.address
             self._announce(f"gRPC on {self.rpc_address}")
             self._announce(f"metrics on http://{self.http_address}/metrics")
+            undo.push_async_callback(self._operations.close)
             await self._load_models()
             undo.pop_all()
         self._ready = True
+        self._watching = asyncio.ensure_future(self._watcher.run())
         self._rpc.set_health("", serving=True)
 
     async def serve(self) -> None:
@@ -92,7 +104,10 @@ class App:
     async def stop(self) -> None:
         """Refuses new calls, waits for those under way up to the grace, and stops; the metrics go last."""
         self._ready = False
+        if self._watching is not None:
+            self._watching.cancel()
         await self._rpc.drain(self._settings.grace_seconds)
+        await self._operations.close()
         self._repository.close()
         await asyncio.to_thread(self._device.close)
         await asyncio.to_thread(self._http.close)
@@ -112,36 +127,20 @@ class App:
             self._compile_cache.close()
 
     async def _load_models(self) -> None:
-        loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="load") as loader:
-            for source in self._settings.models:
-                self._announce(f"loading {source.name} from {source.path}")
-                servable = await loop.run_in_executor(loader, self._load, source)
-                await self._add(servable)
+        """Loads what must be there, and then what lies in the repository, of which no model stands in another's way."""
+        for source in self._settings.models:
+            await self._operations.begin(self._repository.entry(source.name))
+        await self._watcher.look()
 
-    def _load(self, source: ModelSource) -> Servable:
+    def _load(self, source: ModelSource, step: int | None) -> Servable:
         return load(
             source,
             self._device,
+            step=step,
             capacity=self._settings.max_programs,
             max_compiles=self._settings.max_compiles,
             on_compile=self._metrics.observe_compile,
         )
 
-    async def _add(self, servable: Servable) -> None:
-        self._repository.add(servable)
-        engine = servable.engine
-        self._metrics.model_loaded(
-            name=servable.name,
-            version=servable.version,
-            family=servable.family,
-            device=engine.device,
-            seconds=servable.load_seconds,
-            parameter_bytes=engine.parameter_bytes,
-        )
-        self._rpc.set_health(servable.name, serving=True)
-        self._announce(
-            f"loaded {servable.name}: version {servable.version}, {engine.parameter_count:,} parameters, "
-            f"{len(engine.sites):,} sites, batches to {engine.buckets[-1]}, on {engine.device}, "
-            f"in {servable.load_seconds:.1f} s"
-        )
+    def _set_health(self, name: str, serving: bool) -> None:
+        self._rpc.set_health(name, serving=serving)

@@ -11,7 +11,7 @@ import click
 from fluoroscope_server.allocator import keep_large_buffers
 from fluoroscope_server.errors import FluoroscopeError, SettingsError
 from fluoroscope_server.private_folder import private_folder
-from fluoroscope_server.settings import MIB, ModelSource, Settings, default_compile_cache
+from fluoroscope_server.settings import MIB, ModelSource, Settings, Swap, default_compile_cache
 
 DEFAULTS = Settings(models=())
 
@@ -19,6 +19,7 @@ EPILOG = """\b
 Examples:
   fluoroscope-server serve --model digits=checkpoints/digits
   fluoroscope-server serve --model net=ckpt,family=my_pkg.nets:build --listen 127.0.0.1:0
+  fluoroscope-server serve --repository models
 
 \b
 Then, from anywhere:
@@ -38,11 +39,33 @@ def main() -> None:
     "--model",
     "models",
     multiple=True,
-    required=True,
     metavar="NAME=PATH[,family=FAMILY]",
     help="A model to serve: its name, and the folder of its Orbax checkpoint, or of a series of them, of which "
     "the newest is taken. What the network is, its JSON item 'config' says, or a model.toml in that folder. "
     "FAMILY overrides: a builtin, or PACKAGE.MODULE:CALLABLE. May be given several times.",
+)
+@click.option(
+    "--repository",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A folder of models: each folder in it is one, as for --model, under its own name. New steps are served as "
+    "they are committed, and models come and go with their folders.",
+)
+@click.option("--watch", is_flag=True, help="Serve new steps of each --model, too, as they are committed.")
+@click.option(
+    "--poll-seconds",
+    default=DEFAULTS.poll_seconds,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="How often to look for new steps and models.",
+)
+@click.option(
+    "--swap",
+    default=DEFAULTS.swap.value,
+    show_default=True,
+    type=click.Choice([each.value for each in Swap]),
+    help="What to do with a new step that does not fit into memory beside the old one: keep the old, or stop that "
+    "first. A model.toml may say it for its model.",
 )
 @click.option(
     "--listen",
@@ -111,6 +134,10 @@ def main() -> None:
 def serve(
     *,
     models: tuple[str, ...],
+    repository: Path | None,
+    watch: bool,
+    poll_seconds: float,
+    swap: str,
     listen: str,
     http_listen: str,
     max_request_mib: int,
@@ -122,9 +149,15 @@ def serve(
     grace_seconds: float,
 ) -> None:
     """Loads models and serves them until SIGTERM or Ctrl-C."""
+    if not models and repository is None:
+        raise click.UsageError("Missing option '--model' or '--repository': say what to serve.")
     try:
         settings = Settings(
             models=tuple(ModelSource.parse(text) for text in models),
+            repository=repository,
+            watch=watch,
+            poll_seconds=poll_seconds,
+            swap=Swap(swap),
             listen=listen,
             http_listen=http_listen,
             max_request_bytes=max_request_mib * MIB,

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from fluoroscope_server.errors import SettingsError
 
 MIB = 1 << 20
+
+
+class Swap(StrEnum):
+    """What to do when a new version of a model does not fit into memory beside the old one."""
+
+    KEEP = "keep"
+    """The old one goes on serving."""
+
+    STOP_THEN_LOAD = "stop-then-load"
+    """Stop the old one, then load the new one; nothing serves meanwhile. If that fails, load the old one again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +42,7 @@ class ModelSource:
         path, *options = rest.split(",family=")
         if not name or not equals or not path or len(options) > 1 or "" in options:
             raise SettingsError(f"--model {text!r} is not NAME=PATH or NAME=PATH,family=PACKAGE.MODULE:CALLABLE")
-        if not all(letter.isalnum() or letter in "._-" for letter in name):
-            raise SettingsError(f"model name {name!r} may hold letters, digits, '.', '_' and '-' only")
+        check_name("model", name)
         return cls(name=name, path=Path(path).expanduser(), family=options[0] if options else None)
 
 
@@ -42,6 +52,18 @@ class Settings:
 
     models: tuple[ModelSource, ...]
     """What to serve."""
+
+    repository: Path | None = None
+    """A folder with a folder for each model, whose models and steps come and go while the server runs."""
+
+    watch: bool = False
+    """Whether the steps of `models`, too, are watched while the server runs."""
+
+    poll_seconds: float = 5.0
+    """How often what is watched is looked at."""
+
+    swap: Swap = Swap.KEEP
+    """What to do when a new version does not fit into memory beside the old one."""
 
     listen: str = "127.0.0.1:8500"
     """Where gRPC listens: HOST:PORT, or unix:PATH. Port 0 picks a free one."""
@@ -72,10 +94,18 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Checks what no single setting can; raises SettingsError."""
+        if self.poll_seconds <= 0:
+            raise SettingsError(f"the models cannot be looked at every {self.poll_seconds:g} seconds")
         names = [source.name for source in self.models]
         for name in names:
             if names.count(name) > 1:
                 raise SettingsError(f"two models are named {name!r}; give each a name of its own")
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuses a name that cannot stand in a metric, a path and a command line alike; raises SettingsError."""
+    if not name or not all(letter.isalnum() or letter in "._-" for letter in name):
+        raise SettingsError(f"{what} name {name!r} may hold letters, digits, '.', '_' and '-' only")
 
 
 def default_compile_cache() -> Path:

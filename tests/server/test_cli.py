@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,10 +12,10 @@ from click.testing import CliRunner
 
 from fluoroscope_server import cli
 from fluoroscope_server.cli import main
+from fluoroscope_server.settings import Swap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from fluoroscope_server.settings import Settings
 
@@ -36,7 +37,9 @@ def test_help_needs_no_jax() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ([], 2, "Missing option '--model'"),
+        ([], 2, "Missing option '--model' or '--repository'"),
+        (["--model", "a=p", "--poll-seconds", "0"], 2, "--poll-seconds"),
+        (["--model", "a=p", "--swap", "swop"], 2, "'swop' is not one of 'keep', 'stop-then-load'"),
         (["--model", "digits"], 1, "Error: --model 'digits' is not NAME=PATH"),
         (["--model", "a b=p"], 1, "Error: model name 'a b' may hold letters"),
         (["--model", "a=p", "--model", "a=q"], 1, "Error: two models are named 'a'"),
@@ -97,3 +100,11 @@ def test_a_server_starts_without_the_usual_folder_and_says_so(
     assert said.startswith(f"fluoroscope-server: compiled programs are not kept: others can write to {shared}")
     result = CliRunner().invoke(main, ["serve", "--model", "a=p", "--compile-cache", str(shared)])
     assert (result.exit_code, result.output.startswith(f"Error: others can write to {shared}")) == (1, True)
+
+
+def test_what_is_watched(asked: Callable[..., tuple[Settings, str]]) -> None:
+    settings, _ = asked()
+    assert (settings.repository, settings.watch, settings.swap) == (None, False, Swap.KEEP)
+    settings, _ = asked("--repository", "models", "--watch", "--poll-seconds", "0.5", "--swap", "stop-then-load")
+    assert (settings.repository, settings.watch) == (Path("models"), True)
+    assert (settings.poll_seconds, settings.swap) == (0.5, Swap.STOP_THEN_LOAD)

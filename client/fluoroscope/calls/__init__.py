@@ -7,6 +7,7 @@ sends them is the blocking or the asynchronous client.
 from fluoroscope.calls.activation import Activation
 from fluoroscope.calls.capture import inspect_activations
 from fluoroscope.calls.covariance import SiteCorrelation, SiteCovariance
+from fluoroscope.calls.deployment import load_model, set_label, unload_model
 from fluoroscope.calls.errors import (
     CallCancelledError,
     ConnectionFailedError,
@@ -22,6 +23,7 @@ from fluoroscope.calls.errors import (
     ServerError,
     ServerUnavailableError,
     UnauthenticatedError,
+    WrongStateError,
 )
 from fluoroscope.calls.exchange import Exchange, Steps, StreamCall
 from fluoroscope.calls.execution import Execution
@@ -29,7 +31,7 @@ from fluoroscope.calls.health import wait_ready
 from fluoroscope.calls.histogram import SiteHistogram
 from fluoroscope.calls.inspection import Inspection
 from fluoroscope.calls.kind import SiteKind
-from fluoroscope.calls.model import Model, ModelState, TensorSpec, get_model, list_models
+from fluoroscope.calls.model import Model, TensorSpec, get_model, list_models
 from fluoroscope.calls.plan import Plan, PlannedResult, plan
 from fluoroscope.calls.prediction import predict
 from fluoroscope.calls.progress import Program, Progress
@@ -53,6 +55,7 @@ from fluoroscope.calls.statistics import SiteStatistics
 from fluoroscope.calls.status import error_of
 from fluoroscope.calls.survey import Survey
 from fluoroscope.calls.units import SiteDeadUnits, TopElements
+from fluoroscope.calls.version import ModelState, ModelVersion
 
 __all__ = [
     "Activation",
@@ -75,6 +78,7 @@ __all__ = [
     "Mean",
     "Model",
     "ModelState",
+    "ModelVersion",
     "Norm",
     "NotCapturableError",
     "NotFoundError",
@@ -104,12 +108,16 @@ __all__ = [
     "TopElements",
     "TopK",
     "UnauthenticatedError",
+    "WrongStateError",
     "error_of",
     "get_model",
     "inspect_activations",
     "list_models",
     "list_sites",
+    "load_model",
     "plan",
     "predict",
+    "set_label",
+    "unload_model",
     "wait_ready",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from fluoroscope.calls import FluoroscopeError
+from fluoroscope.cli.deployment import label, load, unload
 from fluoroscope.cli.ending import INTERRUPTED, epilog, exit_code
 from fluoroscope.cli.inspect import inspect
 from fluoroscope.cli.models import models
@@ -24,7 +25,8 @@ _EXAMPLES = """Examples:
   fluoroscope predict digits image=@seven.png
   fluoroscope plan digits 'Dense_*' --rows 64        what would it cost to look there?
   fluoroscope inspect digits image=@x.npy 'Dense_*'
-  fluoroscope inspect digits image=@x.npy --reduce statistics --json"""
+  fluoroscope inspect digits image=@x.npy --reduce statistics --json
+  fluoroscope load digits 300                        serve this checkpoint step, too"""
 
 
 class _Group(click.Group):
@@ -62,5 +64,5 @@ def main() -> None:
     """
 
 
-for _command in (predict, inspect, plan, sites, models):
+for _command in (predict, inspect, plan, sites, models, load, unload, label):
     main.add_command(_command)

@@ -203,8 +203,13 @@ class Engine:
             yield tuple((predicted[self.signature.output_names.index(name)],) for name in inspection.outputs)
 
     def close(self) -> None:
-        """Compiles nothing more."""
+        """Compiles nothing more, and lets go of the weights and of all programs; nothing runs any more.
+
+        What is on the device at the moment ends as it would have: it holds what it needs.
+        """
         self._programs.close()
+        self._leaves = ()
+        self._predictions = {}
 
     def _compile(self, plan: Plan) -> Program:
         return compile_program(pose(plan, self._traced), self._structures())

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from fluoroscope.v1.tensor_pb2 import Tensor
     from fluoroscope_server.engine import Reduction
+    from fluoroscope_server.serving import Selector
 
 EXECUTIONS: dict[int, Execution] = {
     inspection.EXECUTION_UNSPECIFIED: Execution.AUTO,
@@ -63,9 +64,10 @@ def decode_inputs(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def decode_version(request: Message) -> int | None:
-    """Returns the version that a request names; None if it names none."""
-    return request.version if request.HasField("version") else None  # type: ignore[attr-defined]  # every request with a version_selector comes here
+def decode_version(request: Message) -> Selector:
+    """Returns the version that a request names, by number or by label; None if it names none."""
+    named = request.WhichOneof("version_selector")
+    return getattr(request, named) if named else None
 
 
 def decode_kinds(kinds: Iterable[int], *, field: str) -> tuple[SiteKind, ...]:

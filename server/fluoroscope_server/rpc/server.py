@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fluoroscope_server.metrics import Metrics
-    from fluoroscope_server.serving import Repository
+    from fluoroscope_server.serving import Operations, Repository
     from fluoroscope_server.settings import Settings
 
 Methods = dict[str, Any]
@@ -33,8 +33,10 @@ Methods = dict[str, Any]
 class RpcServer:
     """Owns the port. Everything it does happens on the event loop that made it."""
 
-    def __init__(self, repository: Repository, metrics: Metrics, settings: Settings) -> None:
-        """Registers all services; nothing listens yet."""
+    def __init__(
+        self, repository: Repository, metrics: Metrics, settings: Settings, operations: Operations | None = None
+    ) -> None:
+        """Registers all services; nothing listens yet. Without `operations`, models stay as they are."""
         log_no_vanished_clients()
         observer = Observer(metrics)
         self._server = grpc.aio.server(
@@ -45,15 +47,17 @@ class RpcServer:
             ),
         )
         self._health = HealthService()
-        for service, methods in self._services(repository, metrics, settings).items():
+        for service, methods in self._services(repository, metrics, settings, operations).items():
             observed = {name: observer.observe(f"/{service}/{name}", handler) for name, handler in methods.items()}
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, observed),))
 
-    def _services(self, repository: Repository, metrics: Metrics, settings: Settings) -> Mapping[str, Methods]:
+    def _services(
+        self, repository: Repository, metrics: Metrics, settings: Settings, operations: Operations | None
+    ) -> Mapping[str, Methods]:
         """Returns every service by its full name. To add an RPC: a row here, and its method in the service."""
         inference = InferenceService(repository, metrics)
         inspection = InspectionService(repository, metrics, max_bytes=settings.max_inspection_bytes)
-        model = ModelService(repository)
+        model = ModelService(repository, operations)
         services: dict[str, Methods] = {
             _name(inference_pb2, "InferenceService"): {
                 "Predict": grpc.unary_unary_rpc_method_handler(inference.predict)
@@ -66,6 +70,9 @@ class RpcServer:
             _name(model_pb2, "ModelService"): {
                 "ListModels": grpc.unary_unary_rpc_method_handler(model.list_models),
                 "GetModel": grpc.unary_unary_rpc_method_handler(model.get_model),
+                "LoadModel": grpc.unary_unary_rpc_method_handler(model.load_model),
+                "UnloadModel": grpc.unary_unary_rpc_method_handler(model.unload_model),
+                "SetLabel": grpc.unary_unary_rpc_method_handler(model.set_label),
             },
             health.SERVICE_NAME: {
                 "Check": grpc.unary_unary_rpc_method_handler(self._health.check),

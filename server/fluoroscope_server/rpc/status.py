@@ -16,12 +16,14 @@ from fluoroscope_server.errors import (
     NotCapturableError,
     NotFoundError,
     UnavailableError,
+    WrongStateError,
 )
 
 CODES: dict[type[FluoroscopeError], grpc.StatusCode] = {
     InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
     NotFoundError: grpc.StatusCode.NOT_FOUND,
     NotCapturableError: grpc.StatusCode.FAILED_PRECONDITION,
+    WrongStateError: grpc.StatusCode.FAILED_PRECONDITION,
     LimitExceededError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
     DeadlineExpiredError: grpc.StatusCode.DEADLINE_EXCEEDED,

@@ -3,9 +3,30 @@
 from fluoroscope_server.serving.answer import Answer
 from fluoroscope_server.serving.device_queue import DeviceQueue
 from fluoroscope_server.serving.loading import load
+from fluoroscope_server.serving.model_entry import ModelEntry, Selector, VersionState, VersionStatus
+from fluoroscope_server.serving.operations import Operations
 from fluoroscope_server.serving.planned_inspection import PlannedInspection
+from fluoroscope_server.serving.reports import Reports
 from fluoroscope_server.serving.repository import Repository
 from fluoroscope_server.serving.servable import Servable
 from fluoroscope_server.serving.stages import StageClock
+from fluoroscope_server.serving.swap import Swapper
+from fluoroscope_server.serving.watcher import Watcher
 
-__all__ = ["Answer", "DeviceQueue", "PlannedInspection", "Repository", "Servable", "StageClock", "load"]
+__all__ = [
+    "Answer",
+    "DeviceQueue",
+    "ModelEntry",
+    "Operations",
+    "PlannedInspection",
+    "Reports",
+    "Repository",
+    "Selector",
+    "Servable",
+    "StageClock",
+    "Swapper",
+    "VersionState",
+    "VersionStatus",
+    "Watcher",
+    "load",
+]

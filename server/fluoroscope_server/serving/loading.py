@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import time
-import tomllib
 from typing import TYPE_CHECKING, Any
 
 from fluoroscope_server.checkpoints import open_checkpoint
@@ -13,25 +12,23 @@ from fluoroscope_server.errors import ConfigError, ModelError
 from fluoroscope_server.families import build_network
 from fluoroscope_server.model_config import EXAMPLE, ModelConfig
 from fluoroscope_server.serving.batcher import Batcher
+from fluoroscope_server.serving.model_file import CONFIG_FILE, read_model_file
 from fluoroscope_server.serving.presets import compile_presets
 from fluoroscope_server.serving.servable import Servable, predict_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from fluoroscope_server.checkpoints import Checkpoint
     from fluoroscope_server.serving.device_queue import DeviceQueue
     from fluoroscope_server.settings import ModelSource
-
-CONFIG_FILE = "model.toml"
-"""The file in a model's folder that says what the network is, if the checkpoint does not."""
 
 
 def load(
     source: ModelSource,
     device: DeviceQueue,
     *,
+    step: int | None = None,
     capacity: int,
     max_compiles: int = 32,
     on_compile: Callable[[float], None],
@@ -41,6 +38,7 @@ def load(
     Args:
         source: where the model is.
         device: where it will run.
+        step: which step; None means the newest.
         capacity: how many compiled inspections to hold.
         max_compiles: how many inspections may be compiled or wait for that at once.
         on_compile: told of each compilation, with its seconds.
@@ -50,8 +48,8 @@ def load(
     """
     start = time.perf_counter()
     try:
-        raw = _model_file(source.path)
-        checkpoint = open_checkpoint(source.path, item=raw.get("item"), prefix=raw.get("prefix"))
+        raw = read_model_file(source.path).network
+        checkpoint = open_checkpoint(source.path, step=step, item=raw.get("item"), prefix=raw.get("prefix"))
         config = ModelConfig.parse(raw or _stored_config(checkpoint, source), family=source.family)
         network = build_network(config, {path: (leaf.shape, leaf.dtype) for path, leaf in checkpoint.leaves.items()})
         variables = checkpoint.restore(network.variables)
@@ -84,16 +82,6 @@ def load(
         ),
         load_seconds=seconds,
     )
-
-
-def _model_file(folder: Path) -> dict[str, Any]:
-    """Returns what the folder's model.toml says; nothing if there is none."""
-    try:
-        return tomllib.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{folder / CONFIG_FILE} cannot be read: {error}") from error
 
 
 def _stored_config(checkpoint: Checkpoint, source: ModelSource) -> dict[str, Any]:
