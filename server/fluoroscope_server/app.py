@@ -58,11 +58,11 @@ class App:
             SettingsError: an address is wrong or taken, or there is no such repository.
             ModelError: one of `Settings.models` cannot be served. What was begun is stopped again.
         """
-        folder = self._settings.repository
-        if folder is not None and not folder.is_dir():
-            raise SettingsError(f"--repository {folder} is no folder; expected one with a folder for each model")
         async with contextlib.AsyncExitStack() as undo:
             undo.callback(self._device.close)
+            folder = self._settings.repository
+            if folder is not None and not folder.is_dir():
+                raise SettingsError(f"--repository {folder} is no folder; expected one with a folder for each model")
             self._compile_cache = self._open_compile_cache()
             undo.callback(self._close_compile_cache)
             self._http = HttpServer(self._settings.http_listen, self._metrics, lambda: self._ready)

@@ -74,7 +74,11 @@ class Engine:
             self._compile, capacity=capacity, max_compiles=max_compiles, on_compile=on_compile
         )
         self.seconds: dict[int, float] = dict.fromkeys(self.buckets, float("inf"))
-        self._predictions = {bucket: self._compile_prediction(bucket) for bucket in self.buckets}
+        try:
+            self._predictions = {bucket: self._compile_prediction(bucket) for bucket in self.buckets}
+        except BaseException:
+            self.close()  # who catches this must not hold the weights
+            raise
 
     @property
     def sites(self) -> SiteTable:

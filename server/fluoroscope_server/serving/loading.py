@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from typing import TYPE_CHECKING, Any
@@ -61,8 +62,11 @@ def load(
             max_compiles=max_compiles,
             on_compile=on_compile,
         )
-        compile_presets(engine, config.presets)
-        engine.warm_up()
+        with contextlib.ExitStack() as undo:
+            undo.callback(engine.close)  # else its weights would stay until the garbage is collected
+            compile_presets(engine, config.presets)
+            engine.warm_up()
+            undo.pop_all()
     except ModelError as error:
         raise type(error)(f"model {source.name!r}: {error.message}") from error
     except Exception as error:  # the compiler and the operator's code raise what they like: they are told which model

@@ -37,6 +37,7 @@ class Operations:
         self._swapper = swapper
         self._reports = reports
         self._folder = folder
+        self._discovering = asyncio.Lock()
         self._begun: set[asyncio.Task[Any]] = set()
 
     async def begin(self, entry: ModelEntry) -> None:
@@ -56,29 +57,9 @@ class Operations:
 
     async def discover(self) -> None:
         """Takes note of the folders that have come, and of those that are gone."""
-        if self._folder is None:
-            return
-        ours = {entry.name: entry for entry in self._repository.entries() if self._is_in_folder(entry)}
-        try:
-            found = await asyncio.to_thread(scan_models, self._folder, known=ours)
-        except OSError as error:
-            problem = (
-                f"the repository {self._folder} cannot be listed: {error.strerror}; what is loaded goes on serving"
-            )
-            self._reports.trouble("repository", problem)
-            return
-        self._reports.trouble("repository", "")
-        for name in found.keys() - self._repository.names():
-            try:
-                check_name("model", name)
-            except SettingsError as error:
-                self._reports.trouble(f"folder {name}", f"a folder of the repository is left out: {error.message}")
-            else:
-                entry = ModelEntry(name, ModelSource(name=name, path=found[name]), watched=True)
-                self._repository.put(entry)
-                self._reports.added(entry)
-        for name in ours.keys() - found.keys():
-            self._remove(ours[name])
+        if self._folder is not None:
+            async with self._discovering:
+                await self._discover(self._folder)
 
     async def reconcile(self, entry: ModelEntry) -> list[Refusal]:
         """Brings a model to what its policy wants of the steps that lie there; returns what was refused meanwhile."""
@@ -119,7 +100,9 @@ class Operations:
             entry.set_label(label, None)
         entry.asked.difference_update(versions)
         entry.dismissed.update(versions)
-        entry.stopped = entry.stopped or version is None
+        if version is None:
+            entry.stopped = True
+            entry.asked.clear()
         releases = [self._swapper.unload(entry, each) for each in versions]
         await asyncio.shield(asyncio.gather(*releases))
         return entry
@@ -159,28 +142,32 @@ class Operations:
 
     async def _bring(self, entry: ModelEntry) -> list[Refusal]:
         async with entry.lock:
-            refusals: list[Refusal] = []
-            found = await self._look(entry)
-            while found is not None and not entry.removed and (step := next_step(entry, found)) is not None:
-                refusal = await self._load_step(entry, found, step)
-                if refusal is None:
-                    continue
+            return await self._settle(entry)
+
+    async def _settle(self, entry: ModelEntry) -> list[Refusal]:
+        refusals: list[Refusal] = []
+        found = await self._look(entry)
+        while found is not None and not entry.removed and (step := next_step(entry, found)) is not None:
+            refusal = await self._load_step(entry, found, step)
+            if refusal is not None:
                 refusals.append(refusal)
-                if refusal.kind == MEMORY:
-                    break  # none of the others would fit
-            if found is not None and not entry.removed:
-                entry.settle_labels()
-                for version in superseded(entry, found):
-                    self._swapper.unload(entry, version)
-            return refusals
+            if refusal is not None and refusal.kind == MEMORY and entry.loaded:
+                break  # an older one is no smaller
+        if found is not None and not entry.removed:
+            entry.settle_labels()
+            for version in superseded(entry, found):
+                self._swapper.unload(entry, version)
+        return refusals
 
     async def _load_now(self, entry: ModelEntry) -> None:
-        entry.stopped = False
-        entry.dismissed.clear()
-        entry.refused.clear()
-        refusals = await self._bring(entry)
-        if refusals:
-            raise refusals[0].as_error()
+        async with entry.lock:
+            entry.stopped = False
+            entry.dismissed.clear()
+            entry.refused.clear()
+            refusals = await self._settle(entry)
+        for refusal in refusals:
+            if refusal.kind != CHANGED or not entry.loaded:
+                raise refusal.as_error()
         if not entry.loaded:
             reason, why = entry.idleness
             if not entry.trouble:
@@ -201,7 +188,8 @@ class Operations:
                 return
             refusal = await self._load_step(entry, found, found[version])
             if refusal is not None:
-                entry.asked.discard(version)
+                if loaded is None:
+                    entry.asked.discard(version)
                 raise refusal.as_error()
 
     async def _look(self, entry: ModelEntry) -> dict[int, Step] | None:
@@ -232,6 +220,27 @@ class Operations:
         return refusal
 
     # --- the models
+
+    async def _discover(self, folder: Path) -> None:
+        ours = {entry.name: entry for entry in self._repository.entries() if self._is_in_folder(entry)}
+        try:
+            found = await asyncio.to_thread(scan_models, folder, known=ours)
+        except OSError as error:
+            problem = f"the repository {folder} cannot be listed: {error.strerror}; what is loaded goes on serving"
+            self._reports.trouble("repository", problem)
+            return
+        self._reports.trouble("repository", "")
+        for name in found.keys() - self._repository.names():
+            try:
+                check_name("model", name)
+            except SettingsError as error:
+                self._reports.trouble(f"folder {name}", f"a folder of the repository is left out: {error.message}")
+            else:
+                entry = ModelEntry(name, ModelSource(name=name, path=found[name]), watched=True)
+                self._repository.put(entry)
+                self._reports.added(entry)
+        for name in ours.keys() - found.keys():
+            self._remove(ours[name])
 
     def _remove(self, entry: ModelEntry) -> None:
         entry.removed = True

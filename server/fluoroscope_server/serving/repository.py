@@ -57,6 +57,8 @@ class Repository:
     def get(self, name: str, selector: Selector = None) -> Servable:
         """Returns the servable that a request means, which is kept until the task that asks has ended.
 
+        gRPC makes a task for each call. A call that answers many requests makes one for each of them.
+
         Args:
             name: the model.
             selector: which version of it, by number or by label; None means the one that serves.

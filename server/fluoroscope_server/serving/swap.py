@@ -131,20 +131,18 @@ class Swapper:
 
     async def _stop_then_load(self, entry: ModelEntry, step: Step, replaces: Collection[int]) -> Refusal | None:
         """Makes room, loads, and brings back what was stopped if that fails."""
-        stopped = [(entry.loaded[version], version) for version in sorted(replaces, reverse=True)]
-        names = ", ".join(str(version) for _, version in stopped)
+        stopped = {version: entry.loaded[version].saved for version in sorted(replaces, reverse=True)}
+        names = ", ".join(map(str, stopped))
         self._reports.announce(
             f"version {step.version} of {entry.name} does not fit beside {names}: stopping that first"
         )
         labels = dict(entry.labels)
         entry.loading = step.version  # so that who asks now is told to come again
-        await asyncio.gather(*(self.unload(entry, version) for _, version in stopped))
-        saved = [(version, loaded.saved) for loaded, version in stopped]
-        del stopped
+        await asyncio.gather(*(self.unload(entry, version) for version in stopped))
         refusal = await self._try(entry, step)
         if refusal is not None:
-            for version, stamp in saved:
-                await self._bring_back(entry, version, stamp)
+            for version, saved in stopped.items():
+                await self._bring_back(entry, version, saved)
         entry.labels |= {label: version for label, version in labels.items() if version in entry.loaded}
         return refusal
 

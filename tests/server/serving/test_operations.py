@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING, Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from fluoroscope_server.errors import (
@@ -254,6 +258,32 @@ def test_the_old_one_is_brought_back_if_that_does_not_help(run: Run, net: Path, 
         assert await house.answers("stable") == 1
 
     run(test)
+
+
+def test_what_was_loaded_of_a_step_that_is_refused_is_freed(run: Run, net: Path, family: Callable[[Any], str]) -> None:
+    """Here the device has no room for what is computed, which shows when it runs for the first time."""
+    shape = (1237,)
+
+    def apply(variables: dict[str, jax.Array], inputs: dict[str, jax.Array]) -> jax.Array:
+        total = inputs["x"].sum() + variables["w"].sum()
+        return inputs["x"] + jnp.sort(total * jnp.arange(1 << 44, dtype=jnp.float32))[0]
+
+    config = {**CONFIG, "family": family(lambda _: apply), "config": {}}
+    items = ocp.args.Composite(
+        params=ocp.args.StandardSave({"w": np.ones(shape, np.float32)}), config=ocp.args.JsonSave(config)
+    )
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        checkpointer.save(net / "3", args=items)
+
+    async def test(house: House) -> None:
+        assert (await house.answers(), house.refusals("memory")) == (2, 1)
+        assert [each for each in jax.live_arrays() if each.shape == shape] == []
+
+    gc.disable()
+    try:
+        run(test)
+    finally:
+        gc.enable()
 
 
 def test_a_model_that_must_be_there(run: Run, tmp_path: Path, net: Path) -> None:
