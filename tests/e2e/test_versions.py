@@ -43,7 +43,10 @@ def models(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(models: Path) -> Iterator[ServerProcess]:
-    with ServerProcess({}, f"--repository={models}", "--poll-seconds=0.1") as process:
+    """A server of the repository, and of the model `solo` outside of it, with step 1."""
+    save(models.parent / "solo", 1)
+    options = (f"--repository={models}", "--watch", "--poll-seconds=0.1")
+    with ServerProcess({"solo": models.parent / "solo"}, *options) as process:
         yield process.until_ready()
         assert process.stop() == 0, process.said
         assert "internal error" not in process.said, process.said
@@ -120,6 +123,8 @@ def test_a_broken_step_and_the_command_line(server: ServerProcess, models: Path)
     refused = CliRunner().invoke(main, ["load", "digits", "40", "--server", server.target])
     assert (refused.exit_code, "the step is refused" in refused.output) == (1, True)
 
+    save(models.parent / "solo", 2)
+    server.hears("loaded solo: version 2,")
     save(models / "letters", 7)
     server.hears("loaded letters: version 7")
     assert "stable" in run("label", "letters", "stable", "7")

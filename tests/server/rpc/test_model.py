@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import grpc.aio
 import pytest
 
-from fluoroscope.v1 import inference_pb2, model_pb2
-from fluoroscope.wire import encode_tensor
+from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2
+from fluoroscope.wire import StreamJoiner, encode_tensor
 from fluoroscope_server.metrics import Metrics
 from fluoroscope_server.rpc import RpcServer
+from fluoroscope_server.rpc.inspection import InspectionService
 from fluoroscope_server.serving import Repository
 from fluoroscope_server.settings import Settings
 
@@ -113,6 +114,46 @@ def test_what_serves_is_changed(serve: Callable[..., None], net: Path) -> None:
         assert [each.state for each in await client("ListModels")] == [model_pb2.MODEL_STATE_UNLOADED]
         assert (await client("LoadModel", model="net")).version == 2
         assert house.loaded() == [2]
+
+    serve(test)
+
+
+def test_a_stream_ends_on_the_version_that_it_began_with(serve: Callable[..., None], net: Path) -> None:
+    request = inspection_pb2.InspectActivationsRequest(
+        model="net",
+        inputs={"x": encode_tensor(X)},
+        captures=[inspection_pb2.Capture(sites=["**"], kinds=[inspection_pb2.SITE_KIND_MODULE])],
+        execution=inspection_pb2.EXECUTION_STAGED,
+    )
+
+    async def test(house: House, client: Client) -> None:
+        begun, swapped = asyncio.Event(), asyncio.Event()
+        joiner = StreamJoiner()
+
+        async def inspect() -> list[Any]:
+            service = InspectionService(house.repository, house.metrics, max_bytes=1 << 20)
+            found: list[Any] = []
+            frames = service.inspect_activations(request.SerializeToString(), cast("Any", None))
+            async for frame in frames:
+                found += filter(None, [joiner.feed(frame)])
+                begun.set()
+                await swapped.wait()
+            return found
+
+        inspecting = asyncio.ensure_future(inspect())
+        await begun.wait()
+        write_step(net, 2)
+        await house.watcher.look()
+        assert await client.predict() == 2
+        assert versions(await client("GetModel", model="net")) == [(1, "UNLOADING", []), (2, "READY", [])]
+        swapped.set()
+        results = await inspecting
+        assert joiner.header is not None
+        assert joiner.header.version == 1
+        assert joiner.trailer is not None
+        assert results[-1].array.tolist() == [[1, 1, 1]]
+        await house.swapper.released()
+        assert versions(await client("GetModel", model="net")) == [(2, "READY", [])]
 
     serve(test)
 
