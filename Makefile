@@ -9,7 +9,7 @@ PATHS := client server tests benchmarks examples proto
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check format bench generate lock clean
+.PHONY: help demo test soak fuzz check format bench generate lock clean
 
 help: ## Lists the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -18,11 +18,14 @@ demo: $(READY) ## Trains a network, serves it, and looks inside it (ARGS=--keep 
 	@$(BIN)/python examples/digits/demo.py $(ARGS)
 
 test: check ## Checks everything, then runs all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 soak: $(READY) ## Runs what serves and loads at once for a minute each (FLUOROSCOPE_SOAK_SECONDS=600 for ten)
 	FLUOROSCOPE_SOAK_SECONDS=$${FLUOROSCOPE_SOAK_SECONDS:-60} $(BIN)/python -m pytest tests/e2e/test_soak.py \
 	  tests/server/serving/test_many_threads.py $(ARGS)
+
+fuzz: $(READY) ## Sends hostile requests to every method for ten minutes (FLUOROSCOPE_FUZZ_SECONDS, FLUOROSCOPE_FUZZ_SEED)
+	FLUOROSCOPE_FUZZ_SECONDS=$${FLUOROSCOPE_FUZZ_SECONDS:-600} $(BIN)/python -m pytest tests/e2e/test_hostile_requests.py $(ARGS)
 
 check: $(READY) ## Format, lint, types, import floors, the contract, generated code
 	$(BIN)/ruff format --check $(PATHS)

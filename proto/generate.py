@@ -1,4 +1,4 @@
-"""Generates client/fluoroscope/v1 from the .proto files; with --check, says whether it is current.
+"""Generates Python from the .proto files; with --check, says whether what is committed is current.
 
 Run by `make generate` and `make check`. The generator's version is pinned in pyproject.toml,
 because generated code refuses to run on a protobuf or grpcio older than its generator.
@@ -16,20 +16,29 @@ from pathlib import Path
 from grpc_tools import protoc
 
 PROTO = Path(__file__).resolve().parent
-TARGET = PROTO.parent / "client"
-PACKAGE = Path("fluoroscope/v1")
+TARGETS = {
+    Path("fluoroscope/v1"): PROTO.parent / "client",
+    Path("inference"): PROTO.parent / "server" / "fluoroscope_server" / "rpc" / "open_inference",
+}
+"""Where the code of each package goes. That of the Open Inference Protocol stays with the server: its names are those
+of other clients' code, and one process can hold them only once."""
 
 
-def generate(target: Path) -> None:
-    """Writes messages, stubs and their types under `target`; raises SystemExit if protoc fails."""
-    sources = sorted(str(path.relative_to(PROTO)) for path in (PROTO / PACKAGE).glob("*.proto"))
+STUBS = {Path("fluoroscope/v1"): ("grpc_python", "mypy_grpc")}
+"""What is generated besides messages: the stubs of the client."""
+
+
+def generate(package: Path, target: Path) -> None:
+    """Writes messages, stubs and their types of a package under `target`; raises SystemExit if protoc fails."""
+    sources = sorted(str(path.relative_to(PROTO)) for path in (PROTO / package).glob("*.proto"))
     well_known = resources.files("grpc_tools") / "_proto"
-    outputs = [f"--{kind}_out={target}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
+    kinds = ("python", "mypy", *STUBS.get(package, ()))
+    outputs = [f"--{kind}_out={target}" for kind in kinds]
     status = protoc.main(["protoc", f"-I{PROTO}", f"-I{well_known}", *outputs, *sources])
     if status != 0:
         raise SystemExit(status)
-    (target / PACKAGE / "__init__.py").write_text(
-        '"""Generated from proto/fluoroscope/v1 by `make generate`. Never edited."""\n'
+    (target / package / "__init__.py").write_text(
+        f'"""Generated from proto/{package} by `make generate`. Never edited."""\n'
     )
 
 
@@ -44,12 +53,15 @@ def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the code is not current")
-    if not parser.parse_args().check:
-        generate(TARGET)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        generate(Path(folder))
-        stale = stale_files(Path(folder) / PACKAGE, TARGET / PACKAGE)
+    check = parser.parse_args().check
+    stale: list[str] = []
+    for package, target in TARGETS.items():
+        if check:
+            with tempfile.TemporaryDirectory() as folder:
+                generate(package, Path(folder))
+                stale += stale_files(Path(folder) / package, target / package)
+        else:
+            generate(package, target)
     if stale:
         sys.exit(f"generated code is not current: {', '.join(stale)}; run `make generate` and commit the result")
 

@@ -20,13 +20,14 @@ from fluoroscope_server.families.catalogue import BUILTIN
 from fluoroscope_server.metrics import STAGES, Metrics
 from fluoroscope_server.rpc import RpcServer
 from fluoroscope_server.rpc.decoding import KINDS
+from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2
 from fluoroscope_server.rpc.reduction import REDUCTIONS, SUMMARIES
 from fluoroscope_server.serving import Repository, presets
 from fluoroscope_server.settings import Settings
 
 WORDS = tuple({"quantiles": "quantiles:0.5", "topk": "topk:1"}.get(name, name) for name in FORMS)
 ROOT = Path(__file__).resolve().parent.parent
-FILES: list[Any] = [inference_pb2, inspection_pb2, model_pb2]
+FILES: list[Any] = [inference_pb2, inspection_pb2, model_pb2, open_inference_pb2]
 METHODS = [
     f"/{service.full_name}/{method.name}"
     for file in FILES

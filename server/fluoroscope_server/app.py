@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fluoroscope_server.engine import CompileCache
 from fluoroscope_server.errors import SettingsError
 from fluoroscope_server.http import HttpServer
+from fluoroscope_server.keys import check_exposure
 from fluoroscope_server.metrics import Metrics
 from fluoroscope_server.rpc import RpcServer
 from fluoroscope_server.serving import DeviceQueue, ModelEntry, Operations, Reports, Repository, Swapper, Watcher, load
@@ -55,11 +56,14 @@ class App:
         """Listens, then loads all models; answers with UNAVAILABLE until then.
 
         Raises:
-            SettingsError: an address is wrong or taken, or there is no such repository.
+            SettingsError: an address is wrong or taken, a file of keys is not what it should be, or there is no such
+                repository.
             ModelError: one of `Settings.models` cannot be served. What was begun is stopped again.
         """
         async with contextlib.AsyncExitStack() as undo:
             undo.callback(self._device.close)
+            for warning in check_exposure(self._settings):
+                self._announce(f"warning: {warning}")
             folder = self._settings.repository
             if folder is not None and not folder.is_dir():
                 raise SettingsError(f"--repository {folder} is no folder; expected one with a folder for each model")
@@ -140,6 +144,7 @@ class App:
             capacity=self._settings.max_programs,
             max_compiles=self._settings.max_compiles,
             on_compile=self._metrics.observe_compile,
+            require_seal=self._settings.require_seal,
         )
 
     def _set_health(self, name: str, serving: bool) -> None:

@@ -8,9 +8,16 @@ FluoroscopeError
 ├── LimitExceededError           a limit of this server was reached
 ├── UnavailableError             not now: starting, draining, or the model is not ready
 ├── DeadlineExpiredError         the caller's time was up before the work began
+├── UnauthenticatedError         nobody knows who calls
+├── PermissionDeniedError        it is known who calls, and they may not do this
 ├── ModelError                   a model cannot be served as the operator described it
 │   ├── ConfigError              its config or its family
-│   └── CheckpointError          its checkpoint
+│   ├── CheckpointError          its checkpoint: it cannot be read
+│   │   ├── DamagedError         it is not what was sealed
+│   │   ├── UnsealedError        it has no seal, and must have one
+│   │   └── MismatchError        it does not fit the network
+│   ├── NotFiniteError           its weights, or what it computes, are not finite
+│   └── OutOfMemoryError         it does not fit into memory
 └── SettingsError                the server cannot start as the operator described it
 
 Every message says what came, what was expected and, where it helps, what to do next. It may reach a
@@ -34,11 +41,26 @@ class FluoroscopeError(Exception):
     reason = "UNKNOWN"
     """A constant in capitals that programs can branch on; sent as ErrorInfo.reason."""
 
-    def __init__(self, message: str, *, field: str | None = None, reason: str | None = None) -> None:
-        """Takes the message, the request field that is at fault, and a finer reason than the class's."""
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        reason: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        """Takes what there is to say.
+
+        Args:
+            message: what came, what was expected, what to do next.
+            field: the field of the request that is at fault.
+            reason: a finer reason than the class's.
+            retry_after: in how many seconds the same request may succeed; None if waiting does not help.
+        """
         super().__init__(message)
         self.message = message
         self.field = field
+        self.retry_after = retry_after
         if reason is not None:
             self.reason = reason
 
@@ -85,6 +107,18 @@ class DeadlineExpiredError(FluoroscopeError):
     reason = "DEADLINE_EXPIRED"
 
 
+class UnauthenticatedError(FluoroscopeError):
+    """The caller shows no token, or none that is known."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(FluoroscopeError):
+    """The caller's token is not for this."""
+
+    reason = "PERMISSION_DENIED"
+
+
 class ModelError(FluoroscopeError):
     """A model cannot be served as the operator described it."""
 
@@ -100,7 +134,55 @@ class ConfigError(ModelError):
 class CheckpointError(ModelError):
     """The model's checkpoint cannot be read, or does not fit the network."""
 
-    reason = "CHECKPOINT"
+    reason = "UNREADABLE"
+
+
+class DamagedError(CheckpointError):
+    """The checkpoint is not what was sealed."""
+
+    reason = "DAMAGED"
+
+
+class UnsealedError(CheckpointError):
+    """The checkpoint has no seal, and the operator wants one."""
+
+    reason = "UNSEALED"
+
+
+class MismatchError(CheckpointError):
+    """The checkpoint does not fit the network: leaves are missing, extra, or of another shape or kind."""
+
+    reason = "MISMATCH"
+
+
+class NotFiniteError(ModelError):
+    """The weights hold NaN or infinite elements, or the network computes such of plain inputs."""
+
+    reason = "NOT_FINITE"
+
+
+class OutOfMemoryError(ModelError):
+    """The model does not fit into the memory of the host or of the device."""
+
+    reason = "OUT_OF_MEMORY"
+
+
+REFUSALS: tuple[str, ...] = tuple(
+    sorted(
+        each.reason
+        for each in (
+            ModelError,
+            ConfigError,
+            CheckpointError,
+            DamagedError,
+            UnsealedError,
+            MismatchError,
+            NotFiniteError,
+            OutOfMemoryError,
+        )
+    )
+)
+"""Every reason for which a checkpoint is refused."""
 
 
 class SettingsError(FluoroscopeError):

@@ -10,10 +10,10 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 
-from fluoroscope_server.errors import ModelError
+from fluoroscope_server.errors import REFUSALS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 CODES = (
     "OK",
@@ -39,13 +39,26 @@ CODES = (
 STAGES: Mapping[str, tuple[str, ...]] = {
     "Predict": ("decode", "queue", "pad", "compute", "device_to_host", "encode"),
     "InspectActivations": ("decode", "compile", "queue", "pad", "compute", "device_to_host", "send"),
+    "InspectParameters": ("decode", "compile", "queue", "compute", "device_to_host", "send"),
+    "ModelInfer": ("decode", "compile", "queue", "pad", "compute", "device_to_host", "encode"),
 }
 """The stages of each method, in the order in which a request goes through them."""
 
-_MODEL_ERRORS: list[type[ModelError]] = [ModelError, *ModelError.__subclasses__()]
-
-REFUSALS = ("memory", *sorted({each.reason.lower() for each in _MODEL_ERRORS}))
-"""Why a step is refused, in a word: there is no room for it, or the reason of the error."""
+SHED = (
+    "CALLS_BUSY",
+    "CLIENT_CALLS_BUSY",
+    "STREAMS_BUSY",
+    "CLIENT_STREAMS_BUSY",
+    "REQUEST_BYTES_BUSY",
+    "QUEUE_FULL",
+    "COMPILES_BUSY",
+    "INSPECTION_TOO_LARGE",
+    "TOO_MANY_RESULTS",
+    "TOO_MANY_ROWS",
+    "TOO_MANY_CAPTURES",
+    "TOO_MANY_GLOBS",
+)
+"""The reasons for which a limit refuses a request; the last five hold for the same request at any time."""
 
 _FAST = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _SLOW = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -85,6 +98,7 @@ class Metrics:
         prometheus_client.PlatformCollector(registry=self.registry)
         prometheus_client.GCCollector(registry=self.registry)
         self._make_grpc_metrics()
+        self._make_limit_metrics()
         self._make_stream_metrics()
         self._make_model_metrics()
 
@@ -111,6 +125,23 @@ class Metrics:
             "grpc_server_msg_received_total", "Messages received from clients.", method, registry=self.registry
         )
         self._sent = Counter("grpc_server_msg_sent_total", "Messages sent to clients.", method, registry=self.registry)
+
+    def _make_limit_metrics(self) -> None:
+        self._shed = Counter(
+            "fluoroscope_shed_total",
+            "Requests that a limit refused, by the reason.",
+            ("reason",),
+            registry=self.registry,
+        )
+        for reason in SHED:
+            self._shed.labels(reason)
+        self._open_bytes = Gauge(
+            "fluoroscope_open_request_bytes", "Bytes of the requests that are being answered.", registry=self.registry
+        )
+        self._clients = Gauge("fluoroscope_clients", "Clients with a call under way.", registry=self.registry)
+        self._queue = Gauge(
+            "fluoroscope_queue_length", "Predictions that wait for the device.", ("model",), registry=self.registry
+        )
 
     def _make_stream_metrics(self) -> None:
         stage = Histogram(
@@ -208,6 +239,19 @@ class Metrics:
         """Counts one compilation."""
         self._compile_seconds.observe(seconds)
 
+    def count_shed(self, reason: str) -> None:
+        """Counts one request that a limit refused."""
+        self._shed.labels(reason).inc()
+
+    def follow_open(self, *, request_bytes: Callable[[], int], clients: Callable[[], int]) -> None:
+        """Exports the bytes of the requests that are being answered, and the clients who wait, when it is scraped."""
+        self._open_bytes.set_function(request_bytes)
+        self._clients.set_function(clients)
+
+    def follow_queue(self, model: str, length: Callable[[], int]) -> None:
+        """Exports how many predictions of a model wait, asked when it is scraped."""
+        self._queue.labels(model).set_function(length)
+
     def count_lookup(self, hit: bool) -> None:
         """Counts one program by whether the compile cache's folder had it."""
         self._lookups[hit].inc()
@@ -237,6 +281,7 @@ class Metrics:
     def model_removed(self, name: str) -> None:
         """Takes back what is exported of a model that is not there any more."""
         self.model_serves(name, None)
+        _remove(self._queue, name)
         for reason in self._refusals.pop(name, ()):
             _remove(self._refused, name, reason)
 

@@ -40,6 +40,17 @@ class Preset:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """What is tried of a network before it serves."""
+
+    run: bool = True
+    """Whether to run it on plain inputs."""
+
+    allow_nonfinite: bool = False
+    """Whether weights and outputs may be NaN or infinite."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """A network as a family and its config, the inputs it takes, and how to serve it."""
 
@@ -61,6 +72,9 @@ class ModelConfig:
 
     presets: Mapping[str, Preset] = field(default_factory=dict)
     """Inspections to compile when the model is loaded, by name."""
+
+    canary: Canary = field(default_factory=Canary)
+    """What is tried of the network before it serves."""
 
     item: str | None = None
     """The checkpoint item that holds the weights. None means: find out."""
@@ -88,6 +102,7 @@ class ModelConfig:
             outputs=_names(raw.get("outputs", ()), "`outputs`"),
             buckets=buckets,
             presets=_presets(raw.get("presets", {}), buckets),
+            canary=_canary(raw.get("canary", True)),
             item=_text(raw.get("item"), "`item`"),
             prefix=_text(raw.get("prefix"), "`prefix`"),
         )
@@ -142,6 +157,17 @@ def _preset(raw: object, what: str, buckets: tuple[int, ...]) -> Preset:
         reduce=_words(spec.get("reduce", ()), f"`reduce` of {what}") or ("full",),
         buckets=wanted,
     )
+
+
+def _canary(raw: object) -> Canary:
+    if isinstance(raw, bool):
+        return Canary(run=raw)
+    spec = _mapping(raw, "`canary`")
+    _known_keys(spec, "`canary`", Canary.__dataclass_fields__)
+    for key, value in spec.items():
+        if not isinstance(value, bool):
+            raise ConfigError(f"`{key}` of `canary` must be true or false, not {value!r}")
+    return Canary(**spec)
 
 
 def _words(raw: object, what: str) -> tuple[str, ...]:

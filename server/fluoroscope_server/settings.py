@@ -8,8 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from fluoroscope_server.errors import SettingsError
-
-MIB = 1 << 20
+from fluoroscope_server.setting import MIB, setting
 
 
 class Swap(StrEnum):
@@ -45,57 +44,112 @@ class ModelSource:
         check_name("model", name)
         return cls(name=name, path=Path(path).expanduser(), family=options[0] if options else None)
 
+    def __str__(self) -> str:
+        return f"{self.name}={self.path}" + ("" if self.family is None else f",family={self.family}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All settings of a server."""
+    """All settings of a server.
 
-    models: tuple[ModelSource, ...]
-    """What to serve."""
+    Each field is a flag, a variable of the environment and a key of the file of settings at once, see `Setting`; its
+    docstring is their help.
+    """
 
-    repository: Path | None = None
-    """A folder with a folder for each model, whose models and steps come and go while the server runs."""
+    models: tuple[ModelSource, ...] = setting((), name="model", metavar="NAME=PATH[,family=FAMILY]")
+    """A model to serve: its name, and the folder of its Orbax checkpoint, or of a series of them, of which the newest
+    is taken. What the network is, its JSON item 'config' says, or a model.toml in that folder. FAMILY overrides: a
+    builtin, or PACKAGE.MODULE:CALLABLE. May be given several times."""
 
-    watch: bool = False
-    """Whether the steps of `models`, too, are watched while the server runs."""
+    repository: Path | None = setting(None, metavar="DIR")
+    """A folder of models: each folder in it is one, as for --model, under its own name. New steps are served as they
+    are committed, and models come and go with their folders."""
 
-    poll_seconds: float = 5.0
-    """How often what is watched is looked at."""
+    watch: bool = setting(False)
+    """Serve new steps of each --model, too, as they are committed."""
 
-    swap: Swap = Swap.KEEP
-    """What to do when a new version does not fit into memory beside the old one."""
+    poll_seconds: float = setting(5.0, least=0.05)
+    """How often to look for new steps and models."""
 
-    listen: str = "127.0.0.1:8500"
-    """Where gRPC listens: HOST:PORT, or unix:PATH. Port 0 picks a free one."""
+    swap: Swap = setting(Swap.KEEP, choices=tuple(Swap))
+    """What to do with a new step that does not fit into memory beside the old one: keep the old, or stop that first,
+    and load it again if the new one fails. A model.toml may say it for its model."""
 
-    http_listen: str = "127.0.0.1:8501"
-    """Where /metrics, /healthz and /readyz are: HOST:PORT. Port 0 picks a free one."""
+    listen: str = setting("127.0.0.1:8500", metavar="HOST:PORT")
+    """Where gRPC listens; unix:PATH too. Port 0 picks a free one."""
 
-    max_request_bytes: int = 64 * MIB
+    http_listen: str = setting("127.0.0.1:8501", metavar="HOST:PORT")
+    """Where /metrics, /healthz and /readyz are. Port 0 picks a free one."""
+
+    max_request_bytes: int = setting(64 * MIB, least=1, most=2047)
     """The largest request message."""
 
-    max_inspection_bytes: int = 1024 * MIB
-    """The most bytes of tensors that one inspection may ask for."""
+    max_inspection_bytes: int = setting(1024 * MIB, least=1)
+    """The most that one inspection may send."""
 
-    max_programs: int = 256
+    max_results: int = setting(10_000, least=1)
+    """How many results one inspection may have: its sites, times what is done to each."""
+
+    max_rows: int = setting(65_536, least=1)
+    """How many rows one request may have, besides what a model's largest bucket allows."""
+
+    max_queue: int = setting(1024, least=1)
+    """How many predictions of each model may wait for the device."""
+
+    max_calls: int = setting(4096, least=1)
+    """How many calls may be open at once."""
+
+    max_calls_per_client: int = setting(1024, least=1)
+    """How many of them one client may have: one address, or, behind a proxy, all who come through it."""
+
+    max_streams: int = setting(128, least=1)
+    """How many inspections may be open at once."""
+
+    max_streams_per_client: int = setting(64, least=1)
+    """How many of them one client may have."""
+
+    max_open_bytes: int = setting(2048 * MIB, least=1)
+    """How much the requests that are being answered may have together; one that comes alone is always let in."""
+
+    max_programs: int = setting(256, least=1)
     """How many compiled inspections each model holds, besides its presets."""
 
-    max_compiles: int = 32
-    """How many programs of each model may be compiled or wait for that at once."""
+    max_compiles: int = setting(32, least=1)
+    """How many inspections of each model may be compiled or wait for that at once."""
 
-    compile_cache: Path | None = None
-    """The folder where compiled programs are kept for the next start; None keeps none."""
+    compile_cache: Path | None = setting(
+        None, metavar="DIR", unset="fluoroscope/programs in $XDG_CACHE_HOME or ~/.cache"
+    )
+    """Where compiled programs are kept, so that the next start is quick; 'off' keeps none. Whoever can write there
+    runs code in this server: it must be this user's own."""
 
-    compile_cache_bytes: int = 2048 * MIB
-    """How many bytes of programs that folder may hold."""
+    compile_cache_bytes: int = setting(2048 * MIB, least=1)
+    """How much that folder may hold; what was not used for longest goes."""
 
-    grace_seconds: float = 30.0
+    grace_seconds: float = setting(30.0, least=0)
     """How long calls under way may go on after SIGTERM."""
+
+    tls_certificate: Path | None = setting(None, metavar="FILE", unset="no TLS")
+    """Encrypt gRPC, and show this certificate (PEM, its chain behind it). Read again when it changes."""
+
+    tls_key: Path | None = setting(None, metavar="FILE", unset="none")
+    """The private key of that certificate (PEM, without a passphrase)."""
+
+    tls_client_ca: Path | None = setting(None, metavar="FILE", unset="no client shows a certificate")
+    """Let only clients in whose certificate one of these authorities (PEM) has signed."""
+
+    tokens: Path | None = setting(None, metavar="FILE", unset="nobody is asked who they are")
+    """Let only clients in that show a token of which this file has the hash; `fluoroscope-server token` makes them.
+    Read again when it changes."""
+
+    allow_insecure_tokens: bool = setting(False)
+    """Take tokens from other machines without TLS: right only where a proxy in front encrypts."""
+
+    require_seal: bool = setting(False)
+    """Refuse checkpoints that were not sealed with `fluoroscope-server seal`."""
 
     def __post_init__(self) -> None:
         """Checks what no single setting can; raises SettingsError."""
-        if self.poll_seconds <= 0:
-            raise SettingsError(f"the models cannot be looked at every {self.poll_seconds:g} seconds")
         names = [source.name for source in self.models]
         for name in names:
             if names.count(name) > 1:

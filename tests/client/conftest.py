@@ -74,6 +74,8 @@ DIGITS = model_pb2.Model(
         model_pb2.ModelVersion(version=200, state=model_pb2.MODEL_STATE_FAILED, state_reason="a flipped bit"),
     ],
     labels={"stable": 100},
+    digest="5eed" * 16,
+    sealed=True,
 )
 PAIR = model_pb2.Model(
     name="pair",
@@ -261,6 +263,7 @@ def _messages(request: inspection_pb2.InspectActivationsRequest, found: dict[str
         version=100,
         rows=len(found["head"]),
         program=PROGRAM,
+        digest="5eed" * 16,
     )
     splitter = StreamSplitter(chunk_bytes=8)
     body: list[bytes] = []

@@ -41,6 +41,11 @@ def _import_path() -> str:
     return os.pathsep.join(filter(None, [str(NETWORKS), os.environ.get("PYTHONPATH", "")]))
 
 
+def _surroundings() -> dict[str, str]:
+    """Returns this process's environment, without what is meant for the tests alone: a server knows its settings."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("FLUOROSCOPE_")}
+
+
 class Metrics:
     """One scrape."""
 
@@ -71,7 +76,7 @@ class ServerProcess:
         addresses = [f"--listen={listen}", f"--http-listen={http_listen}"]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "fluoroscope_server", "serve", *chosen, *addresses, *options],
-            env={**os.environ, "PYTHONPATH": _import_path(), **(environment or {})},
+            env={**_surroundings(), "PYTHONPATH": _import_path(), **(environment or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

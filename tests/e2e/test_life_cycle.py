@@ -44,11 +44,17 @@ def test_what_it_says_from_start_to_end(checkpoints: Saved, tmp_path: Path) -> N
             client.predict("relu", {"x": batch(1)})
         assert server.stop() == 0
 
-    assert [re.sub(r"[\d.]+ s$", "N s", line) for line in server.lines] == [
+    assert server.lines[0] == (
+        f'fluoroscope-server: settings: model = ["relu={checkpoints.folders["relu"]}"] (--model); '
+        'listen = "127.0.0.1:0" (--listen); http-listen = "127.0.0.1:0" (--http-listen)'
+    )
+    lines = [re.sub(r"[\d.]+ s$", "N s", re.sub(r"[0-9a-f]{12}\)", "DIGEST)", line)) for line in server.lines[1:]]
+    assert lines == [
         f"fluoroscope-server: gRPC on {server.target}",
         f"fluoroscope-server: metrics on {server.http}/metrics",
         f"fluoroscope-server: loading relu from {checkpoints.folders['relu']}",
-        "fluoroscope-server: loaded relu: version 7, 381 parameters, 22 sites, batches to 8, on cpu, in N s",
+        "fluoroscope-server: loaded relu: version 7 (not sealed, DIGEST), 381 parameters, 22 sites, "
+        "batches to 8, on cpu, in N s",
         "fluoroscope-server: ready",
         "fluoroscope-server: draining: calls under way have 30 s; signal again to end now",
         "fluoroscope-server: stopped",
@@ -78,7 +84,7 @@ def refused(models: dict[str, Path | str], **settings: Any) -> str:
     said = server.said
     assert "Traceback" not in said
     assert "\n\n" not in said
-    return said.partition("\nError: ")[2] or said.removeprefix("Error: ")
+    return said.rpartition("\nError: ")[2].removeprefix("Error: ")
 
 
 @pytest.mark.parametrize("which", ["listen", "http_listen"])
@@ -101,7 +107,7 @@ def test_a_port_that_is_taken_is_one_clear_line(checkpoints: Saved) -> None:
             {"relu": checkpoints.folders["relu"]}, listen=f"127.0.0.1:{taken.getsockname()[1]}"
         ) as server:
             assert server.wait(120) == 1
-    (line,) = server.lines
+    (_, line) = server.lines
     assert "GRPC_VERBOSITY" not in line
 
 

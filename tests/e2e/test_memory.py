@@ -36,7 +36,7 @@ TOLERANCE_CLIENT, TOLERANCE_SERVER = 32 * MIB, 64 * MIB
 @pytest.fixture(scope="module")
 def expected(wide_variables: tuple[Path, Any]) -> dict[str, list[Any]]:
     """What must come: checksum, dtype, shape and bytes of each activation, computed by the network itself."""
-    network = base_network("tanh", WIDE_HIDDEN, 4)
+    network = base_network("relu", WIDE_HIDDEN, 4)
     apply = jax.jit(partial(network.apply, return_activations=True))
     _, activations = apply(wide_variables[1], batch(WIDE_ROWS))
     values = [np.asarray(each) for each in activations]

@@ -34,12 +34,14 @@ REPOSITORY = Path(__file__).parents[2]
 STAGES = {
     "Predict": ("decode", "queue", "pad", "compute", "device_to_host", "encode"),
     "InspectActivations": ("decode", "compile", "queue", "pad", "compute", "device_to_host", "send"),
+    "InspectParameters": ("decode", "compile", "queue", "compute", "device_to_host", "send"),
 }
 METHODS = {
     ("unary", "fluoroscope.v1.InferenceService", "Predict"),
     ("unary", "fluoroscope.v1.InspectionService", "ListSites"),
     ("unary", "fluoroscope.v1.InspectionService", "PlanInspection"),
     ("unary_stream", "fluoroscope.v1.InspectionService", "InspectActivations"),
+    ("unary_stream", "fluoroscope.v1.InspectionService", "InspectParameters"),
     ("unary", "fluoroscope.v1.ModelService", "ListModels"),
     ("unary", "fluoroscope.v1.ModelService", "GetModel"),
     ("unary", "fluoroscope.v1.ModelService", "LoadModel"),

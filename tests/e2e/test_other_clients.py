@@ -56,6 +56,7 @@ def test_grpcurl_finds_the_services_by_reflection(grpcurl: str, server: ServerPr
         "fluoroscope.v1.ModelService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
+        "inference.GRPCInferenceService",
     ]
     assert "rpc InspectActivations" in curl(grpcurl, server.target, "describe", "fluoroscope.v1.InspectionService")
     described = curl(grpcurl, server.target, "describe", "fluoroscope.v1.PredictRequest")

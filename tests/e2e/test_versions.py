@@ -45,7 +45,7 @@ def models(tmp_path: Path) -> Path:
 def server(models: Path) -> Iterator[ServerProcess]:
     """A server of the repository, and of the model `solo` outside of it, with step 1."""
     save(models.parent / "solo", 1)
-    options = (f"--repository={models}", "--watch", "--poll-seconds=0.1")
+    options = (f"--repository={models}", "--watch", "--poll=0.1")
     with ServerProcess({"solo": models.parent / "solo"}, *options) as process:
         yield process.until_ready()
         assert process.stop() == 0, process.said
@@ -79,7 +79,7 @@ def test_a_trainer_and_an_operator(server: ServerProcess, models: Path) -> None:
         try:
             for step in (20, 30):
                 save(digits, step)
-                server.hears(f"loaded digits: version {step},")
+                server.hears(f"loaded digits: version {step} ")
                 eventually(lambda step=step: step in seen, what=f"version {step} answers")  # type: ignore[misc]  # a default
             server.hears("unloaded digits: version 20")
         finally:
@@ -118,13 +118,13 @@ def test_a_broken_step_and_the_command_line(server: ServerProcess, models: Path)
     assert "digits       40  failed" in table
     assert str(models) not in table
     metrics = server.metrics()
-    assert metrics.total("fluoroscope_refused_checkpoints_total", model="digits", reason="checkpoint") == 1
+    assert metrics.total("fluoroscope_refused_checkpoints_total", model="digits", reason="UNREADABLE") == 1
     assert metrics.total("fluoroscope_model_serving_version", model="digits") == 10
     refused = CliRunner().invoke(main, ["load", "digits", "40", "--server", server.target])
     assert (refused.exit_code, "the step is refused" in refused.output) == (1, True)
 
     save(models.parent / "solo", 2)
-    server.hears("loaded solo: version 2,")
+    server.hears("loaded solo: version 2 ")
     save(models / "letters", 7)
     server.hears("loaded letters: version 7")
     assert "stable" in run("label", "letters", "stable", "7")

@@ -151,6 +151,7 @@ def test_commands_that_are_not_run_here_say_where_they_are() -> None:
         "$ make demo",
         "$ pip install '.[server]'",
         "$ fluoroscope inspect digits --dataset .demo/images.npz:images 'activations/*'",
+        "$ fluoroscope-server seal checkpoints/flowers",
     ]
     for comment in elsewhere:
         (test,) = re.findall(r"tests/\S+\.py", comment)

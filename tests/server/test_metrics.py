@@ -9,7 +9,8 @@ import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fluoroscope_server.metrics import CODES, REFUSALS, STAGES, Metrics
+from fluoroscope_server.errors import REFUSALS
+from fluoroscope_server.metrics import CODES, STAGES, Metrics
 
 TEXT = "text/plain"
 
@@ -91,18 +92,17 @@ def test_models_and_versions_that_come_and_go(metrics: Metrics) -> None:
     metrics.model_added("digits")
     refused = {key[1]: value for key, value in samples(metrics).items() if key[0].startswith("fluoroscope_refused")}
     assert refused == {(("model", "digits"), ("reason", reason)): 0 for reason in REFUSALS}
-    assert {"checkpoint", "config", "memory"} <= set(REFUSALS)
     for version in (7, 8):
         metrics.model_loaded(name="digits", version=version, family="f", device="cpu", seconds=1, parameter_bytes=4)
     metrics.model_serves("digits", 8)
-    metrics.checkpoint_refused("digits", "memory")
-    metrics.checkpoint_refused("digits", "a_new_reason")
+    metrics.checkpoint_refused("digits", "OUT_OF_MEMORY")
+    metrics.checkpoint_refused("digits", "A_NEW_REASON")
     metrics.model_unloaded(name="digits", version=7, family="f", device="cpu")
     metrics.model_unloaded(name="digits", version=7, family="f", device="cpu")  # a second time does no harm
     found = samples(metrics)
     assert {dict(labels)["version"] for name, labels in found if name.startswith("fluoroscope_model_load")} == {"8"}
     assert found["fluoroscope_model_serving_version", (("model", "digits"),)] == 8
-    assert found["fluoroscope_refused_checkpoints_total", (("model", "digits"), ("reason", "memory"))] == 1
+    assert found["fluoroscope_refused_checkpoints_total", (("model", "digits"), ("reason", "OUT_OF_MEMORY"))] == 1
     metrics.model_unloaded(name="digits", version=8, family="f", device="cpu")
     metrics.model_removed("digits")
     assert samples(metrics).keys() == before.keys()

@@ -9,7 +9,7 @@ import pytest
 
 from fluoroscope.wire.dtype import DTYPES
 from fluoroscope_server.errors import ConfigError
-from fluoroscope_server.model_config import DEFAULT_BUCKETS, ModelConfig, Preset, parse_dtype
+from fluoroscope_server.model_config import DEFAULT_BUCKETS, Canary, ModelConfig, Preset, parse_dtype
 from fluoroscope_server.signature import BATCH, TensorSpec
 
 LEAST: dict[str, Any] = {"family": "f", "inputs": {"x": {}}}
@@ -35,6 +35,7 @@ def test_everything() -> None:
                 "health": {"sites": "**", "kinds": ["module"], "reduce": "statistics", "buckets": [8, 1]},
                 "attention": {"sites": ["a", "b"]},
             },
+            "canary": {"allow_nonfinite": True},
             "item": "params",
             "prefix": "a/b",
         }
@@ -47,7 +48,13 @@ def test_everything() -> None:
         "health": Preset(sites=("**",), kinds=("module",), reduce=("statistics",), buckets=(1, 8)),
         "attention": Preset(sites=("a", "b"), kinds=(), reduce=("full",), buckets=(1, 2, 8)),
     }
+    assert config.canary == Canary(run=True, allow_nonfinite=True)
     assert (config.item, config.prefix) == ("params", "a/b")
+
+
+def test_the_canary_can_be_switched_off() -> None:
+    assert ModelConfig.parse(LEAST).canary == Canary(run=True, allow_nonfinite=False)
+    assert ModelConfig.parse({**LEAST, "canary": False}).canary.run is False
 
 
 def test_the_operators_family_overrides() -> None:
@@ -108,6 +115,9 @@ def test_the_operators_family_overrides() -> None:
         ({"buckets": 8}, "`buckets` must be a list of positive batch sizes, not 8"),
         ({"buckets": [0, 1]}, "`buckets` must be a list of positive batch sizes"),
         ({"buckets": [True]}, "`buckets` must be a list of positive batch sizes"),
+        ({"canary": 3}, "`canary` must be an object with named values, not 3"),
+        ({"canary": {"allow": True}}, "`canary` has an unknown key 'allow'; nearest: 'allow_nonfinite'"),
+        ({"canary": {"run": 1}}, "`run` of `canary` must be true or false, not 1"),
         ({"item": 3}, "`item` must be text, not 3"),
         ({"prefix": ["a"]}, r"`prefix` must be text, not \['a'\]"),
     ],

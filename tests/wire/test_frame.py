@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from fluoroscope.v1.inspection_pb2 import (
     Chunk,
     InspectActivationsResponse,
+    InspectParametersResponse,
     StreamHeader,
     StreamTrailer,
     Summary,
@@ -16,6 +17,16 @@ from fluoroscope.wire.frame import read_plain_chunk
 
 RESULTS = st.integers(0, 2**32 - 1)
 OFFSETS = st.integers(0, 2**64 - 1)
+
+
+def test_both_methods_of_inspection_answer_with_the_same_bytes() -> None:
+    frames = [
+        {field.number: (field.name, field.message_type) for field in message.DESCRIPTOR.fields}
+        for message in (InspectActivationsResponse, InspectParametersResponse)
+    ]
+    assert frames[0] == frames[1]
+    chunk = InspectParametersResponse.FromString(chunk_frame(3, 5, b"data")).chunk
+    assert (chunk.result, chunk.offset, chunk.data) == (3, 5, b"data")
 
 
 def copied(chunk: tuple[int, int, memoryview] | None) -> tuple[int, int, bytes] | None:

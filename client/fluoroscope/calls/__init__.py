@@ -32,6 +32,7 @@ from fluoroscope.calls.histogram import SiteHistogram
 from fluoroscope.calls.inspection import Inspection
 from fluoroscope.calls.kind import SiteKind
 from fluoroscope.calls.model import Model, TensorSpec, get_model, list_models
+from fluoroscope.calls.parameters import inspect_parameters
 from fluoroscope.calls.plan import Plan, PlannedResult, plan
 from fluoroscope.calls.prediction import predict
 from fluoroscope.calls.progress import Program, Progress
@@ -112,6 +113,7 @@ __all__ = [
     "error_of",
     "get_model",
     "inspect_activations",
+    "inspect_parameters",
     "list_models",
     "list_sites",
     "load_model",

@@ -23,8 +23,8 @@ def load_model(name: str, *, version: int | None = None, timeout: float | None =
 
     Raises:
         NotFoundError: No such model, or no such committed step; the message lists those there are.
-        WrongStateError: The step is refused; the message says why, and what served goes on serving.
-        LimitExceededError: It does not fit into memory.
+        WrongStateError: The step is refused; the message says why, and what served goes on serving. If there is no
+            room for it, `reason` is OUT_OF_MEMORY.
     """
     answer = yield Exchange(
         method="/fluoroscope.v1.ModelService/LoadModel",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Inspection(Mapping[str, Activation]):
     """The activations of one call by site, in execution order; every checksum is confirmed."""
 
-    __slots__ = ("_activations", "model", "outputs", "program", "rows", "stages", "version")
+    __slots__ = ("_activations", "digest", "model", "outputs", "program", "rows", "stages", "version")
 
     def __init__(self, activations: Iterable[Activation], *, header: StreamHeader, trailer: StreamTrailer) -> None:
         self._activations: dict[str, Activation] = {}
@@ -31,6 +31,8 @@ class Inspection(Mapping[str, Activation]):
         """The model that answered."""
         self.version = header.version
         """The version that answered."""
+        self.digest = header.digest
+        """The digest of the checkpoint that answered, as `Model.digest`; empty if the server says none."""
         self.rows = header.rows
         """How many examples the inputs held."""
         self.program = Program.from_wire(header.program)

@@ -24,6 +24,10 @@ class SiteKind(StrEnum):
     EQUATION = "EQUATION"
     """The result of one equation of the network's jaxpr, or of one function called in it."""
 
+    PARAMETER = "PARAMETER"
+    """A leaf of the network's variables, such as `params/Dense_0/kernel`. Only listed if asked for by this kind; read
+    with `parameters`."""
+
     INPUT = "INPUT"
     """What a module is called with, where no module returned it. Only there if asked for: by this kind, or by a name
     or glob one of whose segments is `input`."""
@@ -36,6 +40,7 @@ _NUMBERS = {
     SiteKind.MODULE: inspection_pb2.SITE_KIND_MODULE,
     SiteKind.NAMED: inspection_pb2.SITE_KIND_NAMED,
     SiteKind.EQUATION: inspection_pb2.SITE_KIND_EQUATION,
+    SiteKind.PARAMETER: inspection_pb2.SITE_KIND_PARAMETER,
     SiteKind.INPUT: inspection_pb2.SITE_KIND_INPUT,
 }
 _KINDS = {number: kind for kind, number in _NUMBERS.items()}

@@ -91,6 +91,12 @@ class Model:
     load_seconds: float
     """How long it took to load, compile and warm up."""
 
+    digest: str
+    """The SHA-256 of all that the checkpoint holds, in hexadecimal: equal digests are equal weights."""
+
+    sealed: bool
+    """Whether the checkpoint was sealed on the server's side, and is what was sealed."""
+
     versions: tuple[ModelVersion, ...] = ()
     """All versions of the model that the server knows of, by number, those that were refused included."""
 
@@ -114,6 +120,8 @@ class Model:
             device=message.device,
             site_count=message.site_count,
             load_seconds=message.load_seconds,
+            digest=message.digest,
+            sealed=message.sealed,
             versions=tuple(map(ModelVersion.from_wire, message.versions)),
             labels=dict(sorted(message.labels.items())),
         )

@@ -13,6 +13,7 @@ from fluoroscope.cli.deployment import label, load, unload
 from fluoroscope.cli.ending import INTERRUPTED, epilog, exit_code
 from fluoroscope.cli.inspect import inspect
 from fluoroscope.cli.models import models
+from fluoroscope.cli.params import params
 from fluoroscope.cli.plan import plan
 from fluoroscope.cli.predict import predict
 from fluoroscope.cli.session import session_options
@@ -26,6 +27,7 @@ _EXAMPLES = """Examples:
   fluoroscope plan digits 'Dense_*' --rows 64        what would it cost to look there?
   fluoroscope inspect digits image=@x.npy 'Dense_*'
   fluoroscope inspect digits image=@x.npy --reduce statistics --json
+  fluoroscope params digits 'params/**' -o weights.npz
   fluoroscope load digits 300                        serve this checkpoint step, too"""
 
 
@@ -64,5 +66,5 @@ def main() -> None:
     """
 
 
-for _command in (predict, inspect, plan, sites, models, load, unload, label):
+for _command in (predict, inspect, plan, params, sites, models, load, unload, label):
     main.add_command(_command)

@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fluoroscope.calls import Histogram, Quantiles, Statistics
 from fluoroscope.cli.assignment import INPUTS, is_input, read_inputs
 from fluoroscope.cli.bar import Bar, RowBar
 from fluoroscope.cli.dataset import DATASET, read_data_set
 from fluoroscope.cli.ending import epilog
-from fluoroscope.cli.form import print_json
 from fluoroscope.cli.options import CAST, LABEL, OUTPUT, VERSION
 from fluoroscope.cli.output import writing
 from fluoroscope.cli.question import question_options
 from fluoroscope.cli.reduction import REDUCTIONS, read_reductions
-from fluoroscope.cli.report import Tables, without_tensors, write
+from fluoroscope.cli.report import SUMMARIES, Seen, Tables, print_seen, without_tensors, write
 from fluoroscope.cli.session import Session, session_options
 from fluoroscope.cli.survey import surveyed
 
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 
     from fluoroscope.calls import Activation, Execution, Reduction, Slice
 
-_SUMMARIES = (Statistics, Histogram, Quantiles)
 _EXAMPLES = """Examples:
   fluoroscope inspect digits image=@seven.png                     every module, as a table
   fluoroscope inspect digits image=@x.npy 'Dense_*' -o acts.npz   the values themselves
@@ -79,7 +76,7 @@ def inspect(
     given means every site that is the output of a module. `fluoroscope sites MODEL` lists them.
     """
     reductions = reductions or read_reductions(("full" if dataset is None else "statistics",))
-    if output is not None and all(isinstance(each, _SUMMARIES) for each in reductions):
+    if output is not None and all(isinstance(each, SUMMARIES) for each in reductions):
         raise click.UsageError(
             "--output writes tensors, and --reduce asks for none; --json prints statistics, histograms and quantiles."
         )
@@ -117,7 +114,7 @@ def inspect(
             data = read_data_set(dataset, described, cast=cast)
             bar = stack.enter_context(RowBar(data.rows))
             found = surveyed(client, described, data, question, batch_size=batch_size, bar=bar)
-        written, tables, seen = 0, Tables(words=reductions), _Seen()
+        written, tables, seen = 0, Tables(words=reductions), Seen()
         for activation in found:
             if file is not None:
                 written += write(activation, file, reductions)
@@ -126,7 +123,7 @@ def inspect(
             else:
                 tables.add(activation)
     if session.json:
-        _print_json(seen, bar.about, output)
+        print_seen(seen, bar.about, output)
         return
     tables.print()
     if output is not None:
@@ -142,24 +139,3 @@ def _check_data_set(dataset: str | None, batch_size: int | None, others: Mapping
         raise click.UsageError(
             f"--dataset gives all inputs, and brings only what adds up over batches: leave out {', '.join(needless)}."
         )
-
-
-class _Seen(dict[tuple[str, bool], "Activation"]):
-    """One activation for each site or output, in order."""
-
-    def add(self, activation: Activation) -> None:
-        """Takes what came back for a site."""
-        key = (activation.site, activation.is_output)
-        self[key] = self[key].merged(activation) if key in self else activation
-
-
-def _print_json(seen: _Seen, about: Mapping[str, Any], output: Path | None) -> None:
-    written = {} if output is None else {"output": str(output)}
-    print_json(
-        {
-            **about,
-            "sites": [each for each in seen.values() if not each.is_output],
-            "outputs": [each for each in seen.values() if each.is_output],
-            **written,
-        }
-    )

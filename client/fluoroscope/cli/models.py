@@ -90,6 +90,7 @@ def _print_one(model: Model) -> None:
         ("device", model.device),
         *((f"version {each.version}", _state_of(each)) for each in model.versions),
         ("loaded in", f"{model.load_seconds:.2f} s"),
+        ("checkpoint", f"{model.digest or 'unknown'} ({'sealed' if model.sealed else 'not sealed'})"),
     ]
     print_table(("", ""), rows)
 

@@ -18,7 +18,7 @@ KIND = click.option(
     "--kind",
     "kinds",
     multiple=True,
-    type=click.Choice(("module", "named", "equation", "input"), case_sensitive=False),
+    type=click.Choice(("module", "named", "equation", "input", "parameter"), case_sensitive=False),
     help="Keep only sites of this kind; repeatable.",
 )
 

@@ -1,8 +1,8 @@
-"""The options that say what to look at: those of `inspect` and of `plan`."""
+"""The options that say what to look at: those of `inspect` and of `plan`, and of `params`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -33,51 +33,67 @@ def _slice(word: str) -> Slice:
     raise click.BadParameter(f"{word!r} is not AXIS:START:STOP or AXIS:START:STOP:STEP, such as 0:0:1.")
 
 
-_OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.option("--sites", "globs", multiple=True, metavar="GLOB", help="Sites to look at, like GLOB; repeatable."),
-    click.option(
+_Option: TypeAlias = "Callable[[Any], Any]"
+
+_SITES: _Option = click.option(
+    "--sites", "globs", multiple=True, metavar="GLOB", help="Sites to look at, like GLOB; repeatable."
+)
+
+
+def _reduce(default: str) -> _Option:
+    return click.option(
         "--reduce",
         "reductions",
         multiple=True,
         callback=lambda _, __, words: read_reductions(words),
         metavar="NAME[:VALUE,...]",
-        help="What to send of each value, from the list below; repeatable.  [default: full; of a data set, statistics]",
-    ),
-    click.option(
-        "--dtype",
-        metavar="DTYPE",
-        help="Send tensors in this type: float16, bfloat16, float8_e4m3fn, ..., or int8 with a scale.",
-    ),
-    KIND,
-    click.option(
-        "--slice",
-        "slices",
-        multiple=True,
-        callback=_slices,
-        metavar="AXIS:START:STOP[:STEP]",
-        help="Send only this part of each value; repeatable, once for each axis.",
-    ),
-    click.option(
-        "--with-output", "outputs", multiple=True, metavar="NAME", help="An output to bring, too; repeatable."
-    ),
-    click.option(
-        "--execution",
-        type=click.Choice(list(EXECUTIONS)),
-        default="auto",
-        show_default=True,
-        help="As one program, or in stages, the first values arriving while the last are computed.",
-    ),
-    click.option(
-        "--max-bytes",
-        type=int,
-        callback=within_64_bits,
-        help="Refuse if the values have more bytes.  [default: the server's limit]",
-    ),
+        help=f"What to send of each value, from the list below; repeatable.  [default: {default}]",
+    )
+
+
+_DTYPE: _Option = click.option(
+    "--dtype",
+    metavar="DTYPE",
+    help="Send tensors in this type: float16, bfloat16, float8_e4m3fn, ..., or int8 with a scale.",
+)
+_SLICE: _Option = click.option(
+    "--slice",
+    "slices",
+    multiple=True,
+    callback=_slices,
+    metavar="AXIS:START:STOP[:STEP]",
+    help="Send only this part of each value; repeatable, once for each axis.",
+)
+_OUTPUTS: _Option = click.option(
+    "--with-output", "outputs", multiple=True, metavar="NAME", help="An output to bring, too; repeatable."
+)
+_EXECUTION: _Option = click.option(
+    "--execution",
+    type=click.Choice(list(EXECUTIONS)),
+    default="auto",
+    show_default=True,
+    help="As one program, or in stages, the first values arriving while the last are computed.",
+)
+_MAX_BYTES: _Option = click.option(
+    "--max-bytes",
+    type=int,
+    callback=within_64_bits,
+    help="Refuse if the values have more bytes.  [default: the server's limit]",
 )
 
 
 def question_options(command: Any) -> Any:  # click's own decorators are as vague
     """Gives a command the options, in this order."""
-    for option in reversed(_OPTIONS):
+    reduce = _reduce("full; of a data set, statistics")
+    return _with(command, _SITES, reduce, _DTYPE, KIND, _SLICE, _OUTPUTS, _EXECUTION, _MAX_BYTES)
+
+
+def parameter_options(command: Any) -> Any:  # as above
+    """Gives a command those of the options that mean something for parameters."""
+    return _with(command, _SITES, _reduce("statistics; with --output, full"), _DTYPE, _SLICE, _MAX_BYTES)
+
+
+def _with(command: Any, *options: _Option) -> Any:
+    for option in reversed(options):
         command = option(command)
     return command

@@ -1,4 +1,4 @@
-"""What `fluoroscope inspect` keeps of a stream to print, and what it writes to a file."""
+"""What `fluoroscope inspect` and `params` keep of a stream to print, and what they write to a file."""
 
 from __future__ import annotations
 
@@ -8,16 +8,31 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from fluoroscope.calls import Full, SiteCorrelation, SiteCovariance, SiteDeadUnits, Statistics, TopElements
+from fluoroscope.calls import (
+    Full,
+    Histogram,
+    Quantiles,
+    SiteCorrelation,
+    SiteCovariance,
+    SiteDeadUnits,
+    Statistics,
+    TopElements,
+)
 from fluoroscope.cli.columns import WORDS, columns_of
 from fluoroscope.cli.describe import describe
+from fluoroscope.cli.form import print_json
 from fluoroscope.cli.table import STATISTICS, print_table, shape_cell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from fluoroscope.calls import Activation, Reduction
     from fluoroscope.cli.output import Writer
+
+
+SUMMARIES = (Statistics, Histogram, Quantiles)
+"""The reductions that bring numbers and no tensors."""
 
 
 def tensors_of(result: Any) -> dict[str, np.ndarray]:
@@ -54,6 +69,28 @@ def without_tensors(activation: Activation) -> Activation:
     """Returns an activation with its summaries only."""
     kept = {reduction: result for reduction, result in activation.results.items() if not tensors_of(result)}
     return replace(activation, results=kept, scale=None)
+
+
+class Seen(dict[tuple[str, bool], "Activation"]):
+    """One activation for each site or output, in order."""
+
+    def add(self, activation: Activation) -> None:
+        """Takes what came back for a site."""
+        key = (activation.site, activation.is_output)
+        self[key] = self[key].merged(activation) if key in self else activation
+
+
+def print_seen(seen: Seen, about: Mapping[str, Any], output: Path | None) -> None:
+    """Prints all that was seen for programs, with what was said of the answer, and the file that has the tensors."""
+    written = {} if output is None else {"output": str(output)}
+    print_json(
+        {
+            **about,
+            "sites": [each for each in seen.values() if not each.is_output],
+            "outputs": [each for each in seen.values() if each.is_output],
+            **written,
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,6 +108,15 @@ class AsyncClient(Face):
         leave the loop within `async with contextlib.aclosing(client.stream(...))`.
         """,
     )
+    parameters = _collected(calls.inspect_parameters, returns="Inspection")
+    stream_parameters = _streamed(
+        calls.inspect_parameters,
+        returns="AsyncGenerator[Activation, None]",
+        words="""Brings the parameters of a network, and yields each as soon as it is whole.
+
+        Takes what `parameters` takes, raises what it raises, and holds one value at a time, as `stream` does.
+        """,
+    )
     wait_ready = _awaited(calls.wait_ready)
 
     async def close(self) -> None:

@@ -106,6 +106,15 @@ class Client(Face):
         without an error. To leave the loop early cancels the call, and the server stops computing.
         """,
     )
+    parameters = _collected(calls.inspect_parameters, returns="Inspection")
+    stream_parameters = _streamed(
+        calls.inspect_parameters,
+        returns="Generator[Activation, None, None]",
+        words="""Brings the parameters of a network, and yields each as soon as it is whole.
+
+        Takes what `parameters` takes, raises what it raises, and holds one value at a time, as `stream` does.
+        """,
+    )
     wait_ready = _awaited(calls.wait_ready)
 
     def close(self) -> None:

@@ -27,13 +27,19 @@ class _SiteKind:
 class _SiteKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_SiteKind.ValueType], builtins.type):
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     SITE_KIND_UNSPECIFIED: _SiteKind.ValueType  # 0
-    """Not set. In a filter: any kind but SITE_KIND_INPUT."""
+    """Not set. In a filter: any kind but SITE_KIND_INPUT and SITE_KIND_PARAMETER."""
     SITE_KIND_MODULE: _SiteKind.ValueType  # 1
     """The output of a module of the network."""
     SITE_KIND_NAMED: _SiteKind.ValueType  # 2
     """A value that the network's author named with jax.ad_checkpoint.checkpoint_name."""
     SITE_KIND_EQUATION: _SiteKind.ValueType  # 3
     """The result of one equation of the network's jaxpr, or of one function called in it."""
+    SITE_KIND_PARAMETER: _SiteKind.ValueType  # 4
+    """A leaf of the network's variables, by its path in their tree: "params/Dense_0/kernel",
+    "batch_stats/bn/mean"; in an NNX module, by its place there: "blocks/0/linear/kernel". What a scan runs with
+    is one leaf whose first axis is the iteration. Listed only if asked for by this kind, before all
+    others; read by InspectParameters, and not by InspectActivations.
+    """
     SITE_KIND_INPUT: _SiteKind.ValueType  # 5
     """What a module is called with, where no module returned it. Listed and captured only if asked for: by
     this kind, or by a name or glob one of whose segments is "input".
@@ -43,13 +49,19 @@ class SiteKind(_SiteKind, metaclass=_SiteKindEnumTypeWrapper):
     """What kind of place a site is."""
 
 SITE_KIND_UNSPECIFIED: SiteKind.ValueType  # 0
-"""Not set. In a filter: any kind but SITE_KIND_INPUT."""
+"""Not set. In a filter: any kind but SITE_KIND_INPUT and SITE_KIND_PARAMETER."""
 SITE_KIND_MODULE: SiteKind.ValueType  # 1
 """The output of a module of the network."""
 SITE_KIND_NAMED: SiteKind.ValueType  # 2
 """A value that the network's author named with jax.ad_checkpoint.checkpoint_name."""
 SITE_KIND_EQUATION: SiteKind.ValueType  # 3
 """The result of one equation of the network's jaxpr, or of one function called in it."""
+SITE_KIND_PARAMETER: SiteKind.ValueType  # 4
+"""A leaf of the network's variables, by its path in their tree: "params/Dense_0/kernel",
+"batch_stats/bn/mean"; in an NNX module, by its place there: "blocks/0/linear/kernel". What a scan runs with
+is one leaf whose first axis is the iteration. Listed only if asked for by this kind, before all
+others; read by InspectParameters, and not by InspectActivations.
+"""
 SITE_KIND_INPUT: SiteKind.ValueType  # 5
 """What a module is called with, where no module returned it. Listed and captured only if asked for: by
 this kind, or by a name or glob one of whose segments is "input".
@@ -102,7 +114,9 @@ class Site(google.protobuf.message.Message):
     NOT_CAPTURABLE_REASON_FIELD_NUMBER: builtins.int
     FLOPS_FRACTION_FIELD_NUMBER: builtins.int
     path: builtins.str
-    """The name of the place, unique in the model: "Dense_0", "layers_3/attn/softmax:0"."""
+    """The name of the place, unique among the parameters of the model or among all other sites: "Dense_0",
+    "layers_3/attn/softmax:0".
+    """
     kind: Global___SiteKind.ValueType
     """What kind of place it is."""
     data_type: fluoroscope.v1.tensor_pb2.DataType.ValueType
@@ -167,7 +181,7 @@ class ListSitesRequest(google.protobuf.message.Message):
 
     @property
     def kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[Global___SiteKind.ValueType]:
-        """Keep only sites of these kinds. Unset means every kind."""
+        """Keep only sites of these kinds. Unset means every kind but the two that have to be asked for."""
 
     def __init__(
         self,
@@ -741,6 +755,82 @@ class PlanInspectionResponse(google.protobuf.message.Message):
 Global___PlanInspectionResponse: typing_extensions.TypeAlias = PlanInspectionResponse
 
 @typing.final
+class InspectParametersRequest(google.protobuf.message.Message):
+    """Which parameters of a model to read, and what to do to each."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    CAPTURES_FIELD_NUMBER: builtins.int
+    MAX_BYTES_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """The name of the model, as ListModels gives it. Required."""
+    version: builtins.int
+    """This checkpoint step and no other."""
+    max_bytes: builtins.int
+    """Refuse if the tensors together would have more bytes than this. Unset means the server's own limit."""
+    @property
+    def captures(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Capture]:
+        """What to read. At least one. Sites are named by the paths of parameters. Kinds may be unset, or be
+        SITE_KIND_PARAMETER. What is asked for twice is sent once.
+        """
+
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        version: builtins.int = ...,
+        captures: collections.abc.Iterable[Global___Capture] | None = ...,
+        max_bytes: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["version", b"version", "version_selector", b"version_selector"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["captures", b"captures", "max_bytes", b"max_bytes", "model", b"model", "version", b"version", "version_selector", b"version_selector"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["version_selector", b"version_selector"]) -> typing.Literal["version"] | None: ...
+
+Global___InspectParametersRequest: typing_extensions.TypeAlias = InspectParametersRequest
+
+@typing.final
+class InspectParametersResponse(google.protobuf.message.Message):
+    """One message of the stream of InspectParameters: the same bytes as those of InspectActivations."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: builtins.int
+    CHUNK_FIELD_NUMBER: builtins.int
+    SUMMARY_FIELD_NUMBER: builtins.int
+    TRAILER_FIELD_NUMBER: builtins.int
+    @property
+    def header(self) -> Global___StreamHeader:
+        """The first message, once. It has no rows, and its program no bucket and no operations."""
+
+    @property
+    def chunk(self) -> Global___Chunk:
+        """A piece of one tensor."""
+
+    @property
+    def summary(self) -> Global___Summary:
+        """A result that is a few numbers."""
+
+    @property
+    def trailer(self) -> Global___StreamTrailer:
+        """The last message, once."""
+
+    def __init__(
+        self,
+        *,
+        header: Global___StreamHeader | None = ...,
+        chunk: Global___Chunk | None = ...,
+        summary: Global___Summary | None = ...,
+        trailer: Global___StreamTrailer | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["chunk", b"chunk", "frame", b"frame", "header", b"header", "summary", b"summary", "trailer", b"trailer"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["chunk", b"chunk", "frame", b"frame", "header", b"header", "summary", b"summary", "trailer", b"trailer"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["frame", b"frame"]) -> typing.Literal["header", "chunk", "summary", "trailer"] | None: ...
+
+Global___InspectParametersResponse: typing_extensions.TypeAlias = InspectParametersResponse
+
+@typing.final
 class InspectActivationsResponse(google.protobuf.message.Message):
     """One message of the stream."""
 
@@ -791,12 +881,15 @@ class StreamHeader(google.protobuf.message.Message):
     ROWS_FIELD_NUMBER: builtins.int
     RESULTS_FIELD_NUMBER: builtins.int
     PROGRAM_FIELD_NUMBER: builtins.int
+    DIGEST_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The model that answers."""
     version: builtins.int
     """The version that answers."""
     rows: builtins.int
-    """How many examples the inputs held."""
+    """How many examples the inputs held. Unset for parameters."""
+    digest: builtins.str
+    """The digest of the checkpoint that answers; see Model.digest."""
     @property
     def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ResultHeader]:
         """All results, in the order in which they will come."""
@@ -813,9 +906,10 @@ class StreamHeader(google.protobuf.message.Message):
         rows: builtins.int = ...,
         results: collections.abc.Iterable[Global___ResultHeader] | None = ...,
         program: Global___ProgramInfo | None = ...,
+        digest: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["program", b"program"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["model", b"model", "program", b"program", "results", b"results", "rows", b"rows", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["digest", b"digest", "model", b"model", "program", b"program", "results", b"results", "rows", b"rows", "version", b"version"]) -> None: ...
 
 Global___StreamHeader: typing_extensions.TypeAlias = StreamHeader
 
@@ -900,7 +994,7 @@ class ProgramInfo(google.protobuf.message.Message):
     compile_seconds: builtins.float
     """How long the compiler took for this program, in seconds, whoever waited for it."""
     bucket: builtins.int
-    """The batch size that the program was compiled for; the rows of the request are padded to it."""
+    """The batch size that the program was compiled for; the rows of the request are padded to it. Unset for parameters."""
     stage_count: builtins.int
     """How many stages bring results, one after the other. 1 means that it is fused."""
     flops: builtins.float

@@ -50,6 +50,11 @@ class InspectionServiceStub(object):
                 request_serializer=fluoroscope_dot_v1_dot_inspection__pb2.InspectActivationsRequest.SerializeToString,
                 response_deserializer=fluoroscope_dot_v1_dot_inspection__pb2.InspectActivationsResponse.FromString,
                 _registered_method=True)
+        self.InspectParameters = channel.unary_stream(
+                '/fluoroscope.v1.InspectionService/InspectParameters',
+                request_serializer=fluoroscope_dot_v1_dot_inspection__pb2.InspectParametersRequest.SerializeToString,
+                response_deserializer=fluoroscope_dot_v1_dot_inspection__pb2.InspectParametersResponse.FromString,
+                _registered_method=True)
 
 
 class InspectionServiceServicer(object):
@@ -92,6 +97,16 @@ class InspectionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def InspectParameters(self, request, context):
+        """Streams the parameters of a model: the leaves of its variables. Runs nothing of the network.
+
+        The stream is that of InspectActivations, frame for frame, with one result or more for each site of
+        kind SITE_KIND_PARAMETER; so are the errors.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InspectionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -109,6 +124,11 @@ def add_InspectionServiceServicer_to_server(servicer, server):
                     servicer.InspectActivations,
                     request_deserializer=fluoroscope_dot_v1_dot_inspection__pb2.InspectActivationsRequest.FromString,
                     response_serializer=fluoroscope_dot_v1_dot_inspection__pb2.InspectActivationsResponse.SerializeToString,
+            ),
+            'InspectParameters': grpc.unary_stream_rpc_method_handler(
+                    servicer.InspectParameters,
+                    request_deserializer=fluoroscope_dot_v1_dot_inspection__pb2.InspectParametersRequest.FromString,
+                    response_serializer=fluoroscope_dot_v1_dot_inspection__pb2.InspectParametersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -193,6 +213,33 @@ class InspectionService(object):
             '/fluoroscope.v1.InspectionService/InspectActivations',
             fluoroscope_dot_v1_dot_inspection__pb2.InspectActivationsRequest.SerializeToString,
             fluoroscope_dot_v1_dot_inspection__pb2.InspectActivationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InspectParameters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fluoroscope.v1.InspectionService/InspectParameters',
+            fluoroscope_dot_v1_dot_inspection__pb2.InspectParametersRequest.SerializeToString,
+            fluoroscope_dot_v1_dot_inspection__pb2.InspectParametersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -73,7 +73,23 @@ _InspectionServiceInspectActivationsType = typing_extensions.TypeVar(
     ],
 )
 
-class InspectionServiceStub(typing.Generic[_InspectionServiceListSitesType, _InspectionServicePlanInspectionType, _InspectionServiceInspectActivationsType]):
+_InspectionServiceInspectParametersType = typing_extensions.TypeVar(
+    '_InspectionServiceInspectParametersType',
+    grpc.UnaryStreamMultiCallable[
+        fluoroscope.v1.inspection_pb2.InspectParametersRequest,
+        fluoroscope.v1.inspection_pb2.InspectParametersResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        fluoroscope.v1.inspection_pb2.InspectParametersRequest,
+        fluoroscope.v1.inspection_pb2.InspectParametersResponse,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        fluoroscope.v1.inspection_pb2.InspectParametersRequest,
+        fluoroscope.v1.inspection_pb2.InspectParametersResponse,
+    ],
+)
+
+class InspectionServiceStub(typing.Generic[_InspectionServiceListSitesType, _InspectionServicePlanInspectionType, _InspectionServiceInspectActivationsType, _InspectionServiceInspectParametersType]):
     """Looks inside a network while it runs."""
 
     @typing.overload
@@ -90,6 +106,10 @@ class InspectionServiceStub(typing.Generic[_InspectionServiceListSitesType, _Ins
             fluoroscope.v1.inspection_pb2.InspectActivationsRequest,
             fluoroscope.v1.inspection_pb2.InspectActivationsResponse,
         ],
+        grpc.UnaryStreamMultiCallable[
+            fluoroscope.v1.inspection_pb2.InspectParametersRequest,
+            fluoroscope.v1.inspection_pb2.InspectParametersResponse,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -105,6 +125,10 @@ class InspectionServiceStub(typing.Generic[_InspectionServiceListSitesType, _Ins
         grpc.aio.UnaryStreamMultiCallable[
             fluoroscope.v1.inspection_pb2.InspectActivationsRequest,
             fluoroscope.v1.inspection_pb2.InspectActivationsResponse,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            fluoroscope.v1.inspection_pb2.InspectParametersRequest,
+            fluoroscope.v1.inspection_pb2.InspectParametersResponse,
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
@@ -135,6 +159,13 @@ class InspectionServiceStub(typing.Generic[_InspectionServiceListSitesType, _Ins
     cannot be captured; the message says why. RESOURCE_EXHAUSTED: a limit was reached.
     """
 
+    InspectParameters: _InspectionServiceInspectParametersType
+    """Streams the parameters of a model: the leaves of its variables. Runs nothing of the network.
+
+    The stream is that of InspectActivations, frame for frame, with one result or more for each site of
+    kind SITE_KIND_PARAMETER; so are the errors.
+    """
+
 InspectionServiceAsyncStub: typing_extensions.TypeAlias = InspectionServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         fluoroscope.v1.inspection_pb2.ListSitesRequest,
@@ -147,6 +178,10 @@ InspectionServiceAsyncStub: typing_extensions.TypeAlias = InspectionServiceStub[
     grpc.aio.UnaryStreamMultiCallable[
         fluoroscope.v1.inspection_pb2.InspectActivationsRequest,
         fluoroscope.v1.inspection_pb2.InspectActivationsResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        fluoroscope.v1.inspection_pb2.InspectParametersRequest,
+        fluoroscope.v1.inspection_pb2.InspectParametersResponse,
     ],
 ]
 
@@ -193,6 +228,18 @@ class InspectionServiceServicer(metaclass=abc.ABCMeta):
         INVALID_ARGUMENT: inputs that do not fit the signature, a glob that matches nothing, a slice
         outside the value, a reduction that a value cannot have. FAILED_PRECONDITION: the site exists but
         cannot be captured; the message says why. RESOURCE_EXHAUSTED: a limit was reached.
+        """
+
+    @abc.abstractmethod
+    def InspectParameters(
+        self,
+        request: fluoroscope.v1.inspection_pb2.InspectParametersRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[fluoroscope.v1.inspection_pb2.InspectParametersResponse], collections.abc.AsyncIterator[fluoroscope.v1.inspection_pb2.InspectParametersResponse]]:
+        """Streams the parameters of a model: the leaves of its variables. Runs nothing of the network.
+
+        The stream is that of InspectActivations, frame for frame, with one result or more for each site of
+        kind SITE_KIND_PARAMETER; so are the errors.
         """
 
 def add_InspectionServiceServicer_to_server(servicer: InspectionServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

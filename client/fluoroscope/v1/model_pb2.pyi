@@ -93,6 +93,8 @@ class Model(google.protobuf.message.Message):
     LOAD_SECONDS_FIELD_NUMBER: builtins.int
     VERSIONS_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
+    DIGEST_FIELD_NUMBER: builtins.int
+    SEALED_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The name that requests use."""
     version: builtins.int
@@ -113,6 +115,14 @@ class Model(google.protobuf.message.Message):
     """How many sites can be captured."""
     load_seconds: builtins.float
     """How long it took to load, compile and warm up, in seconds."""
+    digest: builtins.str
+    """The SHA-256 of all that the checkpoint holds, in hexadecimal: equal digests are equal weights. It is what
+    `fluoroscope-server seal` says. Empty until the model is ready.
+    """
+    sealed: builtins.bool
+    """Whether the checkpoint was sealed, and is what was sealed. False if it has no seal: nobody knows then whether these
+    are the bytes that were saved.
+    """
     @property
     def inputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[fluoroscope.v1.tensor_pb2.TensorSpec]:
         """The inputs that each request must give."""
@@ -151,8 +161,10 @@ class Model(google.protobuf.message.Message):
         load_seconds: builtins.float = ...,
         versions: collections.abc.Iterable[Global___ModelVersion] | None = ...,
         labels: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        digest: builtins.str = ...,
+        sealed: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["buckets", b"buckets", "device", b"device", "family", b"family", "inputs", b"inputs", "labels", b"labels", "load_seconds", b"load_seconds", "name", b"name", "outputs", b"outputs", "parameter_bytes", b"parameter_bytes", "parameter_count", b"parameter_count", "site_count", b"site_count", "state", b"state", "state_reason", b"state_reason", "version", b"version", "versions", b"versions"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["buckets", b"buckets", "device", b"device", "digest", b"digest", "family", b"family", "inputs", b"inputs", "labels", b"labels", "load_seconds", b"load_seconds", "name", b"name", "outputs", b"outputs", "parameter_bytes", b"parameter_bytes", "parameter_count", b"parameter_count", "sealed", b"sealed", "site_count", b"site_count", "state", b"state", "state_reason", b"state_reason", "version", b"version", "versions", b"versions"]) -> None: ...
 
 Global___Model: typing_extensions.TypeAlias = Model
 

@@ -87,7 +87,7 @@ class ModelServiceServicer(object):
 
         NOT_FOUND: no such model, or no such committed step; the message lists those there are.
         FAILED_PRECONDITION: the step is refused; the message says why, and the old version goes on serving.
-        RESOURCE_EXHAUSTED: it does not fit into memory.
+        If it does not fit into memory, the reason is OUT_OF_MEMORY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

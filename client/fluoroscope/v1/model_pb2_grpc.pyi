@@ -170,7 +170,7 @@ class ModelServiceStub(typing.Generic[_ModelServiceListModelsType, _ModelService
 
     NOT_FOUND: no such model, or no such committed step; the message lists those there are.
     FAILED_PRECONDITION: the step is refused; the message says why, and the old version goes on serving.
-    RESOURCE_EXHAUSTED: it does not fit into memory.
+    If it does not fit into memory, the reason is OUT_OF_MEMORY.
     """
 
     UnloadModel: _ModelServiceUnloadModelType
@@ -242,7 +242,7 @@ class ModelServiceServicer(metaclass=abc.ABCMeta):
 
         NOT_FOUND: no such model, or no such committed step; the message lists those there are.
         FAILED_PRECONDITION: the step is refused; the message says why, and the old version goes on serving.
-        RESOURCE_EXHAUSTED: it does not fit into memory.
+        If it does not fit into memory, the reason is OUT_OF_MEMORY.
         """
 
     @abc.abstractmethod

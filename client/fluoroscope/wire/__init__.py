@@ -4,7 +4,7 @@ Both ends import it. It needs NumPy and protobuf, and knows neither gRPC nor JAX
 """
 
 from fluoroscope.wire.checksum import Checksum, checksum_of
-from fluoroscope.wire.dtype import dtype_from_wire, dtype_to_wire
+from fluoroscope.wire.dtype import DTYPES, dtype_from_wire, dtype_to_wire
 from fluoroscope.wire.errors import CorruptError, IncompleteError, WireError
 from fluoroscope.wire.frame import chunk_frame, chunk_frames, read_chunk
 from fluoroscope.wire.joiner import StreamJoiner
@@ -13,6 +13,7 @@ from fluoroscope.wire.splitter import StreamSplitter
 from fluoroscope.wire.tensor import byte_size, decode_tensor, encode_tensor, fill_tensor, tensor_bytes
 
 __all__ = [
+    "DTYPES",
     "Checksum",
     "CorruptError",
     "IncompleteError",

@@ -13,7 +13,6 @@ from fluoroscope_server.checkpoints.layout import locate
 from fluoroscope_server.checkpoints.leaf import LeafSpec, by_path, is_key
 from fluoroscope_server.checkpoints.matching import best_match
 from fluoroscope_server.checkpoints.mismatch import mismatch
-from fluoroscope_server.checkpoints.stamp import content_stamp
 from fluoroscope_server.checkpoints.tree import read_tree
 from fluoroscope_server.errors import CheckpointError
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from fluoroscope_server.checkpoints.matching import Match
     from fluoroscope_server.checkpoints.tree import StoredTree
 
 
@@ -51,6 +51,18 @@ class Checkpoint:
         """Returns the shape and dtype of every stored array by path, those that are no weights included."""
         return self.tree.leaves
 
+    def match(self, expected: Any) -> Match:
+        """Finds the network's variables among the stored arrays, as `restore` does; reads none of them.
+
+        Raises:
+            MismatchError: a leaf is missing, extra, or of another shape or kind; all of them are listed.
+        """
+        specs = _specs(expected)
+        match = best_match(self.leaves, specs, prefix=self.prefix)
+        if not match.is_whole:
+            raise mismatch(self.tree.subject, match, self.leaves, specs)
+        return match
+
     def restore(self, expected: Any) -> Any:
         """Reads the network's variables, and nothing else, onto their devices.
 
@@ -66,19 +78,15 @@ class Checkpoint:
             A pytree of the structure of `expected` with arrays as leaves.
 
         Raises:
-            CheckpointError: if a leaf is missing, extra, or of another shape or kind, with all of them listed; or
-                if the data is missing or damaged. Damage that leaves the encoding intact is not noticed here.
+            MismatchError: a leaf is missing, extra, or of another shape or kind; all of them are listed.
+            CheckpointError: the data is missing or damaged. Damage that leaves the encoding intact is noticed by
+                `verify` only.
+            OutOfMemoryError: the data does not fit into memory.
         """
-        leaves = by_path(expected)
-        specs = {path: LeafSpec(shape=tuple(leaf.shape), dtype=leaf.dtype) for path, leaf in leaves.items()}
-        match = best_match(self.leaves, specs, prefix=self.prefix)
-        if not match.is_whole:
-            raise mismatch(self.tree.subject, match, self.leaves, specs)
+        leaves, specs = by_path(expected), _specs(expected)
+        match = self.match(expected)
         wanted = {match.sources[path]: _target(self.leaves[match.sources[path]], leaf) for path, leaf in leaves.items()}
-        before = content_stamp(self.tree.folder)
         arrays = self.tree.read(wanted) if wanted else {}
-        if content_stamp(self.tree.folder) != before:  # some layouts read what is not there any more as zeros
-            raise CheckpointError(f"{self.tree.subject} was changed or deleted while it was read; serve another step")
         restored = [self._checked(arrays[match.sources[path]], path, specs[path]) for path in leaves]
         return jax.tree.unflatten(jax.tree.structure(expected), restored)
 
@@ -124,6 +132,10 @@ def open_checkpoint(
     return Checkpoint(
         path=path, step=place.step, item=name, config=config, prefix=prefix or _said(config, "prefix"), tree=tree
     )
+
+
+def _specs(tree: Any) -> dict[str, LeafSpec]:
+    return {path: LeafSpec(shape=tuple(leaf.shape), dtype=leaf.dtype) for path, leaf in by_path(tree).items()}
 
 
 def _said(config: dict[str, Any] | None, key: str) -> str | None:

@@ -11,11 +11,13 @@ import logging
 import re
 from typing import TYPE_CHECKING
 
-from fluoroscope_server.errors import CheckpointError
+from fluoroscope_server.errors import CheckpointError, OutOfMemoryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from fluoroscope_server.errors import ModelError
 
 _log = logging.getLogger(__name__)
 
@@ -50,19 +52,20 @@ def translated(subject: str, folder: Path, leaves: Iterable[str] = ()) -> Iterat
         raise
     except Exception as error:  # noqa: BLE001 - Orbax raises bare Exceptions for every kind of failure
         _log.debug("Orbax failed on %s", subject, exc_info=error)
-        raise CheckpointError(_paragraph(error, subject, folder, leaves)) from None
+        raise _error(error, subject, folder, leaves) from None
 
 
-def _paragraph(error: Exception, subject: str, folder: Path, leaves: Iterable[str]) -> str:
+def _error(error: Exception, subject: str, folder: Path, leaves: Iterable[str]) -> ModelError:
     if not folder.is_dir():
-        return f"{subject} was deleted while it was read; serve another step"
+        return CheckpointError(f"{subject} was deleted while it was read; serve another step")
     text = _text(error)
     unknown = f"data cannot be read ({type(error).__name__})", _DAMAGED[1]
     reason, advice = next((known for pattern, known in _REASONS if re.search(pattern, text)), unknown)
     leaf = _leaf_at_fault(text, leaves)
     file = _file_at_fault(text, folder)
     whose = f"the {reason}" if leaf is None else f"the {reason}: leaf {leaf!r}"
-    return f"{subject} cannot be read: {whose}" + (f" (file {file!r})" if file else "") + f". {advice}"
+    message = f"{subject} cannot be read: {whose}" + (f" (file {file!r})" if file else "") + f". {advice}"
+    return OutOfMemoryError(message) if reason == _TOO_LARGE[0] else CheckpointError(message)
 
 
 def _text(error: Exception) -> str:

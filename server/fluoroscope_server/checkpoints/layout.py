@@ -50,6 +50,23 @@ def step_folders(path: Path) -> dict[int, Path]:
         raise _unlistable(path, error) from None
 
 
+def uncommitted(path: Path) -> list[str]:
+    """Returns the names of what else is in a folder of steps: saves under way, those that never ended, empty steps.
+
+    Raises:
+        CheckpointError: if `path` is not a folder that can be listed.
+    """
+    try:
+        _require_folder(path)
+        if _is_checkpoint(path):
+            return []
+        committed = _committed(path).values()
+        children = [child for child in sorted(path.iterdir()) if child.is_dir() and child not in committed]
+    except OSError as error:
+        raise _unlistable(path, error) from None
+    return [child.name for child in children if TEMPORARY in child.name or _STEP_NAME.fullmatch(child.name)]
+
+
 def locate(path: Path, step: int | None) -> Place:
     """Finds the checkpoint of a step, or of the newest committed step.
 

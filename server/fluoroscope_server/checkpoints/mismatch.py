@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fluoroscope_server.errors import CheckpointError
+from fluoroscope_server.errors import MismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def mismatch(
     subject: str, match: Match, stored: Mapping[str, LeafSpec], expected: Mapping[str, LeafSpec]
-) -> CheckpointError:
+) -> MismatchError:
     """Returns the error that lists what is missing, what is wrong and what is extra.
 
     Args:
@@ -36,7 +36,7 @@ def mismatch(
         *_section("extra, with no place in the network", [f"{path}: found {stored[path]}" for path in match.extra]),
         _advice(match, stored),
     ]
-    return CheckpointError("\n".join(parts))
+    return MismatchError("\n".join(parts))
 
 
 def _section(title: str, lines: list[str]) -> list[str]:

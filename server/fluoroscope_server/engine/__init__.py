@@ -4,6 +4,7 @@ from fluoroscope_server.engine.capture import Capture, Slice
 from fluoroscope_server.engine.compile_cache import CompileCache
 from fluoroscope_server.engine.cost import Cost
 from fluoroscope_server.engine.engine import Engine
+from fluoroscope_server.engine.finiteness import nonfinite_leaves
 from fluoroscope_server.engine.inspection import Execution, Inspection, ResultSpec, check_outputs
 from fluoroscope_server.engine.program import Program, Results
 from fluoroscope_server.engine.reductions import (
@@ -64,6 +65,7 @@ __all__ = [
     "TopK",
     "ValueSpec",
     "check_outputs",
+    "nonfinite_leaves",
     "paired",
     "read",
     "wait",

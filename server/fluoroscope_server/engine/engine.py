@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import time
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -11,6 +12,13 @@ import numpy as np
 
 from fluoroscope_server.engine.cost import Cost
 from fluoroscope_server.engine.inspection import Execution, resolve
+from fluoroscope_server.engine.parameters import (
+    compile_parameters,
+    leaf_count,
+    list_parameters,
+    needs_compiler,
+    resolve_parameters,
+)
 from fluoroscope_server.engine.prediction import prediction
 from fluoroscope_server.engine.program import compile_program
 from fluoroscope_server.engine.program_cache import ProgramCache
@@ -21,7 +29,6 @@ from fluoroscope_server.families import abstract_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from concurrent.futures import Future
 
     from fluoroscope_server.engine.capture import Capture
     from fluoroscope_server.engine.inspection import Inspection
@@ -68,6 +75,7 @@ class Engine:
         self.signature: Signature = network.signature
         self.buckets = tuple(buckets)
         self._leaves: tuple[jax.Array, ...] = tuple(jax.tree.leaves(variables))
+        self.parameters: SiteTable = list_parameters(variables)
         self._traced = trace(network, buckets)
         self._on_compile = on_compile
         self._programs = ProgramCache(
@@ -172,12 +180,20 @@ class Engine:
             execution=execution,
         )
 
+    def inspect_parameters(self, captures: Sequence[Capture]) -> Inspection:
+        """Resolves a question about the variables of this network; raises as `resolve` does."""
+        return resolve_parameters(captures, self.parameters, self.signature)
+
     def program(self, plan: Plan) -> Future[Program]:
         """Returns the program of a plan, compiled off the thread that asks; cancel the future to take that back.
 
         Raises:
             LimitExceededError: it is not held, and too many others are being compiled or wait for that.
         """
+        if plan.of_parameters and not needs_compiler(plan):
+            ready: Future[Program] = Future()
+            ready.set_result(self._compile(plan))
+            return ready
         return self._programs.request(plan)
 
     def held(self, plan: Plan) -> Program | None:
@@ -187,6 +203,8 @@ class Engine:
     def cost(self, inspection: Inspection) -> Cost:
         """Returns what an inspection costs; compiles nothing. Quick if its program is held."""
         plan = inspection.plan
+        if plan.of_parameters:
+            return Cost(flops=0.0, fraction=0.0, stage_count=leaf_count(plan))
         what = self.held(plan) or pose(plan, self._traced)
         whole = self._traced.flops[plan.bucket]
         flops = what.flops + (whole if inspection.outputs else 0.0)
@@ -199,7 +217,7 @@ class Engine:
     def run(self, program: Program, inputs: Sequence[np.ndarray], inspection: Inspection) -> Iterator[Results]:
         """Runs an inspection on the device, stage after stage, each when it is asked for; yields the results of each.
 
-        Inputs are padded to the program's bucket, in the order of the signature.
+        Inputs are padded to the program's bucket, in the order of the signature; none if it is of parameters.
         """
         yield from program.run(self._leaves, inputs, inspection)
         if inspection.outputs:
@@ -216,6 +234,8 @@ class Engine:
         self._predictions = {}
 
     def _compile(self, plan: Plan) -> Program:
+        if plan.of_parameters:
+            return compile_parameters(plan, self.parameters, self._structures())
         return compile_program(pose(plan, self._traced), self._structures())
 
     def _compile_prediction(self, bucket: int) -> Callable[..., Any]:

@@ -42,10 +42,15 @@ class Plan:
     """What one program computes. Equal questions are equal plans, in whatever order they were asked."""
 
     bucket: int
-    """The batch size."""
+    """The batch size; 0 of a plan of parameters, for which nothing runs."""
 
     captured: tuple[CapturedValue, ...] = ()
     """The captured values, in execution order."""
 
     staged: bool = False
     """Whether it runs in stages, so that the first values can be sent while the last are computed."""
+
+    @property
+    def of_parameters(self) -> bool:
+        """Returns whether what it captures are parameters, and not activations."""
+        return self.bucket == 0

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from fluoroscope_server.engine.program import Program
 
 
+COMPILE_SECONDS = 1.0
+"""About how long it takes until the compiler has room again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Compilation:
     """A program that is being made, or waits for that."""
@@ -119,8 +123,9 @@ class ProgramCache:
         if len(self._compiling) >= self._max_compiles:
             raise LimitExceededError(
                 f"{len(self._compiling)} programs of this model are being compiled or wait for that, and the limit is "
-                f"{self._max_compiles}: ask again later, or for what others have asked already",
+                f"{self._max_compiles}: ask again later, or for what others have asked already (max-compiles)",
                 reason="COMPILES_BUSY",
+                retry_after=COMPILE_SECONDS,
             )
         work = self._compiler.submit(self._compile, plan)
         compilation = self._compiling[plan] = _Compilation(work=work, waiting=[])

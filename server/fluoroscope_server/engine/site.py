@@ -28,6 +28,9 @@ class SiteKind(enum.Enum):
     INPUT = "input"
     """What a module is called with, where that is not what another module returned."""
 
+    PARAMETER = "parameter"
+    """A leaf of the network's variables: there before anything runs, and in a table of its own."""
+
 
 ALL = -1
 """The iteration of a site that is the values of all iterations of a loop, stacked."""

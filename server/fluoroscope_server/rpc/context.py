@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -9,3 +10,13 @@ if TYPE_CHECKING:
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 """What gRPC passes to a method besides the request; generic in its stubs only."""
+
+
+def client_of(context: Context) -> str:
+    """Returns who calls: the address of their machine, `ipv4:10.0.0.7`, whatever connection they use."""
+    return _without_port(context.peer())
+
+
+@functools.lru_cache(maxsize=4096)
+def _without_port(peer: str) -> str:
+    return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer

@@ -35,6 +35,7 @@ KINDS: dict[int, SiteKind] = {
     inspection.SITE_KIND_MODULE: SiteKind.MODULE,
     inspection.SITE_KIND_NAMED: SiteKind.NAMED,
     inspection.SITE_KIND_EQUATION: SiteKind.EQUATION,
+    inspection.SITE_KIND_PARAMETER: SiteKind.PARAMETER,
     inspection.SITE_KIND_INPUT: SiteKind.INPUT,
 }
 """The kinds of site, by their number on the wire."""
@@ -94,14 +95,37 @@ def decode_captures(request: inspection.InspectActivationsRequest) -> list[Captu
     """Returns the captures of an inspection; raises InvalidRequestError if there are none, or one is wrong."""
     if not request.captures:
         raise InvalidRequestError("captures is empty; to run the network alone, call Predict", field="captures")
-    return [decode_capture(each, field=f"captures[{index}]") for index, each in enumerate(request.captures)]
+    return [
+        decode_capture(each, field=f"captures[{index}]", parameters=False)
+        for index, each in enumerate(request.captures)
+    ]
 
 
-def decode_capture(capture: inspection.Capture, *, field: str) -> Capture:
-    """Returns a capture; raises InvalidRequestError if a kind, a reduction or a data type cannot be right."""
+def decode_parameter_captures(request: inspection.InspectParametersRequest) -> list[Capture]:
+    """Returns what to read of the parameters; raises InvalidRequestError if one of the captures is wrong."""
+    return [
+        decode_capture(each, field=f"captures[{index}]", parameters=True) for index, each in enumerate(request.captures)
+    ]
+
+
+def decode_capture(capture: inspection.Capture, *, field: str, parameters: bool = False) -> Capture:
+    """Returns a capture; raises InvalidRequestError if a kind, a reduction or a data type cannot be right.
+
+    Args:
+        capture: the message.
+        field: the request field to blame.
+        parameters: whether parameters are asked for, which are of a kind that no activation is of.
+    """
+    kinds = decode_kinds(capture.kinds, field=f"{field}.kinds")
+    for kind in kinds:
+        if (kind is SiteKind.PARAMETER) is not parameters:
+            other = "InspectActivations captures the other kinds" if parameters else "InspectParameters reads those"
+            raise InvalidRequestError(
+                f"kinds asks for {kind.name}, which is not what this method looks at; {other}", field=f"{field}.kinds"
+            )
     return Capture(
         sites=tuple(capture.sites),
-        kinds=decode_kinds(capture.kinds, field=f"{field}.kinds"),
+        kinds=kinds,
         slices=tuple(_slice(each) for each in capture.slices),
         reductions=_reductions(capture, field=field),
     )

@@ -72,6 +72,8 @@ def encode_model(entry: ModelEntry, servable: Servable) -> model.Model:
         load_seconds=servable.load_seconds,
         versions=map(_version, entry.statuses()),
         labels=entry.labels,
+        digest=servable.digest,
+        sealed=servable.sealed,
     )
 
 
@@ -105,6 +107,7 @@ def encode_header(servable: Servable, answer: Answer) -> inspection.StreamHeader
         rows=answer.inspection.rows,
         results=[_result(spec) for spec in answer.inspection.results],
         program=_program(answer.inspection, servable.engine.cost(answer.inspection), answer.program, held=answer.held),
+        digest=servable.digest,
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from fluoroscope_server.errors import NotFoundError, nearest
+from fluoroscope_server.keys import caller
 from fluoroscope_server.rpc.decoding import parse
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ class HealthService:
         for changed in self._watchers:
             changed.set()
 
+    def serving(self, name: str) -> bool:
+        """Returns whether the server, under the empty name, or a model answers calls."""
+        serving: bool = self._statuses.get(name) == HealthCheckResponse.SERVING
+        return serving
+
     def drain(self) -> None:
         """Tells all who watch that nothing is served any more, and ends their streams."""
         self._draining = True
@@ -47,8 +53,9 @@ class HealthService:
         name = parse(HealthCheckRequest, data).service
         status = self._statuses.get(name)
         if status is None:
+            known = [each for each in self._statuses if caller().sees(each)]
             raise NotFoundError(
-                f"there is no service {name!r} to be healthy; nearest: {nearest(name, self._statuses)}",
+                f"there is no service {name!r} to be healthy" + (f"; nearest: {nearest(name, known)}" if known else ""),
                 field="service",
                 reason="SERVICE_NOT_FOUND",
             )

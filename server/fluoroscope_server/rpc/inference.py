@@ -12,27 +12,28 @@ from fluoroscope_server.serving import StageClock
 if TYPE_CHECKING:
     from fluoroscope_server.metrics import Metrics
     from fluoroscope_server.rpc.context import Context
-    from fluoroscope_server.serving import Repository
+    from fluoroscope_server.rpc.open_calls import OpenCalls
+    from fluoroscope_server.serving import Limits, Repository
 
 
 class InferenceService:
     """Takes and gives serialized messages, so that parsing them is a stage that is measured."""
 
-    def __init__(self, repository: Repository, metrics: Metrics) -> None:
-        """Takes the models, and where to count."""
+    def __init__(self, repository: Repository, metrics: Metrics, limits: Limits, calls: OpenCalls) -> None:
+        """Takes the models, where to count, what a request may ask for, and the predictions that are open."""
         self._repository = repository
         self._metrics = metrics
-        self._open = 0
+        self._limits = limits
+        self._calls = calls
 
     async def predict(self, data: bytes, context: Context) -> bytes:
         """Answers one `Predict`."""
         clock = StageClock()
-        self._open += 1
-        context.add_done_callback(self._close)  # type: ignore[arg-type]  # the stub's is a class, not a callable
+        self._calls.open(context)
         request = parse(PredictRequest, data)
         servable = self._repository.get(request.model, decode_version(request))
         inputs = decode_inputs(request.inputs)
-        outputs = await servable.predict(inputs, request.outputs, clock, alone=self._open == 1)
+        outputs = await servable.predict(inputs, request.outputs, clock, alone=self._calls.one, limits=self._limits)
         response = PredictResponse(model=servable.name, version=servable.version)
         for name, array in outputs.items():
             fill_tensor(response.outputs[name], array)
@@ -40,7 +41,3 @@ class InferenceService:
         clock.lap("encode")
         self._metrics.observe_stages("Predict", clock.times)
         return answer
-
-    def _close(self, _: object) -> None:
-        """Counts a call whose answer has left, or whose caller is gone: who calls again after it is still alone."""
-        self._open -= 1

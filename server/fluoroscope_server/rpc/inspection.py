@@ -8,12 +8,14 @@ import numpy as np
 
 from fluoroscope.v1 import inspection_pb2 as inspection
 from fluoroscope.wire import StreamSplitter, tensor_bytes
+from fluoroscope_server.engine import SiteKind
 from fluoroscope_server.errors import InvalidRequestError
 from fluoroscope_server.rpc.decoding import (
     decode_captures,
     decode_execution,
     decode_inputs,
     decode_kinds,
+    decode_parameter_captures,
     decode_version,
     parse,
 )
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from fluoroscope_server.engine import Result
     from fluoroscope_server.metrics import Metrics
     from fluoroscope_server.rpc.context import Context
-    from fluoroscope_server.serving import Answer, Repository, Servable
+    from fluoroscope_server.serving import Answer, Limits, Repository, Servable
 
 CHUNK_BYTES = 1 << 20
 """How many bytes of a tensor one message carries: larger messages cost page faults, smaller ones calls."""
@@ -37,17 +39,21 @@ CHUNK_BYTES = 1 << 20
 class InspectionService:
     """Lists sites, and streams what is at them."""
 
-    def __init__(self, repository: Repository, metrics: Metrics, *, max_bytes: int) -> None:
-        """Takes the models, where to count, and the most bytes that one inspection may send."""
+    def __init__(self, repository: Repository, metrics: Metrics, limits: Limits, *, max_bytes: int) -> None:
+        """Takes the models, where to count, what a request may ask for, and the most bytes that it may be sent."""
         self._repository = repository
         self._metrics = metrics
+        self._limits = limits
         self._max_bytes = max_bytes
 
     async def list_sites(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
         """Answers one `ListSites`."""
         request = parse(inspection.ListSitesRequest, data)
         servable = self._repository.get(request.model, decode_version(request))
-        sites = servable.engine.sites.matching(request.globs, decode_kinds(request.kinds, field="kinds"))
+        kinds = decode_kinds(request.kinds, field="kinds")
+        sites = servable.engine.sites.matching(request.globs, kinds)
+        if SiteKind.PARAMETER in kinds:
+            sites = [*servable.engine.parameters.matching(request.globs, kinds), *sites]
         page, token = page_of(sites, request.page_size, request.page_token, default=1000, most=5000)
         return inspection.ListSitesResponse(
             sites=[encode_site(site) for site in page],
@@ -72,6 +78,7 @@ class InspectionService:
             max_bytes=self._limit(question),
             execution=decode_execution(question.execution),
             compile=request.compile,
+            limits=self._limits,
         )
         return encode_plan(servable, planned).SerializeToString()
 
@@ -81,6 +88,26 @@ class InspectionService:
         request = parse(inspection.InspectActivationsRequest, data)
         servable = self._repository.get(request.model, decode_version(request))
         answer = await self._ask(request, servable, clock)
+        async for frame in self._stream(servable, answer, clock):
+            yield frame
+        self._metrics.observe_stages("InspectActivations", clock.times)
+
+    async def inspect_parameters(self, data: bytes, context: Context) -> AsyncIterator[bytes]:  # noqa: ARG002 (gRPC passes it)
+        """Answers one `InspectParameters`, frame by frame."""
+        clock = StageClock()
+        request = parse(inspection.InspectParametersRequest, data)
+        servable = self._repository.get(request.model, decode_version(request))
+        captures = decode_parameter_captures(request)
+        answer = await servable.inspect_parameters(
+            captures, max_bytes=self._limit(request), clock=clock, limits=self._limits
+        )
+        self._metrics.count_program(held=answer.held)
+        async for frame in self._stream(servable, answer, clock):
+            yield frame
+        self._metrics.observe_stages("InspectParameters", clock.times)
+
+    async def _stream(self, servable: Servable, answer: Answer, clock: StageClock) -> AsyncIterator[bytes]:
+        """Yields the frames of an answer, whatever it is of: the responses of both methods are the same bytes."""
         splitter = StreamSplitter(chunk_bytes=CHUNK_BYTES)
         yield splitter.header(encode_header(servable, answer))
         first = True
@@ -94,7 +121,6 @@ class InspectionService:
                     yield frame
         clock.lap("send")
         yield splitter.trailer(inspection.StageTime(stage=stage, seconds=seconds) for stage, seconds in clock.times)
-        self._metrics.observe_stages("InspectActivations", clock.times)
 
     async def _ask(
         self, request: inspection.InspectActivationsRequest, servable: Servable, clock: StageClock
@@ -107,11 +133,12 @@ class InspectionService:
             max_bytes=self._limit(request),
             clock=clock,
             execution=decode_execution(request.execution),
+            limits=self._limits,
         )
         self._metrics.count_program(held=answer.held)
         return answer
 
-    def _limit(self, request: inspection.InspectActivationsRequest) -> int:
+    def _limit(self, request: inspection.InspectActivationsRequest | inspection.InspectParametersRequest) -> int:
         """Returns the most bytes that an inspection may send."""
         return min(request.max_bytes or self._max_bytes, self._max_bytes)
 

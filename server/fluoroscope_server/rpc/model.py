@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fluoroscope.v1 import model_pb2 as model
-from fluoroscope_server.errors import WrongStateError
+from fluoroscope_server.keys import caller
+from fluoroscope_server.rpc.changes import changes
 from fluoroscope_server.rpc.decoding import decode_version, parse
+from fluoroscope_server.rpc.disclosure import disclosed
 from fluoroscope_server.rpc.encoding import encode_idle_model, encode_model
 from fluoroscope_server.rpc.paging import page_of
 
@@ -26,7 +28,8 @@ class ModelService:
     async def list_models(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
         """Answers one `ListModels`."""
         request = parse(model.ListModelsRequest, data)
-        page, token = page_of(self._repository.names(), request.page_size, request.page_token, default=100, most=1000)
+        names = [name for name in self._repository.names() if caller().sees(name)]
+        page, token = page_of(names, request.page_size, request.page_token, default=100, most=1000)
         models = [self._describe(self._repository.entry(name)) for name in page]
         return model.ListModelsResponse(models=models, next_page_token=token).SerializeToString()
 
@@ -34,39 +37,32 @@ class ModelService:
         """Answers one `GetModel`."""
         request = parse(model.GetModelRequest, data)
         entry = self._repository.entry(request.model)
-        servable = entry.select(decode_version(request)).servable
-        return model.GetModelResponse(model=encode_model(entry, servable)).SerializeToString()
+        loaded = entry.select(decode_version(request))
+        return model.GetModelResponse(model=disclosed(encode_model(entry, loaded.servable))).SerializeToString()
 
     async def load_model(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
         """Answers one `LoadModel`."""
         request = parse(model.LoadModelRequest, data)
         version = request.version if request.HasField("version") else None
-        entry = await self._changes(request.model).load(request.model, version)
+        entry = await changes(self._operations, request.model).load(request.model, version)
         return model.LoadModelResponse(model=self._describe(entry, version)).SerializeToString()
 
     async def unload_model(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
         """Answers one `UnloadModel`."""
         request = parse(model.UnloadModelRequest, data)
         version = request.version if request.HasField("version") else None
-        entry = await self._changes(request.model).unload(request.model, version, force=request.force)
+        entry = await changes(self._operations, request.model).unload(request.model, version, force=request.force)
         return model.UnloadModelResponse(model=self._describe(entry)).SerializeToString()
 
     async def set_label(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
         """Answers one `SetLabel`."""
         request = parse(model.SetLabelRequest, data)
         version = request.version if request.HasField("version") else None
-        entry = self._changes(request.model).set_label(request.model, request.label, version)
+        entry = changes(self._operations, request.model).set_label(request.model, request.label, version)
         return model.SetLabelResponse(model=self._describe(entry)).SerializeToString()
 
-    def _changes(self, name: str) -> Operations:
-        """Returns what changes models; raises WrongStateError if nothing may change this one."""
-        if self._operations is None:
-            self._repository.entry(name)
-            raise WrongStateError("this server neither loads nor unloads models while it runs", reason="NO_OPERATIONS")
-        return self._operations
-
     def _describe(self, entry: ModelEntry, selector: Selector = None) -> model.Model:
-        """Returns a model as a message, whether a version of it answers or not."""
+        """Returns a model as its caller may see it, whether a version of it answers or not."""
         if entry.serving is None:
-            return encode_idle_model(entry)
-        return encode_model(entry, entry.select(selector).servable)
+            return disclosed(encode_idle_model(entry))
+        return disclosed(encode_model(entry, entry.select(selector).servable))

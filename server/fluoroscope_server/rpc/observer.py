@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from fluoroscope_server.errors import FluoroscopeError
-from fluoroscope_server.rpc.status import DETAILS_KEY, code_of, details_of, message_of
+from fluoroscope_server.errors import FluoroscopeError, LimitExceededError
+from fluoroscope_server.rpc.status import code_of, message_of, trailing_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from fluoroscope_server.metrics import MethodMetrics, Metrics
     from fluoroscope_server.rpc.context import Context
+    from fluoroscope_server.rpc.guard import Admit
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +35,8 @@ class Observer:
         """Takes where to count."""
         self._metrics = metrics
 
-    def observe(self, method: str, handler: Handler) -> Handler:
-        """Returns a method's handler that counts and translates; its series are exported from now on."""
+    def observe(self, method: str, handler: Handler, admit: Admit = lambda _: None) -> Handler:
+        """Returns a method's handler that counts, lets in and translates; its series are exported from now on."""
         _, service, name = method.split("/")
         streams_in, streams_out = handler.request_streaming, handler.response_streaming
         kind = {
@@ -45,7 +46,13 @@ class Observer:
             (True, True): "stream_stream",
         }[streams_in, streams_out]
         series = self._metrics.method(kind.replace("unary_unary", "unary"), service, name)
-        observed = _Observed(behaviour=getattr(handler, kind), series=series, counts_requests=streams_in)
+        observed = _Observed(
+            behaviour=getattr(handler, kind),
+            series=series,
+            admit=admit,
+            counts_requests=streams_in,
+            count_shed=self._metrics.count_shed,
+        )
         behaviour = observed.call if not streams_out else observed.stream if observed.generates else observed.write
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         return make(behaviour, handler.request_deserializer, handler.response_serializer)
@@ -57,7 +64,9 @@ class _Observed:
 
     behaviour: Callable[..., Any]
     series: MethodMetrics
+    admit: Admit
     counts_requests: bool
+    count_shed: Callable[[str], None]
 
     @property
     def generates(self) -> bool:
@@ -66,6 +75,7 @@ class _Observed:
     async def call(self, request: Any, context: Context) -> Any:
         start = self._begin()
         try:
+            self.admit(context)
             response = await self.behaviour(self._requests(request), context)
         except BaseException as error:
             await self._fail(error, context, start)
@@ -77,6 +87,7 @@ class _Observed:
     async def stream(self, request: Any, context: Context) -> AsyncIterator[Any]:
         start = self._begin()
         try:
+            self.admit(context)
             async for response in self.behaviour(self._requests(request), context):
                 yield response
                 self.series.sent.inc()
@@ -88,6 +99,7 @@ class _Observed:
     async def write(self, request: Any, context: Context) -> None:
         start = self._begin()
         try:
+            self.admit(context)
             await self.behaviour(self._requests(request), _CountingContext(context, self.series))
         except BaseException as error:
             await self._fail(error, context, start)
@@ -113,15 +125,17 @@ class _Observed:
     async def _fail(self, error: BaseException, context: Context, start: float) -> None:
         """Counts a call that failed, and ends it with the status that the error means."""
         if isinstance(error, FluoroscopeError):
-            code, message, details = code_of(error), message_of(error), details_of(error)
+            code, message, trailing = code_of(error), message_of(error), trailing_of(error)
+            if isinstance(error, LimitExceededError):
+                self.count_shed(error.reason)
         elif isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
             failure, identity = internal_error(error)
-            code, message, details = code_of(failure), failure.message, details_of(failure, error_id=identity)
+            code, message, trailing = code_of(failure), failure.message, trailing_of(failure, error_id=identity)
         else:
             self._end(start, _code_name(error, context))
             return
         self._end(start, code.name)
-        await context.abort(code, message, ((DETAILS_KEY, details),))
+        await context.abort(code, message, trailing)
 
 
 def internal_error(error: Exception) -> tuple[FluoroscopeError, str]:

@@ -11,13 +11,21 @@ from grpc_reflection.v1alpha import reflection
 
 from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2
 from fluoroscope_server.errors import SettingsError
+from fluoroscope_server.keys import Tokens
+from fluoroscope_server.rpc.certificates import Certificates
+from fluoroscope_server.rpc.gate import Gate
+from fluoroscope_server.rpc.guard import Guard
 from fluoroscope_server.rpc.health import HealthService
 from fluoroscope_server.rpc.inference import InferenceService
 from fluoroscope_server.rpc.inspection import InspectionService
 from fluoroscope_server.rpc.model import ModelService
 from fluoroscope_server.rpc.observer import Observer
+from fluoroscope_server.rpc.open_calls import OpenCalls
+from fluoroscope_server.rpc.open_inference import SERVICE_NAME as OPEN_INFERENCE
+from fluoroscope_server.rpc.open_inference import OpenInferenceService
 from fluoroscope_server.rpc.reflection import ReflectionService
 from fluoroscope_server.rpc.vanished import log_no_vanished_clients
+from fluoroscope_server.serving import Admission, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +37,9 @@ if TYPE_CHECKING:
 Methods = dict[str, Any]
 """The methods of one service by name, each a grpc.RpcMethodHandler."""
 
+UNLIMITED = {health.SERVICE_NAME, reflection.SERVICE_NAME}
+"""Services that answer whatever else is open: who asks for the health of a busy server must not take it for dead."""
+
 
 class RpcServer:
     """Owns the port. Everything it does happens on the event loop that made it."""
@@ -36,9 +47,18 @@ class RpcServer:
     def __init__(
         self, repository: Repository, metrics: Metrics, settings: Settings, operations: Operations | None = None
     ) -> None:
-        """Registers all services; nothing listens yet. Without `operations`, models stay as they are."""
+        """Registers all services; nothing listens yet. Without `operations`, models stay as they are.
+
+        Raises:
+            SettingsError: the tokens or the certificates cannot be read.
+        """
         log_no_vanished_clients()
         observer = Observer(metrics)
+        self._admission = Admission(settings)
+        metrics.follow_open(request_bytes=lambda: self._admission.open_bytes, clients=lambda: self._admission.clients)
+        gate = Gate(self._admission)
+        guard = Guard(Tokens(settings.tokens) if settings.tokens is not None else None)
+        self._certificates = _certificates(settings)
         self._server = grpc.aio.server(
             options=(
                 ("grpc.max_receive_message_length", settings.max_request_bytes),
@@ -48,15 +68,24 @@ class RpcServer:
         )
         self._health = HealthService()
         for service, methods in self._services(repository, metrics, settings, operations).items():
-            observed = {name: observer.observe(f"/{service}/{name}", handler) for name, handler in methods.items()}
+            paths = {name: f"/{service}/{name}" for name in methods}
+            gated = {name: each if service in UNLIMITED else gate.guard(each) for name, each in methods.items()}
+            observed = {
+                name: observer.observe(paths[name], handler, guard.door(paths[name])) for name, handler in gated.items()
+            }
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, observed),))
 
     def _services(
         self, repository: Repository, metrics: Metrics, settings: Settings, operations: Operations | None
     ) -> Mapping[str, Methods]:
         """Returns every service by its full name. To add an RPC: a row here, and its method in the service."""
-        inference = InferenceService(repository, metrics)
-        inspection = InspectionService(repository, metrics, max_bytes=settings.max_inspection_bytes)
+        limits = Limits(max_rows=settings.max_rows, max_results=settings.max_results, max_queue=settings.max_queue)
+        most, calls = settings.max_inspection_bytes, OpenCalls()
+        inference = InferenceService(repository, metrics, limits, calls)
+        inspection = InspectionService(repository, metrics, limits, max_bytes=most)
+        open_inference = OpenInferenceService(
+            repository, metrics, limits, calls, self._health, max_bytes=most, operations=operations
+        )
         model = ModelService(repository, operations)
         services: dict[str, Methods] = {
             _name(inference_pb2, "InferenceService"): {
@@ -66,6 +95,7 @@ class RpcServer:
                 "ListSites": grpc.unary_unary_rpc_method_handler(inspection.list_sites),
                 "PlanInspection": grpc.unary_unary_rpc_method_handler(inspection.plan_inspection),
                 "InspectActivations": grpc.unary_stream_rpc_method_handler(inspection.inspect_activations),
+                "InspectParameters": grpc.unary_stream_rpc_method_handler(inspection.inspect_parameters),
             },
             _name(model_pb2, "ModelService"): {
                 "ListModels": grpc.unary_unary_rpc_method_handler(model.list_models),
@@ -73,6 +103,20 @@ class RpcServer:
                 "LoadModel": grpc.unary_unary_rpc_method_handler(model.load_model),
                 "UnloadModel": grpc.unary_unary_rpc_method_handler(model.unload_model),
                 "SetLabel": grpc.unary_unary_rpc_method_handler(model.set_label),
+            },
+            OPEN_INFERENCE: {
+                "ServerLive": grpc.unary_unary_rpc_method_handler(open_inference.server_live),
+                "ServerReady": grpc.unary_unary_rpc_method_handler(open_inference.server_ready),
+                "ModelReady": grpc.unary_unary_rpc_method_handler(open_inference.model_ready),
+                "ServerMetadata": grpc.unary_unary_rpc_method_handler(open_inference.server_metadata),
+                "ModelMetadata": grpc.unary_unary_rpc_method_handler(open_inference.model_metadata),
+                "ModelInfer": grpc.unary_unary_rpc_method_handler(open_inference.model_infer),
+                "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(open_inference.model_stream_infer),
+                "ModelConfig": grpc.unary_unary_rpc_method_handler(open_inference.model_config),
+                "ModelStatistics": grpc.unary_unary_rpc_method_handler(open_inference.model_statistics),
+                "RepositoryIndex": grpc.unary_unary_rpc_method_handler(open_inference.repository_index),
+                "RepositoryModelLoad": grpc.unary_unary_rpc_method_handler(open_inference.repository_model_load),
+                "RepositoryModelUnload": grpc.unary_unary_rpc_method_handler(open_inference.repository_model_unload),
             },
             health.SERVICE_NAME: {
                 "Check": grpc.unary_unary_rpc_method_handler(self._health.check),
@@ -89,7 +133,10 @@ class RpcServer:
     async def start(self, address: str) -> str:
         """Listens, and returns the address with the port that was taken; raises SettingsError if it is not free."""
         try:
-            port = self._server.add_insecure_port(address)
+            if self._certificates is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, self._certificates.credentials())
         except RuntimeError as error:
             raise SettingsError(f"cannot listen on {address}: is another server there?") from error
         await self._server.start()
@@ -102,7 +149,14 @@ class RpcServer:
     async def drain(self, grace: float) -> None:
         """Refuses new calls, lets those under way end, and cancels what is left after `grace` seconds."""
         self._health.drain()
+        self._admission.close()
         await self._server.stop(grace)
+
+
+def _certificates(settings: Settings) -> Certificates | None:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    return Certificates(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
 
 
 def _name(file: Any, service: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import grpc
@@ -15,9 +16,14 @@ from fluoroscope_server.errors import (
     LimitExceededError,
     NotCapturableError,
     NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
     UnavailableError,
     WrongStateError,
 )
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 CODES: dict[type[FluoroscopeError], grpc.StatusCode] = {
     InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -27,6 +33,8 @@ CODES: dict[type[FluoroscopeError], grpc.StatusCode] = {
     LimitExceededError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
     DeadlineExpiredError: grpc.StatusCode.DEADLINE_EXCEEDED,
+    UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
     FluoroscopeError: grpc.StatusCode.INTERNAL,
 }
 """The status code of each error; an error that is not here has that of its nearest base."""
@@ -36,6 +44,20 @@ DOMAIN = "fluoroscope"
 
 DETAILS_KEY = "grpc-status-details-bin"
 """The trailing metadata in which gRPC carries a google.rpc.Status."""
+
+
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+"""The trailing metadata by which a server tells gRPC's own retries how long to wait; less than 0 means not to retry."""
+
+
+def trailing_of(error: FluoroscopeError, **metadata: str) -> tuple[tuple[str, str | bytes], ...]:
+    """Returns the trailing metadata of a call that ended with an error; see `details_of`."""
+    trailing: tuple[tuple[str, str | bytes], ...] = ((DETAILS_KEY, details_of(error, **metadata)),)
+    if error.retry_after is not None:
+        return (*trailing, (PUSHBACK_KEY, str(round(1000 * error.retry_after))))
+    if isinstance(error, LimitExceededError):  # the same request is too large tomorrow, too
+        return (*trailing, (PUSHBACK_KEY, "-1"))
+    return trailing
 
 
 def code_of(error: FluoroscopeError) -> grpc.StatusCode:
@@ -58,18 +80,22 @@ def message_of(error: FluoroscopeError) -> str:
 
 
 def details_of(error: FluoroscopeError, **metadata: str) -> bytes:
-    """Returns an error as a serialized google.rpc.Status, with its reason and the field at fault."""
+    """Returns an error as a serialized google.rpc.Status, with its reason, the field at fault, and when to retry."""
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
     details = [_packed(info)]
     if error.field is not None:
         violation = error_details_pb2.BadRequest.FieldViolation(field=error.field[:200], description=message_of(error))
         details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
+    if error.retry_after is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(round(1000 * error.retry_after))
+        details.append(_packed(retry))
     number, _ = code_of(error).value
     status: bytes = status_pb2.Status(code=number, message=message_of(error), details=details).SerializeToString()
     return status
 
 
-def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> any_pb2.Any:
+def _packed(message: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
     return packed

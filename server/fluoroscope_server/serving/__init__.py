@@ -1,7 +1,9 @@
 """Serving: models that are loaded, and the device that they share. Knows no transport."""
 
+from fluoroscope_server.serving.admission import Admission
 from fluoroscope_server.serving.answer import Answer
 from fluoroscope_server.serving.device_queue import DeviceQueue
+from fluoroscope_server.serving.limits import Limits
 from fluoroscope_server.serving.loading import load
 from fluoroscope_server.serving.model_entry import ModelEntry, Selector, VersionState, VersionStatus
 from fluoroscope_server.serving.operations import Operations
@@ -14,8 +16,10 @@ from fluoroscope_server.serving.swap import Swapper
 from fluoroscope_server.serving.watcher import Watcher
 
 __all__ = [
+    "Admission",
     "Answer",
     "DeviceQueue",
+    "Limits",
     "ModelEntry",
     "Operations",
     "PlannedInspection",

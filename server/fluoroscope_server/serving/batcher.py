@@ -69,6 +69,11 @@ class Batcher:
         self._under_way = 0
         self._woken = False
 
+    @property
+    def waiting(self) -> int:
+        """How many predictions wait, those that were taken back meanwhile included."""
+        return len(self._waiting)
+
     def submit(
         self, inputs: Mapping[str, np.ndarray], rows: int, clock: StageClock, *, alone: bool = False
     ) -> asyncio.Future[Outputs]:

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from fluoroscope_server.checkpoints import open_checkpoint
+from fluoroscope_server.checkpoints import open_checkpoint, verify
 from fluoroscope_server.engine import Engine
-from fluoroscope_server.errors import ConfigError, ModelError
+from fluoroscope_server.errors import ConfigError, ModelError, OutOfMemoryError
 from fluoroscope_server.families import build_network
 from fluoroscope_server.model_config import EXAMPLE, ModelConfig
 from fluoroscope_server.serving.batcher import Batcher
+from fluoroscope_server.serving.canary import check_weights, try_forward
 from fluoroscope_server.serving.model_file import CONFIG_FILE, read_model_file
 from fluoroscope_server.serving.presets import compile_presets
 from fluoroscope_server.serving.servable import Servable, predict_batch
+from fluoroscope_server.serving.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from fluoroscope_server.checkpoints import Checkpoint
+    from fluoroscope_server.checkpoints import Checkpoint, Verified
+    from fluoroscope_server.families import Network, Variables
     from fluoroscope_server.serving.device_queue import DeviceQueue
     from fluoroscope_server.settings import ModelSource
+
+_OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|out.of.memory", re.IGNORECASE)
+"""What XLA says: some versions pass an INTERNAL error on, with only the text to tell."""
 
 
 def load(
@@ -33,8 +40,9 @@ def load(
     capacity: int,
     max_compiles: int = 32,
     on_compile: Callable[[float], None],
+    require_seal: bool = False,
 ) -> Servable:
-    """Reads a checkpoint, builds and compiles its network and runs it once. Takes long; safe on any thread.
+    """Verifies and reads a checkpoint, builds and compiles its network and tries it. Takes long; safe on any thread.
 
     Args:
         source: where the model is.
@@ -43,17 +51,16 @@ def load(
         capacity: how many compiled inspections to hold.
         max_compiles: how many inspections may be compiled or wait for that at once.
         on_compile: told of each compilation, with its seconds.
+        require_seal: whether to refuse a checkpoint that was not sealed.
 
     Raises:
-        ModelError: the model cannot be served; the message says why, and which model it is.
+        ModelError: the model cannot be served; the message says why, and which model it is, and `reason` is one of
+            `REFUSALS`.
     """
     start = time.perf_counter()
-    try:
-        raw = read_model_file(source.path).network
-        checkpoint = open_checkpoint(source.path, step=step, item=raw.get("item"), prefix=raw.get("prefix"))
-        config = ModelConfig.parse(raw or _stored_config(checkpoint, source), family=source.family)
-        network = build_network(config, {path: (leaf.shape, leaf.dtype) for path, leaf in checkpoint.leaves.items()})
-        variables = checkpoint.restore(network.variables)
+    with loading(f"model {source.name!r}"), contextlib.ExitStack() as undo:
+        verified, checkpoint, config, network = open_model(source, step, require_seal=require_seal)
+        variables = restore(verified, checkpoint, config, network)
         engine = Engine(
             network,
             variables,
@@ -62,16 +69,13 @@ def load(
             max_compiles=max_compiles,
             on_compile=on_compile,
         )
-        with contextlib.ExitStack() as undo:
-            undo.callback(engine.close)  # else its weights would stay until the garbage is collected
-            compile_presets(engine, config.presets)
-            engine.warm_up()
-            undo.pop_all()
-    except ModelError as error:
-        raise type(error)(f"model {source.name!r}: {error.message}") from error
-    except Exception as error:  # the compiler and the operator's code raise what they like: they are told which model
-        raise ModelError(f"model {source.name!r} cannot be loaded: {type(error).__name__}: {error}") from error
+        undo.callback(engine.close)
+        try_forward(engine, config.canary)
+        compile_presets(engine, config.presets)
+        engine.warm_up()
+        undo.pop_all()
     seconds = time.perf_counter() - start
+    tally = Tally()
     return Servable(
         name=source.name,
         version=checkpoint.step,
@@ -79,13 +83,68 @@ def load(
         engine=engine,
         device=device,
         batcher=Batcher(
-            functools.partial(predict_batch, engine),
+            functools.partial(predict_batch, engine, tally),
             device,
             max_rows=engine.joined_rows,
             expected_seconds=lambda rows: engine.seconds[engine.bucket_for(rows)],
         ),
         load_seconds=seconds,
+        tally=tally,
+        digest=verified.content.digest,
+        sealed=verified.sealed,
     )
+
+
+def open_model(
+    source: ModelSource, step: int | None = None, *, require_seal: bool = False
+) -> tuple[Verified, Checkpoint, ModelConfig, Network]:
+    """Verifies a step, finds out what it holds, and builds its network. Takes no memory for weights.
+
+    Args:
+        source: where the model is.
+        step: the step; None means the newest that is committed.
+        require_seal: whether to refuse a checkpoint that was not sealed.
+
+    Raises:
+        ModelError: the checkpoint is damaged or cannot be read, or does not say what its network is.
+    """
+    raw = read_model_file(source.path).network
+    verified = verify(source.path, step=step, require_seal=require_seal)
+    checkpoint = open_checkpoint(source.path, step=verified.place.step, item=raw.get("item"), prefix=raw.get("prefix"))
+    config = ModelConfig.parse(raw or _stored_config(checkpoint, source), family=source.family)
+    network = build_network(config, {path: (leaf.shape, leaf.dtype) for path, leaf in checkpoint.leaves.items()})
+    return verified, checkpoint, config, network
+
+
+def restore(verified: Verified, checkpoint: Checkpoint, config: ModelConfig, network: Network) -> Variables:
+    """Reads the weights onto the device: those that were verified.
+
+    Raises:
+        ModelError: they cannot be read, have changed since, do not fit the network, or are not finite.
+    """
+    variables = checkpoint.restore(network.variables)
+    verified.confirm()
+    check_weights(variables, config.canary)
+    return variables
+
+
+@contextlib.contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Turns whatever is raised inside the block into a ModelError that says of what."""
+    try:
+        yield
+    except Exception as error:  # the compiler and the operator's code raise what they like: they are told which model
+        cause = (
+            error.__cause__ if isinstance(error, ModelError) else error
+        )  # the family's own code may take memory, too
+        if isinstance(cause, MemoryError) or _OUT_OF_MEMORY.search(str(cause)):
+            raise OutOfMemoryError(
+                f"{what} does not fit into memory: {str(cause).rstrip('.')}. Free the memory of the device, serve "
+                "fewer models on it, or choose smaller `buckets`"
+            ) from error
+        if isinstance(error, ModelError):
+            raise type(error)(f"{what}: {error.message}", reason=error.reason) from error
+        raise ModelError(f"{what} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
 def _stored_config(checkpoint: Checkpoint, source: ModelSource) -> dict[str, Any]:

@@ -116,6 +116,11 @@ class ModelEntry:
         """The version that answers who names none: the newest; None if there is none."""
         return max(self.loaded, default=None)
 
+    @property
+    def waiting(self) -> int:
+        """How many predictions wait for the device. Safe on any thread."""
+        return sum(each.servable.batcher.waiting for each in list(self.loaded.values()))
+
     def where(self) -> ModelSource:
         """Returns where its steps are; raises WrongStateError if nobody knows."""
         if self.source is None:
@@ -204,7 +209,7 @@ class ModelEntry:
                 reason="MODEL_LOADING",
             )
         refusal = self.refused.get(version)
-        why = f" (it was refused: {refusal.reason})" if refusal else ""
+        why = f" (it was refused: {refusal.kind})" if refusal else ""  # more is not for everybody: it may name leaves
         return NotFoundError(
             f"model {self.name!r} has no version {version}{why}; it has {', '.join(map(str, sorted(self.loaded)))}",
             field="version",
@@ -224,7 +229,7 @@ class ModelEntry:
             return "MODEL_UNLOADED", "was unloaded by an operator; LoadModel brings it back"
         if self.refused:
             newest = max(self.refused)
-            return "MODEL_FAILED", f"has no version that serves; {newest} was refused: {self.refused[newest].reason}"
+            return "MODEL_FAILED", f"has no version that serves; {newest} was refused: {self.refused[newest].kind}"
         if self.trouble:
             return "MODEL_FAILED", f"cannot be looked at: {self.trouble}"
         return "MODEL_LOADING", "is still being loaded; try again soon"

@@ -70,8 +70,7 @@ class Operations:
 
         Raises:
             NotFoundError: there is no such model or step.
-            WrongStateError: the step is refused; the message says why.
-            LimitExceededError: it does not fit into memory.
+            WrongStateError: the step is refused; the message says why, and `reason` is one of `errors.REFUSALS`.
         """
         if name not in self._repository.names():
             await self.discover()

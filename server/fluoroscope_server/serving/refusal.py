@@ -6,7 +6,12 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fluoroscope_server.errors import FluoroscopeError, LimitExceededError, ModelError, WrongStateError
+from fluoroscope_server.errors import (
+    FluoroscopeError,
+    ModelError,
+    OutOfMemoryError,
+    WrongStateError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,10 +21,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-MEMORY = "memory"
+MEMORY = OutOfMemoryError.reason
 """The kind of a step that does not fit into memory, whatever is in it."""
 
-CHANGED = "changed"
+CHANGED = "CHANGED"
 """The kind of a step that was changed or deleted while it was loaded: trainers do that, and nothing is wrong."""
 
 
@@ -28,7 +33,7 @@ class Refusal:
     """Why one step of a model does not serve."""
 
     kind: str
-    """What is wrong, in one word: `checkpoint`, `config`, `memory`, ..."""
+    """What is wrong: one of `errors.REFUSALS`, or `CHANGED`."""
 
     error: ModelError
     """What was raised; its message is for the operator, and may name paths."""
@@ -39,11 +44,9 @@ class Refusal:
     contents: Stamp | None = None
     """What the step held when it was refused; while it holds that, it is not tried anew."""
 
-    def as_error(self) -> FluoroscopeError:
+    def as_error(self) -> WrongStateError:
         """Returns what an operator who asked for the step from afar is told."""
-        if self.kind == MEMORY:
-            return LimitExceededError(self.reason, reason="OUT_OF_MEMORY")
-        return WrongStateError(f"the step is refused: {self.reason}", field="version", reason="STEP_REFUSED")
+        return WrongStateError(f"the step is refused: {self.reason}", field="version", reason=self.kind)
 
 
 def refusal_of(error: ModelError, folder: Path, *, contents: Stamp | None) -> Refusal:
@@ -54,15 +57,14 @@ def refusal_of(error: ModelError, folder: Path, *, contents: Stamp | None) -> Re
     _log.debug("a step was refused", exc_info=error)
     for each in _causes(error):
         each.__traceback__ = None
-    if _is_out_of_memory(error):
-        return Refusal(kind=MEMORY, error=error, reason="it does not fit into memory", contents=contents)
-    cause = error.__cause__
-    if type(error) is ModelError and not isinstance(cause, FluoroscopeError):
+    if error.reason == MEMORY:
+        reason = "it does not fit into memory beside what is loaded: unload something first"
+    elif type(error) is ModelError and not isinstance(error.__cause__, FluoroscopeError):
         # Raised by the compiler or by the operator's code: nobody knows what its text says.
         reason = "it cannot be loaded; the server's log says why"
     else:
         reason = _without_path(error.message, folder)
-    return Refusal(kind=error.reason.lower(), error=error, reason=reason, contents=contents)
+    return Refusal(kind=error.reason, error=error, reason=reason, contents=contents)
 
 
 def _without_path(text: str, folder: Path) -> str:
@@ -70,10 +72,6 @@ def _without_path(text: str, folder: Path) -> str:
     for path in (folder.absolute(), folder):
         text = text.replace(str(path), folder.name)
     return text
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    return any(isinstance(each, MemoryError) or "RESOURCE_EXHAUSTED" in str(each) for each in _causes(error))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -32,6 +32,7 @@ class Reports:
     def added(self, entry: ModelEntry) -> None:
         """A model is known."""
         self._metrics.model_added(entry.name)
+        self._metrics.follow_queue(entry.name, lambda: entry.waiting)
         self._set_health(entry.name, False)
 
     def removed(self, entry: ModelEntry) -> None:
@@ -58,9 +59,10 @@ class Reports:
         )
         self.settled(entry)
         self.announce(
-            f"loaded {servable.name}: version {servable.version}, {engine.parameter_count:,} parameters, "
-            f"{len(engine.sites):,} sites, batches to {engine.buckets[-1]}, on {engine.device}, "
-            f"in {servable.load_seconds:.1f} s"
+            f"loaded {servable.name}: version {servable.version} "
+            f"({'sealed' if servable.sealed else 'not sealed'}, {servable.digest[:12]}), "
+            f"{engine.parameter_count:,} parameters, {len(engine.sites):,} sites, "
+            f"batches to {engine.buckets[-1]}, on {engine.device}, in {servable.load_seconds:.1f} s"
         )
 
     def refused(self, entry: ModelEntry, version: int, refusal: Refusal) -> None:

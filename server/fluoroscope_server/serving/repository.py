@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from fluoroscope_server.errors import NotFoundError, nearest
+from fluoroscope_server.keys import caller
 from fluoroscope_server.serving.model_entry import Loaded, ModelEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from fluoroscope_server.serving.model_entry import Selector
     from fluoroscope_server.serving.servable import Servable
@@ -46,30 +48,46 @@ class Repository:
         return [self._entries[name] for name in self.names()]
 
     def entry(self, name: str) -> ModelEntry:
-        """Returns a model; raises NotFoundError if there is none of that name."""
+        """Returns a model.
+
+        Raises:
+            PermissionDeniedError: it is none of the caller's.
+            NotFoundError: there is none of that name.
+        """
+        who = caller()
+        if name:
+            who.permit(name)
         entry = self._entries.get(name)
         if entry is None:
             problem = f"there is no model {name!r}" if name else "the request names no model"
-            known = nearest(name, self.names())
+            known = nearest(name, filter(who.sees, self.names()))
             raise NotFoundError(f"{problem}; this server has: {known}", field="model", reason="MODEL_NOT_FOUND")
         return entry
 
     def get(self, name: str, selector: Selector = None) -> Servable:
         """Returns the servable that a request means, which is kept until the task that asks has ended.
 
-        gRPC makes a task for each call. A call that answers many requests makes one for each of them.
+        gRPC makes a task for each call. A call that answers many requests uses `using` for each of them.
 
         Args:
             name: the model.
             selector: which version of it, by number or by label; None means the one that serves.
 
         Raises:
+            PermissionDeniedError: the model is none of the caller's.
             NotFoundError: there is no such model, version or label.
             UnavailableError: the model is still being loaded, or cannot be served.
         """
         loaded = self.entry(name).select(selector)
         loaded.users.add_current()
         return loaded.servable
+
+    @contextlib.contextmanager
+    def using(self, name: str, selector: Selector = None) -> Iterator[Servable]:
+        """Returns what `get` does, which is kept until the context ends."""
+        loaded = self.entry(name).select(selector)
+        with loaded.users.one():
+            yield loaded.servable
 
     def close(self) -> None:
         """Stops the compilers of all models, and lets go of their weights."""

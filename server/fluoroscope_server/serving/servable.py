@@ -12,9 +12,10 @@ import numpy as np
 
 from fluoroscope_server.allocator import Spare
 from fluoroscope_server.engine import Execution, check_outputs, wait
-from fluoroscope_server.errors import LimitExceededError
+from fluoroscope_server.keys import Scope, caller
 from fluoroscope_server.serving.answer import Answer
 from fluoroscope_server.serving.inputs import check_inputs, pad_inputs
+from fluoroscope_server.serving.limits import DEFAULT_LIMITS
 from fluoroscope_server.serving.planned_inspection import PlannedInspection
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from fluoroscope_server.engine import Capture, Engine, Inspection, Program, Results
     from fluoroscope_server.serving.batcher import Batcher, Job, Outputs
     from fluoroscope_server.serving.device_queue import DeviceQueue
+    from fluoroscope_server.serving.limits import Limits
     from fluoroscope_server.serving.stages import StageClock
+    from fluoroscope_server.serving.tally import Tally
 
 _reading = ThreadPoolExecutor(max_workers=2, thread_name_prefix="read")
 _spare = Spare()
@@ -57,6 +60,14 @@ class Servable:
     load_seconds: float
     """How long it took to load, compile and warm up."""
 
+    tally: Tally
+    """Counts its calls."""
+    digest: str = ""
+    """The SHA-256 of all that the checkpoint holds, in hexadecimal, as `seal` says it."""
+
+    sealed: bool = False
+    """Whether the checkpoint was sealed, and is what was sealed."""
+
     async def predict(
         self,
         inputs: Mapping[str, np.ndarray],
@@ -64,6 +75,7 @@ class Servable:
         clock: StageClock,
         *,
         alone: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> dict[str, np.ndarray]:
         """Returns the asked-for outputs, all if none is named, with as many rows as the inputs have.
 
@@ -71,14 +83,21 @@ class Servable:
 
         Raises:
             InvalidRequestError: the inputs or outputs do not fit the signature.
-            LimitExceededError: there are more rows than the largest bucket has.
+            LimitExceededError: there are too many rows, or too many predictions wait already.
         """
         signature = self.engine.signature
         rows = check_inputs(inputs, signature)
+        limits.check_rows(rows)
+        limits.check_queue(self.batcher.waiting, model=self.name)
         self.engine.bucket_for(rows)
         wanted = check_outputs(outputs, signature) or signature.output_names
         clock.lap("decode")
-        answer = await self.batcher.submit(inputs, rows, clock, alone=alone)
+        try:
+            answer = await self.batcher.submit(inputs, rows, clock, alone=alone)
+        except BaseException:
+            self.tally.failed(clock)
+            raise
+        self.tally.answered(rows, clock)
         return {name: answer[name] for name in signature.output_names if name in wanted}
 
     async def inspect(
@@ -90,25 +109,26 @@ class Servable:
         max_bytes: int,
         clock: StageClock,
         execution: Execution = Execution.AUTO,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> Answer:
         """Resolves a question, waits for its program to be compiled if it is not held, and returns the answer.
 
         Nothing has run yet then; `Answer.results` runs it.
 
         Raises:
+            PermissionDeniedError: the caller may not look inside.
             NotFoundError, NotCapturableError, InvalidRequestError: the question does not fit the network.
             LimitExceededError: the answer would be too large, there are too many rows, or too much is being compiled.
         """
+        caller().require(Scope.INSPECT)
         rows = check_inputs(inputs, self.engine.signature)
+        limits.check_rows(rows)
         inspection = self.engine.inspect(captures, outputs, rows=rows, execution=execution)
-        refusal = _refusal(inspection, max_bytes)
-        if refusal:
-            raise LimitExceededError(refusal, field="max_bytes", reason="INSPECTION_TOO_LARGE")
+        refusal = limits.refusal_of(inspection, max_bytes=max_bytes)
+        if refusal is not None:
+            raise refusal
         clock.lap("decode")
-        future = self.engine.program(inspection.plan)
-        held = future.done()
-        program = await asyncio.wrap_future(future)  # who gives up cancels it, and only what nobody else waits for
-        clock.lap("compile")
+        program, held = await self._program(inspection, clock)
         return Answer(
             inspection=inspection,
             program=program,
@@ -117,6 +137,45 @@ class Servable:
             device=self.device,
             reading=_reading,
         )
+
+    async def inspect_parameters(
+        self,
+        captures: Sequence[Capture],
+        *,
+        max_bytes: int,
+        clock: StageClock,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> Answer:
+        """Resolves a question about the variables, as `inspect` does; they are read one after the other.
+
+        Raises:
+            PermissionDeniedError: the caller may not look inside.
+            NotFoundError, InvalidRequestError: the question does not fit the variables.
+            LimitExceededError: the answer would be too large, or too much is being compiled.
+        """
+        caller().require(Scope.INSPECT)
+        inspection = self.engine.inspect_parameters(captures)
+        refusal = limits.refusal_of(inspection, max_bytes=max_bytes)
+        if refusal is not None:
+            raise refusal
+        clock.lap("decode")
+        program, held = await self._program(inspection, clock)
+        return Answer(
+            inspection=inspection,
+            program=program,
+            held=held,
+            run=self._read(program, inspection, clock),
+            device=self.device,
+            reading=_reading,
+        )
+
+    async def _program(self, inspection: Inspection, clock: StageClock) -> tuple[Program, bool]:
+        """Returns the program of a question, and whether it was held already."""
+        future = self.engine.program(inspection.plan)
+        held = future.done()
+        program = await asyncio.wrap_future(future)  # who gives up cancels it, and only what nobody else waits for
+        clock.lap("compile")
+        return program, held
 
     async def plan(
         self,
@@ -127,22 +186,25 @@ class Servable:
         max_bytes: int,
         execution: Execution = Execution.AUTO,
         compile: bool = False,  # noqa: A002 (what the request calls it)
+        limits: Limits = DEFAULT_LIMITS,
     ) -> PlannedInspection:
         """Tells what an inspection would bring and cost; compiles its program only if `compile` says so.
 
         Raises:
+            PermissionDeniedError: the caller may not look inside.
             NotFoundError, NotCapturableError, InvalidRequestError: the question does not fit the network.
             LimitExceededError: there are too many rows, or too much is being compiled.
         """
+        caller().require(Scope.INSPECT)
         inspection = self.engine.inspect(captures, outputs, rows=rows, execution=execution)
-        refusal = _refusal(inspection, max_bytes)
-        if compile and not refusal:
+        refusal = limits.refusal_of(inspection, max_bytes=max_bytes)
+        if compile and refusal is None:
             await asyncio.wrap_future(self.engine.program(inspection.plan))
         return PlannedInspection(
             inspection=inspection,
             cost=await asyncio.to_thread(self.engine.cost, inspection),
             program=self.engine.held(inspection.plan),
-            refusal=refusal,
+            refusal="" if refusal is None else refusal.message,
         )
 
     def _run(
@@ -165,19 +227,23 @@ class Servable:
 
         yield from map(computed, self.engine.run(program, padded, inspection))
 
+    def _read(self, program: Program, inspection: Inspection, clock: StageClock) -> Iterator[Results]:
+        """Reads and reduces variables where it is iterated: on the device's threads, one after the other."""
+        clock.lap("queue")
+        laps = iter(("compute",))
 
-def _refusal(inspection: Inspection, max_bytes: int) -> str:
-    """Returns why an inspection is too large; empty if it is not."""
-    if inspection.byte_size <= max_bytes:
-        return ""
-    return (
-        f"this inspection would send {inspection.byte_size:,} bytes, and the limit is {max_bytes:,}: "
-        "choose fewer sites, slice them, reduce them to statistics, or send fewer rows"
-    )
+        def computed(results: Results) -> Results:
+            wait(results)
+            for stage in laps:
+                clock.lap(stage)
+            return results
+
+        yield from map(computed, self.engine.run(program, (), inspection))
 
 
-def predict_batch(engine: Engine, jobs: Sequence[Job]) -> list[Outputs]:
-    """Computes the outputs of jobs that go together, each with its own rows."""
+def predict_batch(engine: Engine, tally: Tally, jobs: Sequence[Job]) -> list[Outputs]:
+    """Computes the outputs of jobs that go together, each with its own rows; counts the batch."""
+    tally.executed()
     bucket = engine.bucket_for(sum(job.rows for job in jobs))
     _lap(jobs, "queue")
     padded = pad_inputs([job.inputs for job in jobs], engine.signature, bucket)

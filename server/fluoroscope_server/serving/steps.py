@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fluoroscope_server.checkpoints import content_stamp, file_stamp, save_stamp, step_folders
+from fluoroscope_server.checkpoints import content_stamp, file_stamp, manifest_path, save_stamp, step_folders
 from fluoroscope_server.errors import CheckpointError
 from fluoroscope_server.serving.model_file import CONFIG_FILE
 
@@ -30,11 +30,13 @@ class Step:
     """Changes when the step is saved anew."""
 
     contents: Stamp | None = None
-    """Changes with any file of the step, and with the model.toml; None if nobody asked for it."""
+    """Changes with any file of the step, its seal, and the model.toml; None if nobody asked for it."""
 
     def looked_into(self, model: Path) -> Step:
         """Returns the step with its `contents`, as they are now. `model` is the folder of the model."""
-        return replace(self, contents=content_stamp(self.folder) | file_stamp(model, CONFIG_FILE))
+        seal = manifest_path(self.folder)
+        beside = file_stamp(seal.parent, seal.name) | file_stamp(model, CONFIG_FILE)
+        return replace(self, contents=content_stamp(self.folder) | beside)
 
 
 def scan_steps(model: Path, *, closely: Collection[int] = ()) -> dict[int, Step]:

@@ -221,6 +221,7 @@ def test_one_model(run: Run) -> None:
     assert "ready (stable)" in about
     assert "failed: a flipped bit" in about
     assert "image: float32[batch, 2, 2, 1]" in run("models", "digits").stdout
+    assert f"checkpoint   {'5eed' * 16} (sealed)" in run("models", "digits").stdout
     assert json.loads(run("models", "digits", "--json").stdout)["inputs"][0]["shape"] == [-1, 2, 2, 1]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from fluoroscope_server.checkpoints import open_checkpoint
 from fluoroscope_server.checkpoints.complaint import translated
-from fluoroscope_server.errors import CheckpointError
+from fluoroscope_server.errors import CheckpointError, ModelError, OutOfMemoryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,8 +88,9 @@ def test_metadata_that_is_not_orbax(saved: Path, variables: dict[str, Any], text
     ],
 )
 def test_reasons(tmp_path: Path, error: Exception, text: str) -> None:
-    with pytest.raises(CheckpointError) as refused, translated("checkpoint 'run'", tmp_path):
+    with pytest.raises(ModelError) as refused, translated("checkpoint 'run'", tmp_path):
         raise error
+    assert isinstance(refused.value, OutOfMemoryError if "not fit" in text else CheckpointError)
     assert text in refused.value.message
     assert len(refused.value.message) < 200
 

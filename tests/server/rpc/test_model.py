@@ -14,7 +14,7 @@ from fluoroscope.wire import StreamJoiner, encode_tensor
 from fluoroscope_server.metrics import Metrics
 from fluoroscope_server.rpc import RpcServer
 from fluoroscope_server.rpc.inspection import InspectionService
-from fluoroscope_server.serving import Repository
+from fluoroscope_server.serving import Limits, Repository
 from fluoroscope_server.settings import Settings
 
 from ..serving.house import House, X, damage, write_step
@@ -131,7 +131,7 @@ def test_a_stream_ends_on_the_version_that_it_began_with(serve: Callable[..., No
         joiner = StreamJoiner()
 
         async def inspect() -> list[Any]:
-            service = InspectionService(house.repository, house.metrics, max_bytes=1 << 20)
+            service = InspectionService(house.repository, house.metrics, Limits(), max_bytes=1 << 20)
             found: list[Any] = []
             frames = service.inspect_activations(request.SerializeToString(), cast("Any", None))
             async for frame in frames:
@@ -174,7 +174,7 @@ def test_a_refused_step_is_told(serve: Callable[..., None], net: Path) -> None:
         await house.watcher.look()
         broken, _ = await client("ListModels")
         assert (broken.name, broken.state) == ("broken", model_pb2.MODEL_STATE_FAILED)
-        assert broken.state_reason.startswith("has no version that serves; 3 was refused: ")
+        assert broken.state_reason == "has no version that serves; 3 was refused: UNREADABLE"
 
     serve(test)
 

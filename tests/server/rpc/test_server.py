@@ -107,13 +107,15 @@ def test_predict(serve: Callable[..., None], module: BaseNetwork, variables: Any
     serve(test)
 
 
-def test_inspect(serve: Callable[..., None], module: BaseNetwork, variables: Any) -> None:
+def test_inspect(serve: Callable[..., None], servable: Servable, module: BaseNetwork, variables: Any) -> None:
     async def test(client: Client) -> None:
         request = inspect_request("activations/*", outputs=["logits"])
         request.captures[0].reductions.add().full.SetInParent()
         request.captures[0].reductions.add().statistics.SetInParent()
         joiner = StreamJoiner()
         results = [result for message in await client.inspect(request) if (result := joiner.feed(message))]
+        assert joiner.header is not None
+        assert joiner.header.digest == servable.digest
         applied: Any = module.apply(variables, X, return_activations=True)
         activations: list[np.ndarray] = applied[1]
         assert len(results) == 2 * len(activations) + 1
@@ -167,6 +169,8 @@ def test_models(serve: Callable[..., None], servable: Servable) -> None:
         ]
         request = model_pb2.GetModelRequest(model="digits")
         model = (await client.ask("ModelService/GetModel", request, model_pb2.GetModelResponse)).model
+        assert (model.digest, model.sealed) == (servable.digest, False)
+        assert len(bytes.fromhex(model.digest)) == 32
         assert model == listed.models[1]
         assert list(model.buckets) == [1, 4]
         assert [(each.name, list(each.shape)) for each in model.inputs] == [("image", [-1, 2, 2])]

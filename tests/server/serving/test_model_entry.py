@@ -25,7 +25,7 @@ def loaded(version: int) -> Loaded:
 
 
 def refusal(reason: str = "a flipped bit") -> Refusal:
-    return Refusal(kind="checkpoint", error=CheckpointError(reason), reason=reason)
+    return Refusal(kind="DAMAGED", error=CheckpointError(reason), reason=reason)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_which_version_is_meant(entry: ModelEntry, selector: Selector, version: 
     ("selector", "error", "reason", "message"),
     [
         (0, NotFoundError, "VERSION_NOT_FOUND", "model 'digits' has no version 0; it has 100, 200"),
-        (300, NotFoundError, "VERSION_NOT_FOUND", r"no version 300 \(it was refused: a flipped bit\); it has 100, 200"),
+        (300, NotFoundError, "VERSION_NOT_FOUND", r"no version 300 \(it was refused: DAMAGED\); it has 100, 200"),
         ("canary", NotFoundError, "LABEL_NOT_FOUND", r"no label 'canary'; it has 'stable' \(version 100\)"),
         (400, UnavailableError, "MODEL_LOADING", "version 400 of model 'digits' is still being loaded"),
     ],
@@ -66,7 +66,11 @@ def test_what_is_not_there(
     [
         ({}, "MODEL_LOADING", "is still being loaded"),
         ({"loading": 3, "refused": {2: refusal()}}, "MODEL_LOADING", "is still being loaded"),
-        ({"refused": {2: refusal("old"), 3: refusal()}}, "MODEL_FAILED", "no version that serves; 3 was refused: a fl"),
+        (
+            {"refused": {2: refusal("old"), 3: refusal()}},
+            "MODEL_FAILED",
+            "no version that serves; 3 was refused: DAMAGED",
+        ),
         ({"trouble": "not TOML"}, "MODEL_FAILED", "cannot be looked at: not TOML"),
         ({"stopped": True, "refused": {2: refusal()}}, "MODEL_UNLOADED", "was unloaded by an operator"),
         ({"dismissed": {2}}, "MODEL_UNLOADED", "was unloaded by an operator"),

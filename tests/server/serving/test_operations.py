@@ -15,7 +15,6 @@ import pytest
 from fluoroscope_server.errors import (
     CheckpointError,
     InvalidRequestError,
-    LimitExceededError,
     ModelError,
     NotFoundError,
     UnavailableError,
@@ -90,7 +89,7 @@ def test_load_what_is_refused(run: Run, net: Path) -> None:
         for version in (None, 3):
             with pytest.raises(WrongStateError, match="the step is refused: model 'net': checkpoint 'net', step 3"):
                 await house.operations.load("net", version)
-        assert (await house.answers(), house.refusals("checkpoint")) == (2, 2)
+        assert (await house.answers(), house.refusals("UNREADABLE")) == (2, 2)
         assert house.entry().asked == set()
         write_step(net, 3)
         await house.operations.load("net", 3)
@@ -219,10 +218,10 @@ def test_what_does_not_fit_beside_the_old_one_is_refused(run: Run, net: Path, ro
         commit(net)
         for _ in range(2):
             await house.watcher.look()
-        assert (await house.answers(), house.refusals("memory")) == (2, 1)
+        assert (await house.answers(), house.refusals("OUT_OF_MEMORY")) == (2, 1)
         assert [step for _, step in house.loads] == [2, 3], "and no older one is tried"
-        assert "RESOURCE_EXHAUSTED" in next(line for line in house.said if line.startswith("refused version 3"))
-        with pytest.raises(LimitExceededError, match="it does not fit into memory"):
+        assert "does not fit into memory" in next(line for line in house.said if line.startswith("refused version 3"))
+        with pytest.raises(WrongStateError, match="it does not fit into memory beside what is loaded"):
             await house.operations.load("net", 3)
         assert await house.answers() == 2
 
@@ -276,7 +275,7 @@ def test_what_was_loaded_of_a_step_that_is_refused_is_freed(run: Run, net: Path,
         checkpointer.save(net / "3", args=items)
 
     async def test(house: House) -> None:
-        assert (await house.answers(), house.refusals("memory")) == (2, 1)
+        assert (await house.answers(), house.refusals("OUT_OF_MEMORY")) == (2, 1)
         assert [each for each in jax.live_arrays() if each.shape == shape] == []
 
     gc.disable()

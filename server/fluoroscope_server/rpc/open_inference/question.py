@@ -1,0 +1,61 @@
+"""What a request of this protocol asks to see inside the network, in its parameters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fluoroscope_server.engine import Capture, SiteKind
+from fluoroscope_server.errors import InvalidRequestError, nearest
+
+if TYPE_CHECKING:
+    from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 as messages
+
+SITES, KINDS = "sites", "kinds"
+"""The parameters that ask: globs of sites, and kinds of site, with commas between."""
+
+_KINDS = {kind.name.lower(): kind for kind in SiteKind}
+
+
+def capture_of(request: messages.ModelInferRequest) -> Capture | None:
+    """Returns what a request asks to capture; None if it asks for no site.
+
+    Raises:
+        InvalidRequestError: a parameter is no text, or names no kind of site.
+    """
+    sites, kinds = _words(request, SITES), _words(request, KINDS)
+    if sites is None:
+        if kinds is not None:
+            raise InvalidRequestError(
+                f"the parameter {KINDS!r} chooses among sites: send {SITES!r} too, such as 'Dense_*'",
+                field=f"parameters[{KINDS}]",
+            )
+        return None
+    return Capture(sites=tuple(sites), kinds=tuple(_kind(word) for word in kinds or ()))
+
+
+def _words(request: messages.ModelInferRequest, name: str) -> list[str] | None:
+    if name not in request.parameters:
+        return None
+    value = request.parameters[name]
+    words = [word.strip() for word in value.string_param.split(",")]
+    if value.WhichOneof("parameter_choice") != "string_param" or not all(words):
+        raise InvalidRequestError(
+            f"the parameter {name!r} is {_shown(value)}; expected a text such as 'Dense_*,relu:0' for sites, "
+            f"or {', '.join(_KINDS)} for kinds",
+            field=f"parameters[{name}]",
+        )
+    return words
+
+
+def _shown(value: messages.InferParameter) -> str:
+    choice = value.WhichOneof("parameter_choice")
+    return "not set" if choice is None else repr(getattr(value, choice))[:200]
+
+
+def _kind(word: str) -> SiteKind:
+    kind = _KINDS.get(word.lower())
+    if kind is None:
+        raise InvalidRequestError(
+            f"{word!r} is no kind of site; nearest: {nearest(word, _KINDS)}", field=f"parameters[{KINDS}]"
+        )
+    return kind

@@ -1,0 +1,296 @@
+"""GRPCInferenceService: predictions, and values inside the network, for the clients of the Open Inference Protocol."""
+
+from __future__ import annotations
+
+import contextlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fluoroscope_server.errors import (
+    FluoroscopeError,
+    InvalidRequestError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnavailableError,
+)
+from fluoroscope_server.keys import caller
+from fluoroscope_server.rpc.changes import changes
+from fluoroscope_server.rpc.decoding import parse
+from fluoroscope_server.rpc.observer import internal_error
+from fluoroscope_server.rpc.open_inference.description import config_of, metadata_of
+from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 as messages
+from fluoroscope_server.rpc.open_inference.question import capture_of
+from fluoroscope_server.rpc.open_inference.statistics import statistics_of
+from fluoroscope_server.rpc.open_inference.tensors import add_output, decode_inputs, requested_outputs
+from fluoroscope_server.rpc.status import message_of
+from fluoroscope_server.serving import StageClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from fluoroscope_server.engine import Capture
+    from fluoroscope_server.metrics import Metrics
+    from fluoroscope_server.rpc.context import Context
+    from fluoroscope_server.rpc.health import HealthService
+    from fluoroscope_server.rpc.open_calls import OpenCalls
+    from fluoroscope_server.serving import Answer, Limits, Operations, Repository, Servable
+
+SERVICE_NAME = str(messages.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name)
+"""The full name of the service."""
+
+EXTENSIONS = ("model_configuration", "model_repository", "statistics", "sites")
+"""The extensions of the protocol that this server has; the last is its own."""
+
+MOST_ANSWER_BYTES = 1 << 30
+"""The most bytes of tensors in one answer: a message cannot have 2 GiB. On a stream each value is an answer."""
+
+
+class OpenInferenceService:
+    """Takes and gives serialized messages, so that parsing them is a stage that is measured."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        metrics: Metrics,
+        limits: Limits,
+        calls: OpenCalls,
+        health: HealthService,
+        *,
+        max_bytes: int,
+        operations: Operations | None = None,
+    ) -> None:
+        """Takes the models, where to count, what a request may ask for, the open predictions, and the health.
+
+        An answer has at most `max_bytes` of values from inside a network. Without `operations`, models stay as they
+        are.
+        """
+        self._repository = repository
+        self._metrics = metrics
+        self._limits = limits
+        self._calls = calls
+        self._health = health
+        self._max_bytes = max_bytes
+        self._operations = operations
+
+    async def server_live(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
+        """Answers one `ServerLive`."""
+        parse(messages.ServerLiveRequest, data)
+        return messages.ServerLiveResponse(live=True).SerializeToString()
+
+    async def server_ready(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
+        """Answers one `ServerReady`."""
+        parse(messages.ServerReadyRequest, data)
+        return messages.ServerReadyResponse(ready=self._health.serving("")).SerializeToString()
+
+    async def model_ready(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
+        """Answers one `ModelReady`: what is not there is not ready."""
+        request = parse(messages.ModelReadyRequest, data)
+        try:
+            self._find(request.name, request.version)
+        except (NotFoundError, UnavailableError):
+            return messages.ModelReadyResponse(ready=False).SerializeToString()
+        return messages.ModelReadyResponse(ready=True).SerializeToString()
+
+    async def server_metadata(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
+        """Answers one `ServerMetadata`."""
+        parse(messages.ServerMetadataRequest, data)
+        response = messages.ServerMetadataResponse(
+            name="fluoroscope", version=version("fluoroscope"), extensions=EXTENSIONS
+        )
+        return response.SerializeToString()
+
+    async def model_metadata(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
+        """Answers one `ModelMetadata`."""
+        request = parse(messages.ModelMetadataRequest, data)
+        servable = self._find(request.name, request.version)
+        versions = sorted(self._repository.entry(request.name).loaded)
+        return metadata_of(servable, versions).SerializeToString()
+
+    async def model_config(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
+        """Answers one `ModelConfig`."""
+        request = parse(messages.ModelConfigRequest, data)
+        config = config_of(self._find(request.name, request.version))
+        return messages.ModelConfigResponse(config=config).SerializeToString()
+
+    async def model_statistics(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
+        """Answers one `ModelStatistics`."""
+        request = parse(messages.ModelStatisticsRequest, data)
+        found = [self._find(request.name, request.version)] if request.name else self._loaded()
+        response = messages.ModelStatisticsResponse(model_stats=[statistics_of(each) for each in found])
+        return response.SerializeToString()
+
+    async def repository_index(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
+        """Answers one `RepositoryIndex`."""
+        request = parse(messages.RepositoryIndexRequest, data)
+        response = messages.RepositoryIndexResponse()
+        for entry in map(self._repository.entry, self._visible()):
+            for number in sorted(entry.loaded):
+                response.models.add(name=entry.name, version=str(number), state="READY")
+            if not entry.loaded and not request.ready:
+                why = f"model {entry.name!r} {entry.idleness[1]}"
+                response.models.add(name=entry.name, state="UNAVAILABLE", reason=why)
+        return response.SerializeToString()
+
+    async def repository_model_load(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
+        """Answers one `RepositoryModelLoad`: what the model's own policy wants."""
+        request = parse(messages.RepositoryModelLoadRequest, data)
+        for name in request.parameters:
+            raise InvalidRequestError(
+                f"parameter {name!r} is not taken: a client cannot say what a network is; its folder does",
+                field=f"parameters[{name}]",
+            )
+        with _unknown():
+            await changes(self._operations, request.model_name).load(request.model_name)
+        return messages.RepositoryModelLoadResponse().SerializeToString()
+
+    async def repository_model_unload(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
+        """Answers one `RepositoryModelUnload`: all versions, unless a label names one."""
+        request = parse(messages.RepositoryModelUnloadRequest, data)
+        with _unknown():
+            await changes(self._operations, request.model_name).unload(request.model_name)
+        return messages.RepositoryModelUnloadResponse().SerializeToString()
+
+    async def model_infer(self, data: bytes, context: Context) -> bytes:
+        """Answers one `ModelInfer`: everything in one message."""
+        clock = StageClock()
+        self._calls.open(context)
+        request = parse(messages.ModelInferRequest, data)
+        servable = self._find(request.model_name, request.model_version)
+        capture = capture_of(request)
+        if capture is None:
+            response = await self._predict(request, servable, clock)
+        else:
+            response = _empty(request, servable)
+            async for name, array in self._inspect(request, servable, capture, clock):
+                add_output(response, name, array)
+        answer = response.SerializeToString()
+        clock.lap("encode")
+        self._metrics.observe_stages("ModelInfer", clock.times)
+        return answer
+
+    async def model_stream_infer(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+        """Answers one `ModelStreamInfer`: each request in its turn, what is inside the network value by value."""
+        async for data in requests:
+            self._calls.open(context)
+            identity = ""
+            try:
+                request = parse(messages.ModelInferRequest, data)
+                identity = request.id
+                async for response in self._answers(request):
+                    yield messages.ModelStreamInferResponse(infer_response=response).SerializeToString()
+            except PermissionDeniedError:
+                raise  # of no use to go on
+            except FluoroscopeError as error:
+                yield _failure(identity, message_of(error))
+            except Exception as error:  # noqa: BLE001 (its id is in the answer, and the stream goes on)
+                failure, _ = internal_error(error)
+                yield _failure(identity, failure.message)
+
+    async def _answers(self, request: messages.ModelInferRequest) -> AsyncIterator[messages.ModelInferResponse]:
+        """Yields the answers to one request of a stream; the last one says that it is the last."""
+        clock = StageClock()
+        with self._using(request.model_name, request.model_version) as servable:  # a stream may last for days
+            capture = capture_of(request)
+            if capture is None:
+                last = await self._predict(request, servable, clock)
+            else:
+                last = None
+                async for name, array in self._inspect(request, servable, capture, clock):
+                    if last is not None:
+                        yield _marked(last, final=False)
+                    last = _empty(request, servable)
+                    add_output(last, name, array)
+            clock.lap("encode")
+            self._metrics.observe_stages("ModelInfer", clock.times)
+            yield _marked(last or _empty(request, servable), final=True)
+
+    async def _predict(
+        self, request: messages.ModelInferRequest, servable: Servable, clock: StageClock
+    ) -> messages.ModelInferResponse:
+        inputs, wanted = decode_inputs(request), requested_outputs(request)
+        outputs = await servable.predict(inputs, wanted, clock, alone=self._calls.one, limits=self._limits)
+        response = _empty(request, servable)
+        for name in wanted or outputs:
+            add_output(response, name, outputs[name])
+        return response
+
+    async def _inspect(
+        self, request: messages.ModelInferRequest, servable: Servable, capture: Capture, clock: StageClock
+    ) -> AsyncIterator[tuple[str, np.ndarray]]:
+        answer: Answer = await servable.inspect(
+            decode_inputs(request),
+            [capture],
+            requested_outputs(request),
+            max_bytes=min(self._max_bytes, MOST_ANSWER_BYTES),
+            clock=clock,
+            limits=self._limits,
+        )
+        self._metrics.count_program(held=answer.held)
+        specs = iter(answer.inspection.results)
+        async for results in answer.results():
+            for result in results:
+                assert isinstance(result, np.ndarray)  # noqa: S101 (captures without reductions are tensors)
+                yield next(specs).name, result
+        servable.tally.answered(answer.inspection.rows, clock)
+
+    def _find(self, name: str, version: str) -> Servable:
+        """Returns the servable that a request means, kept until the call has ended."""
+        with _unknown():
+            return self._repository.get(name, _number(name, version))
+
+    @contextlib.contextmanager
+    def _using(self, name: str, version: str) -> Iterator[Servable]:
+        """Returns the servable that one request of a stream means, kept until the context ends."""
+        with contextlib.ExitStack() as stack:
+            with _unknown():
+                servable = stack.enter_context(self._repository.using(name, _number(name, version)))
+            yield servable
+
+    def _visible(self) -> list[str]:
+        return [name for name in self._repository.names() if caller().sees(name)]
+
+    def _loaded(self) -> list[Servable]:
+        found = []
+        for name in self._visible():
+            try:
+                found.append(self._repository.get(name))
+            except UnavailableError:
+                continue
+        return found
+
+
+@contextlib.contextmanager
+def _unknown() -> Iterator[None]:
+    """Says of a model that is not there what these clients look for."""
+    try:
+        yield
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"Request for unknown model: {error.message}", field=error.field, reason=error.reason
+        ) from error
+
+
+def _number(name: str, version: str) -> int | None:
+    if version and not (version.isascii() and version.isdigit()):
+        raise NotFoundError(
+            f"{name!r} has no version {version!r}; a version is a number",
+            field="model_version",
+            reason="VERSION_NOT_FOUND",
+        )
+    return int(version) if version else None
+
+
+def _empty(request: messages.ModelInferRequest, servable: Servable) -> messages.ModelInferResponse:
+    return messages.ModelInferResponse(model_name=servable.name, model_version=str(servable.version), id=request.id)
+
+
+def _marked(response: messages.ModelInferResponse, *, final: bool) -> messages.ModelInferResponse:
+    response.parameters["triton_final_response"].bool_param = final
+    return response
+
+
+def _failure(identity: str, message: str) -> bytes:
+    response = messages.ModelInferResponse(id=identity)
+    return messages.ModelStreamInferResponse(error_message=message, infer_response=response).SerializeToString()

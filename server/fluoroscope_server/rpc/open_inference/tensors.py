@@ -1,0 +1,165 @@
+"""Inputs and outputs, as the protocol carries them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fluoroscope.wire import WireError, tensor_bytes
+from fluoroscope.wire.tensor import check_bytes
+from fluoroscope_server.errors import InvalidRequestError, nearest
+from fluoroscope_server.rpc.open_inference.datatype import BY_DTYPE, BY_NAME
+from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 as messages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from google.protobuf.message import Message
+
+    from fluoroscope_server.rpc.open_inference.datatype import Datatype
+
+    Input = messages.ModelInferRequest.InferInputTensor
+
+CONTENTS = tuple(field.name for field in messages.InferTensorContents.DESCRIPTOR.fields)
+"""The fields in which elements may come that are not raw."""
+
+REFUSED = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset", "classification")
+"""Parameters that would change what a request means, and that this server does not have."""
+
+
+def decode_inputs(request: messages.ModelInferRequest) -> dict[str, np.ndarray]:
+    """Returns the inputs of a request by name; raw ones are views over its bytes.
+
+    Raises:
+        InvalidRequestError: a name, type, shape or size cannot be right; the message says which, what came, and what
+            is expected.
+    """
+    check_names("inputs", (each.name for each in request.inputs))
+    raw = request.raw_input_contents
+    if raw and len(raw) != len(request.inputs):
+        raise InvalidRequestError(
+            f"raw_input_contents has {len(raw)} entries, expected one for each of the {len(request.inputs)} inputs",
+            field="raw_input_contents",
+        )
+    return {
+        each.name: _decode(each, raw[index] if raw else None, field=f"inputs[{index}]")
+        for index, each in enumerate(request.inputs)
+    }
+
+
+def requested_outputs(request: messages.ModelInferRequest) -> list[str]:
+    """Returns the names of the outputs that a request asks for; raises InvalidRequestError if one cannot be right."""
+    names = [each.name for each in request.outputs]
+    check_names("outputs", names)
+    for index, each in enumerate(request.outputs):
+        _check_parameters(each, field=f"outputs[{index}]")
+    return names
+
+
+def add_output(response: messages.ModelInferResponse, name: str, array: np.ndarray) -> None:
+    """Puts an output behind those that a response has."""
+    response.outputs.add(name=name, datatype=BY_DTYPE[array.dtype].name, shape=array.shape)
+    response.raw_output_contents.append(tensor_bytes(array).tobytes())
+
+
+def check_names(field: str, names: Iterable[str]) -> None:
+    """Raises InvalidRequestError if a name is empty, blank, has a null character, or comes twice."""
+    seen = set()
+    for index, name in enumerate(names):
+        place = f"{field}[{index}].name"
+        if not name.strip():
+            raise InvalidRequestError(f"{place} is {name!r}; expected a name", field=place)
+        if "\0" in name:
+            raise InvalidRequestError(f"{place} is {name!r}; a name has no null character", field=place)
+        if name in seen:
+            raise InvalidRequestError(f"{field} has {name!r} twice; expected each once", field=place)
+        seen.add(name)
+
+
+def _decode(tensor: Input, raw: bytes | None, *, field: str) -> np.ndarray:
+    _check_parameters(tensor, field=field)
+    datatype = BY_NAME.get(tensor.datatype)
+    if datatype is None:
+        raise InvalidRequestError(
+            f"input {tensor.name!r} has the datatype {tensor.datatype!r}; nearest: {nearest(tensor.datatype, BY_NAME)}",
+            field=f"{field}.datatype",
+            reason="WRONG_DTYPE",
+        )
+    shape = tuple(tensor.shape)
+    if any(size < 0 for size in shape):
+        raise InvalidRequestError(
+            f"input {tensor.name!r} has the shape {list(shape)}; no size may be negative", field=f"{field}.shape"
+        )
+    if raw is None:
+        flat = _from_contents(tensor, datatype, math.prod(shape), field=field)
+    elif tensor.HasField("contents"):
+        raise InvalidRequestError(
+            f"input {tensor.name!r} has contents, and raw_input_contents is set too: send one of them",
+            field=f"{field}.contents",
+        )
+    else:
+        flat = _from_raw(tensor, raw, datatype, math.prod(shape), field=field)
+    try:
+        return flat.reshape(shape)
+    except ValueError as error:
+        raise InvalidRequestError(
+            f"no array can have the shape {list(shape)} of input {tensor.name!r}: {error}", field=f"{field}.shape"
+        ) from error
+
+
+def _from_raw(tensor: Input, raw: bytes, datatype: Datatype, count: int, *, field: str) -> np.ndarray:
+    expected = count * datatype.dtype.itemsize
+    if len(raw) != expected:
+        raise InvalidRequestError(
+            f"input {tensor.name!r} came with {len(raw):,} bytes; {datatype.name}{list(tensor.shape)} has "
+            f"{count:,} elements, expected {expected:,} bytes",
+            field=field,
+            reason="BROKEN_TENSOR",
+        )
+    flat = np.frombuffer(raw, datatype.dtype) if raw else np.empty(0, datatype.dtype)
+    try:
+        check_bytes(flat)
+    except WireError as error:
+        raise InvalidRequestError(f"input {tensor.name!r}: {error}", field=field, reason="BROKEN_TENSOR") from error
+    return flat
+
+
+def _from_contents(tensor: Input, datatype: Datatype, count: int, *, field: str) -> np.ndarray:
+    place = f"{field}.contents"
+    if datatype.contents is None:
+        raise InvalidRequestError(
+            f"input {tensor.name!r} is {datatype.name}, which comes in raw_input_contents only", field=place
+        )
+    for name in CONTENTS:
+        if name != datatype.contents and len(getattr(tensor.contents, name)):
+            raise InvalidRequestError(
+                f"input {tensor.name!r} is {datatype.name} and has elements in {name}; "
+                f"expected them in {datatype.contents}",
+                field=place,
+            )
+    values = getattr(tensor.contents, datatype.contents)
+    if len(values) != count:
+        raise InvalidRequestError(
+            f"input {tensor.name!r} came with {len(values):,} elements; the shape {list(tensor.shape)} has {count:,}",
+            field=place,
+            reason="BROKEN_TENSOR",
+        )
+    try:
+        return np.array(list(values), datatype.dtype)
+    except OverflowError as error:
+        raise InvalidRequestError(
+            f"input {tensor.name!r} has an element that is no {datatype.name}: {error}", field=place
+        ) from error
+
+
+def _check_parameters(tensor: Message, *, field: str) -> None:
+    for name in REFUSED:
+        if name in tensor.parameters:  # type: ignore[attr-defined]  # inputs and outputs have them
+            raise InvalidRequestError(
+                f"{field} has the parameter {name!r}, which this server does not have: "
+                "tensors travel in the messages, whole",
+                field=f"{field}.parameters",
+                reason="NOT_SUPPORTED",
+            )

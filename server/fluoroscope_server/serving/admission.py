@@ -1,0 +1,131 @@
+"""Admission: which calls may begin, so that no crowd and no single client can take the server from the others."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fluoroscope_server.errors import LimitExceededError, UnavailableError
+
+if TYPE_CHECKING:
+    from fluoroscope_server.settings import Settings
+
+SOON = 0.1
+"""About how many seconds to wait before a call that was refused is made again."""
+
+STREAM_SOON = 1.0
+"""The same where streams have to end first, or the compiler has to."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """What one client, or all of them together, have open."""
+
+    calls: int = 0
+    streams: int = 0
+
+
+class Admission:
+    """Counts the calls that are open, and refuses those that would be too many. Belongs to the event loop.
+
+    Costs a microsecond: every `Predict` passes here.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Takes the limits; nothing is open yet."""
+        self._settings = settings
+        self._all = _Open()
+        self._clients: dict[str, _Open] = {}
+        self._bytes = 0
+        self._closed = False
+
+    @property
+    def open_bytes(self) -> int:
+        """How many bytes the requests of all open calls have."""
+        return self._bytes
+
+    @property
+    def clients(self) -> int:
+        """How many clients have a call open."""
+        return len(self._clients)
+
+    def enter(self, client: str, *, size: int, streams: bool) -> None:
+        """Lets a call begin; whoever was let in must `leave` with the same words.
+
+        Args:
+            client: who calls.
+            size: how many bytes the request has.
+            streams: whether its answer is a stream.
+
+        Raises:
+            LimitExceededError: too much is open; the message names the limit.
+            UnavailableError: the server drains.
+        """
+        limits, everyone = self._settings, self._all
+        if self._closed:
+            raise UnavailableError("the server is draining: it ends soon, ask another one", reason="DRAINING")
+        mine = self._clients.get(client)
+        if everyone.calls >= limits.max_calls:
+            raise _busy("calls", everyone.calls, "max-calls", reason="CALLS_BUSY")
+        if mine is not None and mine.calls >= limits.max_calls_per_client:
+            raise _busy("calls of this client", mine.calls, "max-calls-per-client", reason="CLIENT_CALLS_BUSY")
+        if streams:
+            self._check_streams(mine)
+        if self._bytes and self._bytes + size > limits.max_open_bytes:  # one is let in, however large
+            raise LimitExceededError(
+                f"this request has {size:,} bytes, those that are being answered have {self._bytes:,}, and the limit "
+                f"for all is {limits.max_open_bytes:,} (max-open-mib): ask again soon",
+                reason="REQUEST_BYTES_BUSY",
+                retry_after=soon(SOON),
+            )
+        if mine is None:
+            mine = self._clients[client] = _Open()
+        mine.calls += 1
+        everyone.calls += 1
+        self._bytes += size
+        if streams:
+            mine.streams += 1
+            everyone.streams += 1
+
+    def leave(self, client: str, *, size: int, streams: bool) -> None:
+        """Ends a call that was let in."""
+        mine = self._clients[client]
+        mine.calls -= 1
+        self._all.calls -= 1
+        self._bytes -= size
+        if streams:
+            mine.streams -= 1
+            self._all.streams -= 1
+        if not mine.calls:
+            del self._clients[client]
+
+    def close(self) -> None:
+        """Lets no call begin any more."""
+        self._closed = True
+
+    def _check_streams(self, mine: _Open | None) -> None:
+        limits, everyone = self._settings, self._all
+        if everyone.streams >= limits.max_streams:
+            raise _busy("streams", everyone.streams, "max-streams", reason="STREAMS_BUSY", wait=STREAM_SOON)
+        if mine is not None and mine.streams >= limits.max_streams_per_client:
+            raise _busy(
+                "streams of this client",
+                mine.streams,
+                "max-streams-per-client",
+                reason="CLIENT_STREAMS_BUSY",
+                wait=STREAM_SOON,
+            )
+
+
+def soon(seconds: float) -> float:
+    """Returns about so many seconds: who was refused at once with others must not come back at once with them."""
+    return seconds * random.uniform(0.5, 1.5)  # noqa: S311 (no secret)
+
+
+def _busy(what: str, count: int, limit: str, *, reason: str, wait: float = SOON) -> LimitExceededError:
+    return LimitExceededError(
+        f"{count:,} {what} are open, and that is the limit ({limit}): ask again when some have ended",
+        reason=reason,
+        retry_after=soon(wait),
+    )

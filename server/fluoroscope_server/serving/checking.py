@@ -1,0 +1,134 @@
+"""Checking: what would a server say to these checkpoints, without serving them?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fluoroscope_server.checkpoints import check_seal, steps, stray_manifests, uncommitted
+from fluoroscope_server.engine import Engine
+from fluoroscope_server.errors import ModelError, UnsealedError
+from fluoroscope_server.serving.canary import try_forward
+from fluoroscope_server.serving.loading import loading, open_model, restore
+from fluoroscope_server.settings import ModelSource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from fluoroscope_server.families import Network, Variables
+    from fluoroscope_server.model_config import ModelConfig
+
+LEFTOVER = "LEFTOVER"
+"""The reason of a finding that no server minds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something about a model that its operator should know."""
+
+    path: str
+    """The folder of the model."""
+
+    step: int | None
+    """The step; None for the folder as a whole."""
+
+    reason: str
+    """A constant in capitals: one of `REFUSALS`, or LEFTOVER."""
+
+    is_error: bool
+    """Whether the server would refuse this step."""
+
+    message: str
+    """What was found, in one line."""
+
+    def __str__(self) -> str:
+        """Returns the finding in one line."""
+        return f"{'error' if self.is_error else 'note'} {self.reason}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What was found out about one model."""
+
+    path: Path
+    """The folder of the model."""
+
+    steps: list[int]
+    """The committed steps, all of which were checked."""
+
+    findings: list[Finding]
+    """What was found, step by step."""
+
+    @property
+    def would_be_refused(self) -> bool:
+        """Returns whether the server would refuse a step, or the whole model."""
+        return any(finding.is_error for finding in self.findings)
+
+
+def models_in(repository: Path) -> list[Path]:
+    """Returns the folders of a repository that hold a model, or were meant to: all but hidden ones."""
+    return [each for each in sorted(repository.iterdir()) if each.is_dir() and not each.name.startswith(".")]
+
+
+def check_model(path: Path, *, family: str | None = None, deep: bool = False, require_seal: bool = False) -> Report:
+    """Checks every committed step of a model as loading it would, and names what a server passes over.
+
+    Args:
+        path: a folder of steps, or one checkpoint.
+        family: the family, if the operator names it.
+        deep: whether to read the weights and run the network.
+        require_seal: whether a step without a seal is an error.
+    """
+    source = ModelSource(name=path.name, path=path, family=family)
+    try:
+        committed = steps(path)
+        if not committed:
+            open_model(source)  # raises: it says best why there is none
+        findings = [_leftover(path, name) for name in _leftovers(path)]
+    except ModelError as error:
+        return Report(path=path, steps=[], findings=[_finding(path, None, error)])
+    for step in committed:
+        findings += _check_step(source, step, deep=deep, require_seal=require_seal)
+    return Report(path=path, steps=committed, findings=findings)
+
+
+def _check_step(source: ModelSource, step: int, *, deep: bool, require_seal: bool) -> Iterator[Finding]:
+    try:
+        with loading(f"{source.path}, step {step}"):
+            try:
+                check_seal(source.path, step)
+            except UnsealedError as error:
+                yield _finding(source.path, step, error, is_error=require_seal)
+            verified, checkpoint, config, network = open_model(source, step)
+            checkpoint.match(network.variables)
+            if deep:
+                _try(restore(verified, checkpoint, config, network), config, network)
+    except ModelError as error:
+        yield _finding(source.path, step, error)
+
+
+def _try(variables: Variables, config: ModelConfig, network: Network) -> None:
+    """Runs the network, if its config does not forbid that."""
+    engine = Engine(network, variables, buckets=config.buckets[:1])
+    try:
+        try_forward(engine, config.canary)
+    finally:
+        engine.close()
+
+
+def _leftovers(path: Path) -> Iterator[tuple[str, str]]:
+    for name in uncommitted(path):
+        yield name, "is not a committed step: a save under way, or one that never ended"
+    for manifest in stray_manifests(path):
+        yield manifest.name, "is the seal of a step that is gone; the next `seal` takes it away"
+
+
+def _leftover(path: Path, leftover: tuple[str, str]) -> Finding:
+    name, what = leftover
+    return Finding(path=str(path), step=None, reason=LEFTOVER, is_error=False, message=f"{path / name} {what}")
+
+
+def _finding(path: Path, step: int | None, error: ModelError, *, is_error: bool = True) -> Finding:
+    message = "; ".join(line.strip() for line in error.message.splitlines())
+    return Finding(path=str(path), step=step, reason=error.reason, is_error=is_error, message=message)

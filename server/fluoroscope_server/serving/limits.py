@@ -1,0 +1,68 @@
+"""The limits of one request, beside those of the model itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fluoroscope_server.errors import LimitExceededError
+from fluoroscope_server.serving.admission import SOON, soon
+
+if TYPE_CHECKING:
+    from fluoroscope_server.engine import Inspection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one request may ask for; the defaults are for whoever serves without settings."""
+
+    max_rows: int = 65_536
+    """How many rows its inputs may have."""
+
+    max_results: int = 10_000
+    """How many results an inspection may have."""
+
+    max_queue: int = 1024
+    """How many predictions of its model may wait for the device already."""
+
+    def check_rows(self, rows: int) -> None:
+        """Raises LimitExceededError if these are too many rows."""
+        if rows > self.max_rows:
+            raise LimitExceededError(
+                f"the inputs have {rows:,} rows, and the limit is {self.max_rows:,} (max-rows): send them in parts",
+                field="inputs",
+                reason="TOO_MANY_ROWS",
+            )
+
+    def check_queue(self, waiting: int, *, model: str) -> None:
+        """Raises LimitExceededError if so many predictions wait that one more may not."""
+        if waiting >= self.max_queue:
+            raise LimitExceededError(
+                f"{waiting:,} predictions of {model!r} wait for the device, and that is the limit (max-queue): "
+                "ask again soon, or less often",
+                reason="QUEUE_FULL",
+                retry_after=soon(SOON),
+            )
+
+    def refusal_of(self, inspection: Inspection, *, max_bytes: int) -> LimitExceededError | None:
+        """Returns why an inspection would be too large; None if it is not."""
+        if inspection.byte_size > max_bytes:
+            return LimitExceededError(
+                f"this inspection would send {inspection.byte_size:,} bytes, and the limit is {max_bytes:,}: "
+                "choose fewer sites, slice them, reduce them to statistics, or send fewer rows",
+                field="max_bytes",
+                reason="INSPECTION_TOO_LARGE",
+            )
+        count = len(inspection.results)
+        if count > self.max_results:
+            return LimitExceededError(
+                f"this inspection would have {count:,} results, and the limit is {self.max_results:,} (max-results): "
+                "choose fewer sites or reductions, or ask in parts",
+                field="captures",
+                reason="TOO_MANY_RESULTS",
+            )
+        return None
+
+
+DEFAULT_LIMITS = Limits()
+"""The limits of a request that nobody has set."""
