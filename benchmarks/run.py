@@ -17,6 +17,7 @@ import numpy as np
 
 import depth
 import in_process
+import keys
 import load
 import networks
 import restart
@@ -157,7 +158,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="how long each time (default 2)")
     parser.add_argument("--copies", type=int, default=3, help="how many processes of each server (default 3)")
     parser.add_argument(
-        "--only", choices=("predict", "stream", "captures", "depth", "staged", "restart"), help="measure this alone"
+        "--only",
+        choices=("predict", "stream", "captures", "depth", "staged", "restart", "keys"),
+        help="measure this alone",
     )
     parser.add_argument("--write", action="store_true", help=f"add the table to docs/{DOCUMENT.name}")
     arguments = parser.parse_args()
@@ -170,6 +173,16 @@ def main() -> None:
     if arguments.only in {None, "restart"}:
         with tempfile.TemporaryDirectory() as folder:
             rows += measure_restart(f"deep={networks.save_deep(Path(folder))}", rounds=arguments.rounds)
+    if arguments.only in {None, "keys"}:
+        with tempfile.TemporaryDirectory() as folder:
+            rows += keys.measure(
+                f"digits={networks.save_digits(Path(folder))}",
+                predict_request(1),
+                Path(folder),
+                copies=arguments.copies,
+                rounds=arguments.rounds,
+                seconds=arguments.seconds,
+            )
     if arguments.only in {None, "predict", "stream"}:
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
             models = (

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 HERE = Path(__file__).resolve().parent
 
@@ -26,11 +26,11 @@ def bare(kind: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def fluoroscope(*models: str, compile_cache: str = "off") -> Iterator[str]:
+def fluoroscope(*models: str, compile_cache: str = "off", options: Sequence[str] = ()) -> Iterator[str]:
     """Runs `fluoroscope-server` as a user would; yields its address when it is ready."""
     command = [sys.executable, "-m", "fluoroscope_server", "serve", "--listen", "127.0.0.1:0"]
     command += [f"--compile-cache={compile_cache}"]
-    command += ["--http-listen", "127.0.0.1:0", *(f"--model={model}" for model in models)]
+    command += ["--http-listen", "127.0.0.1:0", *(f"--model={model}" for model in models), *options]
     with _process(command, None, subprocess.PIPE) as process:
         assert process.stderr is not None
         address = ""

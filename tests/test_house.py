@@ -140,3 +140,10 @@ def test_the_generators_versions_are_the_lower_bounds() -> None:
     gencode = (ROOT / "client/fluoroscope/v1/tensor_pb2.py").read_text()
     (runtime,) = re.findall(r"Protobuf Python Version: (\S+)", gencode)
     assert f"protobuf>={runtime}" in project["project"]["dependencies"]
+
+
+def test_no_duration_is_measured_with_a_clock_that_jumps() -> None:
+    """`time.time` goes back when somebody sets the clock; `time.perf_counter` and `time.monotonic` do not."""
+    sources = [*(ROOT / "server").rglob("*.py"), *(ROOT / "client").rglob("*.py")]
+    assert len(sources) > 100
+    assert [str(path) for path in sources if re.search(r"\btime\.time(_ns)?\b", path.read_text())] == []

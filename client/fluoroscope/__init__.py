@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fluoroscope.calls import (
         Activation,
+        Arrived,
         CallCancelledError,
+        Comparison,
         ConnectionFailedError,
         Correlation,
         CorruptStreamError,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
         ServerError,
         ServerUnavailableError,
         Site,
+        SiteComparison,
         SiteCorrelation,
         SiteCovariance,
         SiteDeadUnits,
@@ -71,9 +74,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Activation",
+    "Arrived",
     "AsyncClient",
     "CallCancelledError",
     "Client",
+    "Comparison",
     "ConnectionFailedError",
     "Correlation",
     "CorruptStreamError",
@@ -104,6 +109,7 @@ __all__ = [
     "ServerError",
     "ServerUnavailableError",
     "Site",
+    "SiteComparison",
     "SiteCorrelation",
     "SiteCovariance",
     "SiteDeadUnits",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fluoroscope_server.engine import CompileCache
 from fluoroscope_server.errors import SettingsError
@@ -95,27 +95,48 @@ class App:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal)
         await stop[0].wait()
-        self._announce(f"draining: calls under way have {self._settings.grace_seconds:g} s; signal again to end now")
-        draining = asyncio.ensure_future(self.stop())
         ending = asyncio.ensure_future(stop[1].wait())
-        await asyncio.wait((draining, ending), return_when=asyncio.FIRST_COMPLETED)
-        if not draining.done():
-            await self._rpc.drain(0)
+        await self.stop(ending)
         ending.cancel()
-        await draining
         self._announce("stopped")
 
-    async def stop(self) -> None:
-        """Refuses new calls, waits for those under way up to the grace, and stops; the metrics go last."""
+    async def stop(self, hurry: asyncio.Future[Any] | None = None) -> None:
+        """Says that it is not ready any more, refuses new calls, waits for those under way, and stops.
+
+        Args:
+            hurry: ends the waiting when it is done.
+        """
         self._ready = False
         if self._watching is not None:
             self._watching.cancel()
-        await self._rpc.drain(self._settings.grace_seconds)
+        self._rpc.retire()
+        await self._within(self._settings.drain_delay_seconds, hurry)
+        await self._drain(hurry)
         await self._operations.close()
         self._repository.close()
         await asyncio.to_thread(self._device.close)
-        await asyncio.to_thread(self._http.close)
+        await asyncio.to_thread(self._http.close)  # last, so that the last calls are still counted
         self._close_compile_cache()
+
+    async def _within(self, seconds: float, hurry: asyncio.Future[Any] | None) -> None:
+        """Still answers new calls for so long, until whoever sends them has heard that others should."""
+        if not seconds:
+            return
+        self._announce(f"not ready any more: new calls are answered for {seconds:g} s; signal again to end now")
+        if hurry is None:
+            await asyncio.sleep(seconds)
+        else:
+            await asyncio.wait((hurry,), timeout=seconds)
+
+    async def _drain(self, hurry: asyncio.Future[Any] | None) -> None:
+        grace = self._settings.grace_seconds
+        self._announce(f"draining: calls under way have {grace:g} s; signal again to end now")
+        draining = asyncio.ensure_future(self._rpc.drain(grace))
+        if hurry is not None:
+            await asyncio.wait((draining, hurry), return_when=asyncio.FIRST_COMPLETED)
+            if not draining.done():
+                await self._rpc.drain(0)
+        await draining
 
     def _open_compile_cache(self) -> CompileCache | None:
         if self._settings.compile_cache is None:

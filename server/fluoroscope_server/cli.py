@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from fluoroscope_server.allocator import keep_large_buffers
 from fluoroscope_server.commands import check, seal, token
 from fluoroscope_server.configuration import SETTINGS, Configuration
 from fluoroscope_server.errors import FluoroscopeError, SettingsError
+from fluoroscope_server.logs import PACKAGE, write_logs
 from fluoroscope_server.private_folder import private_folder
 from fluoroscope_server.settings import default_compile_cache
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fluoroscope_server.settings import Settings
+
+log = logging.getLogger(PACKAGE)
 
 EPILOG = """\b
 Examples:
@@ -79,6 +83,7 @@ def serve(*, config: Path | None, print_settings: bool, **flags: Any) -> None:
         if print_settings:
             click.echo(found.document(), nl=False)
             return
+        write_logs(found.settings.log_format, found.settings.log_level)
         if not found.settings.models and found.settings.repository is None:
             raise click.UsageError("there is nothing to serve: give --model NAME=PATH, or --repository DIR")
         cache = _compile_cache(found)
@@ -136,7 +141,7 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 
 
 def _announce(line: str) -> None:
-    click.echo(f"fluoroscope-server: {line}", err=True)
+    log.info(line)
 
 
 main.add_command(seal)

@@ -39,6 +39,7 @@ CODES = (
 STAGES: Mapping[str, tuple[str, ...]] = {
     "Predict": ("decode", "queue", "pad", "compute", "device_to_host", "encode"),
     "InspectActivations": ("decode", "compile", "queue", "pad", "compute", "device_to_host", "send"),
+    "CompareActivations": ("decode", "compile", "queue", "pad", "compute", "send"),
     "InspectParameters": ("decode", "compile", "queue", "compute", "device_to_host", "send"),
     "ModelInfer": ("decode", "compile", "queue", "pad", "compute", "device_to_host", "encode"),
 }
@@ -52,13 +53,14 @@ SHED = (
     "REQUEST_BYTES_BUSY",
     "QUEUE_FULL",
     "COMPILES_BUSY",
+    "REQUEST_TOO_LARGE",
     "INSPECTION_TOO_LARGE",
     "TOO_MANY_RESULTS",
     "TOO_MANY_ROWS",
     "TOO_MANY_CAPTURES",
     "TOO_MANY_GLOBS",
 )
-"""The reasons for which a limit refuses a request; the last five hold for the same request at any time."""
+"""The reasons for which a limit refuses a request; the last six hold for the same request at any time."""
 
 _FAST = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _SLOW = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)

@@ -100,7 +100,8 @@ class Settings:
     """How many calls may be open at once."""
 
     max_calls_per_client: int = setting(1024, least=1)
-    """How many of them one client may have: one address, or, behind a proxy, all who come through it."""
+    """How many of them one client may have: one token or one address, which behind a proxy is all who come through
+    it."""
 
     max_streams: int = setting(128, least=1)
     """How many inspections may be open at once."""
@@ -110,6 +111,28 @@ class Settings:
 
     max_open_bytes: int = setting(2048 * MIB, least=1)
     """How much the requests that are being answered may have together; one that comes alone is always let in."""
+
+    max_connections: int = setting(8192, least=1)
+    """How many connections may be open at once; older versions of gRPC do not bound them."""
+
+    max_calls_per_connection: int = setting(1024, least=1)
+    """How many calls one connection may have open; further ones wait on the client's side."""
+
+    max_connection_idle_seconds: float = setting(3600.0, least=0)
+    """How long a connection may have no call before it is closed; 0 keeps it."""
+
+    max_connection_age_seconds: float = setting(0.0, least=0)
+    """How long a connection may be used, so that clients behind a balancer spread anew; its calls are finished. 0
+    lets it be used for ever."""
+
+    keepalive_seconds: float = setting(60.0, least=1)
+    """After how much silence a client is asked whether it is still there."""
+
+    keepalive_timeout_seconds: float = setting(20.0, least=0.1)
+    """How long it may take to answer before it is taken for gone, with all its calls."""
+
+    min_ping_seconds: float = setting(10.0, least=0)
+    """How often a client may ask the same; one that asks more often is disconnected."""
 
     max_programs: int = setting(256, least=1)
     """How many compiled inspections each model holds, besides its presets."""
@@ -128,6 +151,18 @@ class Settings:
 
     grace_seconds: float = setting(30.0, least=0)
     """How long calls under way may go on after SIGTERM."""
+
+    drain_delay_seconds: float = setting(0.0, least=0)
+    """How long new calls are still answered after SIGTERM, not ready any more, so that balancers notice first."""
+
+    log_format: str = setting("text", choices=("text", "json"))
+    """How the log is written: for people, or as an object of JSON on each line."""
+
+    log_level: str = setting("info", choices=("debug", "info", "warning", "error"))
+    """The least that is written of the server's own events."""
+
+    log_calls: str = setting("failed", choices=("none", "failed", "all"))
+    """Which calls have a line in the log, at the level info; those that the server itself is at fault for always do."""
 
     tls_certificate: Path | None = setting(None, metavar="FILE", unset="no TLS")
     """Encrypt gRPC, and show this certificate (PEM, its chain behind it). Read again when it changes."""

@@ -170,7 +170,7 @@ def test_requests_while_a_model_is_being_loaded(checkpoints: Saved, slow: Path) 
     inputs = {"tokens": batch(2, 3), "mask": np.array([True, False])}
     with ExitStack() as stack:
         server = stack.enter_context(loading(slow, first=checkpoints.folders["relu"]))
-        client = stack.enter_context(fluoroscope.Client(server.target))
+        client = stack.enter_context(fluoroscope.Client(server.target, retries=0))
 
         assert server.get("/healthz") == (200, "ok\n")
         assert server.get("/readyz") == (503, "not ready: loading models, or draining\n")
@@ -278,6 +278,25 @@ def test_the_grace_ends(wide_variables: tuple[Path, Any]) -> None:
         assert server.wait(30) == 0
         with pytest.raises(fluoroscope.FluoroscopeError):
             list(stream)
+
+
+def test_new_calls_are_answered_until_balancers_have_noticed(checkpoints: Saved) -> None:
+    with (
+        serving({"relu": checkpoints.folders["relu"]}, "--drain-delay=600") as server,
+        fluoroscope.Client(server.target) as client,
+        grpc.insecure_channel(server.target) as channel,
+    ):
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        server.signal(signal.SIGTERM)
+        server.hears("not ready any more: new calls are answered for 600 s; signal again to end now")
+        assert server.get("/readyz")[0] == 503
+        assert server.get("/healthz")[0] == 200
+        assert health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert client.predict("relu", {"x": batch(1)})["logits"].shape == (1, 5)
+        server.signal(signal.SIGTERM)
+        assert server.wait(30) == 0
+        with pytest.raises(fluoroscope.ServerUnavailableError):
+            client.predict("relu", {"x": batch(1)})
 
 
 def test_who_watches_the_health_does_not_hold_up_the_end(checkpoints: Saved) -> None:

@@ -34,6 +34,7 @@ REPOSITORY = Path(__file__).parents[2]
 STAGES = {
     "Predict": ("decode", "queue", "pad", "compute", "device_to_host", "encode"),
     "InspectActivations": ("decode", "compile", "queue", "pad", "compute", "device_to_host", "send"),
+    "CompareActivations": ("decode", "compile", "queue", "pad", "compute", "send"),
     "InspectParameters": ("decode", "compile", "queue", "compute", "device_to_host", "send"),
 }
 METHODS = {
@@ -42,6 +43,7 @@ METHODS = {
     ("unary", "fluoroscope.v1.InspectionService", "PlanInspection"),
     ("unary_stream", "fluoroscope.v1.InspectionService", "InspectActivations"),
     ("unary_stream", "fluoroscope.v1.InspectionService", "InspectParameters"),
+    ("unary_stream", "fluoroscope.v1.InspectionService", "CompareActivations"),
     ("unary", "fluoroscope.v1.ModelService", "ListModels"),
     ("unary", "fluoroscope.v1.ModelService", "GetModel"),
     ("unary", "fluoroscope.v1.ModelService", "LoadModel"),

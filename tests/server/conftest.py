@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import types
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,17 @@ def strictest() -> Iterator[None]:
     yield
     jax.config.update("jax_numpy_dtype_promotion", "standard")
     jax.config.update("jax_numpy_rank_promotion", "allow")
+
+
+@pytest.fixture
+def loggers() -> Iterator[None]:
+    """Leaves the loggers as they were."""
+    root, ours = logging.getLogger(), logging.getLogger("fluoroscope_server")
+    handlers, level = list(root.handlers), ours.level
+    yield
+    root.handlers[:] = handlers
+    ours.setLevel(level)
+    logging.captureWarnings(capture=False)
 
 
 def make_config(**changes: Any) -> ModelConfig:

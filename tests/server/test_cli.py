@@ -15,12 +15,15 @@ from click.testing import CliRunner
 from fluoroscope_server import cli
 from fluoroscope_server.cli import main
 from fluoroscope_server.configuration import SETTINGS
+from fluoroscope_server.keys import Scope, Tokens
 from fluoroscope_server.settings import Swap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fluoroscope_server.settings import Settings
+
+pytestmark = pytest.mark.usefixtures("loggers")
 
 
 def test_help_says_what_to_do_next() -> None:
@@ -133,3 +136,29 @@ def test_what_is_watched(asked: Callable[..., tuple[Settings, str]]) -> None:
     settings, _ = asked("--repository", "models", "--watch", "--poll", "0.5", "--swap", "stop-then-load")
     assert (settings.repository, settings.watch) == (Path("models"), True)
     assert (settings.poll_seconds, settings.swap) == (0.5, Swap.STOP_THEN_LOAD)
+
+
+def test_keys_are_files(asked: Callable[..., tuple[Settings, str]]) -> None:
+    settings, _ = asked("--compile-cache=off", "--tls-certificate=c", "--tls-key=k", "--tls-client-ca=a", "--tokens=t")
+    files = (settings.tls_certificate, settings.tls_key, settings.tls_client_ca, settings.tokens)
+    assert [str(file) for file in files] == ["c", "k", "a", "t"]
+    assert not settings.allow_insecure_tokens
+    assert asked("--compile-cache=off", "--allow-insecure-tokens")[0].allow_insecure_tokens
+
+
+def test_a_new_token_and_its_entry_go_different_ways(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fluoroscope_server", "token", "ada", "--scope", "inspect", "--model", "digits"]
+    run = subprocess.run([*command, "--expires", "2100-01-01"], capture_output=True, text=True, check=True)
+    words, secret = run.stderr.splitlines()
+    assert words == "fluoroscope-server: the token of ada, shown this once:"
+    assert secret not in run.stdout
+    file = tmp_path / "tokens.toml"
+    file.write_text(run.stdout)
+    file.chmod(0o600)
+    known = Tokens(file).of_bearer(secret)
+    assert (known.name, known.scopes, known.models) == ("ada", frozenset({Scope.INSPECT}), frozenset({"digits"}))
+
+
+@pytest.mark.parametrize("words", [["ada"], ["ada", "--scope", "root"], ["--scope", "admin"]])
+def test_tokens_that_are_refused(words: list[str]) -> None:
+    assert CliRunner().invoke(main, ["token", *words]).exit_code == 2

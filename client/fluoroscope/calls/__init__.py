@@ -6,6 +6,8 @@ sends them is the blocking or the asynchronous client.
 
 from fluoroscope.calls.activation import Activation
 from fluoroscope.calls.capture import inspect_activations
+from fluoroscope.calls.compare import compare
+from fluoroscope.calls.comparison import Comparison, SiteComparison
 from fluoroscope.calls.covariance import SiteCorrelation, SiteCovariance
 from fluoroscope.calls.deployment import load_model, set_label, unload_model
 from fluoroscope.calls.errors import (
@@ -53,14 +55,17 @@ from fluoroscope.calls.reduction import (
 from fluoroscope.calls.site import Site, list_sites
 from fluoroscope.calls.slice import Slice
 from fluoroscope.calls.statistics import SiteStatistics
-from fluoroscope.calls.status import error_of
+from fluoroscope.calls.status import error_of, pushback_of
 from fluoroscope.calls.survey import Survey
 from fluoroscope.calls.units import SiteDeadUnits, TopElements
 from fluoroscope.calls.version import ModelState, ModelVersion
+from fluoroscope.wire import Arrived
 
 __all__ = [
     "Activation",
+    "Arrived",
     "CallCancelledError",
+    "Comparison",
     "ConnectionFailedError",
     "Correlation",
     "CorruptStreamError",
@@ -93,6 +98,7 @@ __all__ = [
     "ServerError",
     "ServerUnavailableError",
     "Site",
+    "SiteComparison",
     "SiteCorrelation",
     "SiteCovariance",
     "SiteDeadUnits",
@@ -110,6 +116,7 @@ __all__ = [
     "TopK",
     "UnauthenticatedError",
     "WrongStateError",
+    "compare",
     "error_of",
     "get_model",
     "inspect_activations",
@@ -119,6 +126,7 @@ __all__ = [
     "load_model",
     "plan",
     "predict",
+    "pushback_of",
     "set_label",
     "unload_model",
     "wait_ready",

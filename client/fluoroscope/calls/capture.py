@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fluoroscope.calls.execution import Execution
     from fluoroscope.calls.inputs import Inputs
     from fluoroscope.v1.tensor_pb2 import DataType
-    from fluoroscope.wire import StreamResult
+    from fluoroscope.wire import Arrived, StreamResult
 
 Sites: TypeAlias = "str | Sequence[str] | Mapping[str, Reduction[Any] | Sequence[Reduction[Any]]]"
 """Paths or globs of sites, or a mapping from them to what is to be done to each."""
@@ -109,6 +109,8 @@ def inspect_activations(
         method="/fluoroscope.v1.InspectionService/InspectActivations",
         request=request.SerializeToString(),
         timeout=timeout,
+        patience=600.0,
+        repeatable=True,
     )
     return StreamCall(exchange=exchange, reader=ActivationReader(progress))
 
@@ -159,9 +161,9 @@ class ActivationReader:
         try:
             self._joiner.finish()
         except IncompleteError as error:
-            raise IncompleteStreamError(f"{error}. Ask again.") from None
+            raise IncompleteStreamError(f"{error}. Ask again.", arrived=self._joiner.progress()) from None
 
-    def progress(self) -> str | None:
+    def progress(self) -> Arrived | None:
         """Returns what has come so far and what has not; None if nothing has."""
         return None if self._joiner.header is None else self._joiner.progress()
 

@@ -19,6 +19,11 @@ FluoroscopeError
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fluoroscope.wire import Arrived
+
 
 class FluoroscopeError(Exception):
     """The root of all errors that this package raises on purpose."""
@@ -30,6 +35,7 @@ class FluoroscopeError(Exception):
         reason: str | None = None,
         field: str | None = None,
         retry_after: float | None = None,
+        arrived: Arrived | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -40,6 +46,8 @@ class FluoroscopeError(Exception):
         """The field of the request that is at fault, such as `inputs["image"].shape`."""
         self.retry_after = retry_after
         """After how many seconds the server would like to be asked again, if it says so."""
+        self.arrived = arrived
+        """What had come of a stream before it broke, and what had not. None for other calls, and if nothing had."""
 
 
 class InvalidRequestError(FluoroscopeError):

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fluoroscope.wire import Arrived
+
 T = TypeVar("T")
 Item = TypeVar("Item")
 Whole = TypeVar("Whole")
@@ -34,6 +36,12 @@ class Exchange:
     timeout: float | None = None
     """How many seconds it may take. None means what the client was made with."""
 
+    patience: float = 60.0
+    """How many seconds it may take where neither `timeout` nor the client says so."""
+
+    repeatable: bool = False
+    """Whether it may be made again when nobody knows what became of it: because it changes nothing, say."""
+
     wait_for_ready: bool = False
     """Whether to wait for a server where there is none yet; the default is to fail at once."""
 
@@ -51,8 +59,8 @@ class Reader(Protocol[Item, Whole_co]):
     def finish(self) -> None:
         """Takes note that the stream has ended; raises if it should not have."""
 
-    def progress(self) -> str | None:
-        """Returns what has come so far and what has not, for the end of a message; None if nothing has."""
+    def progress(self) -> Arrived | None:
+        """Returns what has come so far and what has not; None if nothing has."""
 
     def collect(self, items: Sequence[Item]) -> Whole_co:
         """Returns all items of a finished stream as one value."""

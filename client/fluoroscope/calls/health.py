@@ -30,7 +30,14 @@ def wait_ready(model: str = "", *, timeout: float | None = None) -> Steps[Stream
     """
     service = model.encode()
     request = b"\x0a" + encode_varint(len(service)) + service if service else b""
-    exchange = Exchange(method="/grpc.health.v1.Health/Watch", request=request, timeout=timeout, wait_for_ready=True)
+    exchange = Exchange(
+        method="/grpc.health.v1.Health/Watch",
+        request=request,
+        timeout=timeout,
+        patience=300.0,
+        repeatable=True,
+        wait_for_ready=True,
+    )
     yield from ()  # no call comes before the stream
     return StreamCall(exchange=exchange, reader=HealthReader())
 

@@ -148,6 +148,7 @@ def get_model(
         method="/fluoroscope.v1.ModelService/GetModel",
         request=request.SerializeToString(),
         timeout=timeout,
+        repeatable=True,
     )
     return Model.from_wire(model_pb2.GetModelResponse.FromString(answer).model)
 
@@ -165,6 +166,7 @@ def list_models(*, timeout: float | None = None) -> Steps[list[Model]]:
             method="/fluoroscope.v1.ModelService/ListModels",
             request=request.SerializeToString(),
             timeout=timeout,
+            repeatable=True,
         )
         page = model_pb2.ListModelsResponse.FromString(answer)
         found += map(Model.from_wire, page.models)

@@ -74,5 +74,7 @@ def inspect_parameters(
         method="/fluoroscope.v1.InspectionService/InspectParameters",
         request=request.SerializeToString(),
         timeout=timeout,
+        patience=600.0,
+        repeatable=True,
     )
     return StreamCall(exchange=exchange, reader=ActivationReader(progress))

@@ -182,5 +182,7 @@ def plan(
             inspection=inspection, rows=inputs, compile=compile
         ).SerializeToString(),
         timeout=timeout,
+        patience=600.0 if compile else 60.0,
+        repeatable=True,
     )
     return Plan.from_wire(inspection_pb2.PlanInspectionResponse.FromString(answer))

@@ -56,6 +56,7 @@ def predict(
         method="/fluoroscope.v1.InferenceService/Predict",
         request=request.SerializeToString(),
         timeout=timeout,
+        repeatable=True,
     )
     response = inference_pb2.PredictResponse.FromString(answer)
     return {name: decode_tensor(tensor).copy() for name, tensor in response.outputs.items()}

@@ -85,7 +85,8 @@ def list_sites(
         model: The name of the model.
         *globs: Keep only sites that match one of these: `*` matches within a path segment, `**` across
             segments, `?` one character. None given means all sites.
-        kinds: Keep only sites of these kinds: "MODULE", "NAMED", "EQUATION", in any case, or `SiteKind`.
+        kinds: Keep only sites of these kinds: "MODULE", "NAMED", "EQUATION", in any case, or `SiteKind`. "INPUT" and
+            "PARAMETER" are only there if asked for.
         version: The checkpoint step to look at. None means the one that serves now.
         label: The label of the version, in place of its number.
         timeout: How many seconds each page may take. None means what the client was made with.
@@ -103,6 +104,7 @@ def list_sites(
             method="/fluoroscope.v1.InspectionService/ListSites",
             request=request.SerializeToString(),
             timeout=timeout,
+            repeatable=True,
         )
         page = inspection_pb2.ListSitesResponse.FromString(answer)
         if found and page.version != first:

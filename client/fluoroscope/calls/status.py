@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from google.rpc import error_details_pb2
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fluoroscope.calls.errors import FluoroscopeError
+    from fluoroscope.wire import Arrived
 
 ERRORS: Final[Mapping[grpc.StatusCode, type[FluoroscopeError]]] = {
     grpc.StatusCode.CANCELLED: CallCancelledError,
@@ -44,6 +46,7 @@ ERRORS: Final[Mapping[grpc.StatusCode, type[FluoroscopeError]]] = {
 
 _REASONS: Final[Mapping[str, type[FluoroscopeError]]] = {"NOT_CAPTURABLE": NotCapturableError}
 """The error for each reason that says more than the status."""
+_MILLISECONDS: Final = re.compile("[0-9]{1,9}")
 
 _START: Final = (
     "Start a server with `fluoroscope-server serve --model NAME=PATH`, or say where one is: "
@@ -51,14 +54,14 @@ _START: Final = (
 )
 _NEXT: Final[Mapping[grpc.StatusCode, str]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: "Give a longer timeout= (--timeout), or ask for less.",
-    grpc.StatusCode.UNAUTHENTICATED: "Give token= (--token, or FLUOROSCOPE_TOKEN).",
-    grpc.StatusCode.PERMISSION_DENIED: "Ask the server's operator for a token with the scope that this needs.",
+    grpc.StatusCode.UNAUTHENTICATED: "Give token= (--token-file, or FLUOROSCOPE_TOKEN).",
+    grpc.StatusCode.PERMISSION_DENIED: "Ask the server's operator for a token that is for this.",
     grpc.StatusCode.UNIMPLEMENTED: "It is an older fluoroscope server, or another kind of server.",
 }
 """What to do next, where the server's own words cannot say it."""
 
 
-def error_of(error: grpc.RpcError, *, target: str, progress: str | None = None) -> FluoroscopeError:
+def error_of(error: grpc.RpcError, *, target: str, progress: Arrived | None = None) -> FluoroscopeError:
     """Returns the error for a call that ended with another status than OK.
 
     Args:
@@ -82,7 +85,26 @@ def error_of(error: grpc.RpcError, *, target: str, progress: str | None = None) 
         text = f"{text} (When the stream ended, {progress}.)"
     if code in _NEXT:
         text = f"{text.rstrip('.')}. {_NEXT[code]}"
-    return kind(text, reason=details.reason or code.name, field=details.field, retry_after=details.retry_after)
+    return kind(
+        text,
+        reason=details.reason or code.name,
+        field=details.field,
+        retry_after=details.retry_after,
+        arrived=progress,
+    )
+
+
+def pushback_of(error: grpc.RpcError) -> float | None:
+    """Returns after how many seconds a server wants the call to be made again (gRFC A6).
+
+    Negative means never, and so does what is no number; None means that it says nothing.
+    """
+    metadata: Any = error.trailing_metadata()  # pairs, though the stubs say that they cannot be unpacked
+    for key, value in metadata or ():
+        if key == "grpc-retry-pushback-ms":
+            text = value if isinstance(value, str) else ""
+            return int(text) / 1000 if _MILLISECONDS.fullmatch(text) else -1.0
+    return None
 
 
 class _Details:

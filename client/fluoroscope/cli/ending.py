@@ -16,6 +16,9 @@ from fluoroscope.calls import (
 INTERRUPTED: Final = 130
 """The exit code after Ctrl-C."""
 
+DIVERGES: Final = 5
+"""The exit code of `compare --check` where a site diverges."""
+
 _CODES: Final[dict[type, int]] = {
     ConnectionFailedError: 3,
     ServerUnavailableError: 3,
@@ -31,6 +34,7 @@ EXIT_CODES: Final = """Exit codes:
   2    the command line, or a file named on it, is wrong
   3    the server cannot be reached, is not ready, or did not answer in time
   4    the stream was incomplete or corrupt
+  5    compare --check: a site diverges
   130  interrupted with Ctrl-C"""
 """The exit codes, for help texts."""
 

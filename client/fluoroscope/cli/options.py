@@ -22,6 +22,8 @@ KIND = click.option(
     help="Keep only sites of this kind; repeatable.",
 )
 
+SITES = click.option("--sites", "globs", multiple=True, metavar="GLOB", help="Sites to look at, like GLOB; repeatable.")
+
 VERSION = click.option(
     "--version", type=int, callback=within_64_bits, help="The checkpoint step.  [default: the one that serves]"
 )

@@ -50,8 +50,9 @@ def params(
     """Reads the parameters of MODEL: its weights, and what else its checkpoint holds for it. The network does not run.
 
     GLOB names parameters by their path: "*" matches within a path segment, "**" across segments, "?" one
-    character. None given means all. A table describes values, and --output writes them to a file;
-    `fluoroscope sites MODEL --kind parameter` lists the paths.
+    character. None given means all. `fluoroscope sites MODEL --kind parameter` lists the paths.
+
+    --output writes the tensors that --reduce asks for; if it asks for none, the parameters themselves.
     """
     reductions = reductions or read_reductions(("statistics",))
     if output is not None and all(isinstance(each, SUMMARIES) for each in reductions):

@@ -8,7 +8,7 @@ import click
 
 from fluoroscope.calls import Slice
 from fluoroscope.calls.execution import EXECUTIONS
-from fluoroscope.cli.options import KIND, within_64_bits
+from fluoroscope.cli.options import KIND, SITES, within_64_bits
 from fluoroscope.cli.reduction import read_reductions
 
 if TYPE_CHECKING:
@@ -34,10 +34,6 @@ def _slice(word: str) -> Slice:
 
 
 _Option: TypeAlias = "Callable[[Any], Any]"
-
-_SITES: _Option = click.option(
-    "--sites", "globs", multiple=True, metavar="GLOB", help="Sites to look at, like GLOB; repeatable."
-)
 
 
 def _reduce(default: str) -> _Option:
@@ -85,12 +81,12 @@ _MAX_BYTES: _Option = click.option(
 def question_options(command: Any) -> Any:  # click's own decorators are as vague
     """Gives a command the options, in this order."""
     reduce = _reduce("full; of a data set, statistics")
-    return _with(command, _SITES, reduce, _DTYPE, KIND, _SLICE, _OUTPUTS, _EXECUTION, _MAX_BYTES)
+    return _with(command, SITES, reduce, _DTYPE, KIND, _SLICE, _OUTPUTS, _EXECUTION, _MAX_BYTES)
 
 
 def parameter_options(command: Any) -> Any:  # as above
     """Gives a command those of the options that mean something for parameters."""
-    return _with(command, _SITES, _reduce("statistics; with --output, full"), _DTYPE, _SLICE, _MAX_BYTES)
+    return _with(command, SITES, _reduce("statistics; with --output, full"), _DTYPE, _SLICE, _MAX_BYTES)
 
 
 def _with(command: Any, *options: _Option) -> Any:

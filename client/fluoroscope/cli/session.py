@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _KEY = "fluoroscope."
+_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,14 +24,26 @@ class Session:
     server: str
     """The address of the server."""
 
-    timeout: float
-    """How many seconds a call may take."""
+    timeout: float | None
+    """How many seconds a call may take; None means what is usual for its kind."""
 
-    token: str | None
+    retries: int
+    """How often a call may be made again."""
+
+    token: str | None = field(repr=False)
     """The bearer token."""
 
     root_certificates: Path | None
-    """The certificates to trust; None means that nothing is encrypted."""
+    """The certificates to trust; None means those that gRPC ships, if anything is encrypted."""
+
+    client_certificate: Path | None
+    """The certificate to show; None shows none."""
+
+    client_key: Path | None
+    """Its private key."""
+
+    allow_insecure_token: bool
+    """Whether others may read the token on its way."""
 
     json: bool
     """Whether to print for programs."""
@@ -41,15 +54,38 @@ class Session:
         meta = click.get_current_context().meta
         return cls(
             server=meta[_KEY + "server"],
-            timeout=meta[_KEY + "timeout"],
-            token=meta.get(_KEY + "token"),
+            timeout=meta.get(_KEY + "timeout"),
+            retries=meta[_KEY + "retries"],
+            token=_token(meta.get(_KEY + "token_file")) or meta.get(_KEY + "token"),
             root_certificates=meta.get(_KEY + "root_certificates"),
+            client_certificate=meta.get(_KEY + "client_certificate"),
+            client_key=meta.get(_KEY + "client_key"),
+            allow_insecure_token=meta.get(_KEY + "allow_insecure_token", False),
             json=meta.get(_KEY + "json", False),
         )
 
     def client(self) -> Client:
         """Returns a client of the server."""
-        return Client(self.server, timeout=self.timeout, token=self.token, root_certificates=self.root_certificates)
+        return Client(
+            self.server,
+            timeout=self.timeout,
+            retries=self.retries,
+            token=self.token,
+            root_certificates=self.root_certificates,
+            client_certificate=self.client_certificate,
+            client_key=self.client_key,
+            allow_insecure_token=self.allow_insecure_token,
+        )
+
+
+def _token(path: Path | None) -> str | None:
+    """Returns the token in a file."""
+    if path is None:
+        return None
+    token = path.read_text("utf-8", "replace").strip()
+    if not token:
+        raise click.BadParameter(f"{path} is empty.", param_hint="--token-file")
+    return token
 
 
 def session_options(*, outermost: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -75,17 +111,37 @@ def session_options(*, outermost: bool = False) -> Callable[[Callable[..., Any]]
             help="The address of the server.",
         ),
         option(
-            "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", default=60.0,
-            help="How long a call may take.",
+            "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+            help="How long a call may take.  [default: 600 for inspect, 60 for all else]",
+        ),
+        option(
+            "--retries", type=click.IntRange(min=0), metavar="N", default=3,
+            help="How often a call is made again if the server may answer next time.",
         ),
         option(
             "--token", metavar="TOKEN", envvar="FLUOROSCOPE_TOKEN",
-            help="The bearer token to show. Better in the environment, where no process list shows it.",
+            help="The bearer token to show. Better in the environment or a file: a process list shows it here.",
+        ),
+        option(
+            "--token-file", metavar="FILE", envvar="FLUOROSCOPE_TOKEN_FILE", type=_FILE,
+            help="A file that holds the token; it comes before --token.",
+        ),
+        option(
+            "--allow-insecure-token", is_flag=True, flag_value=True,
+            help="Show the token to another machine unencrypted: right only where something else encrypts.",
         ),
         option(
             "--root-certificates", metavar="FILE", envvar="FLUOROSCOPE_ROOT_CERTIFICATES",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            type=_FILE,
             help="Encrypt, and trust servers that these certificates (PEM) vouch for.",
+        ),
+        option(
+            "--client-certificate", metavar="FILE", envvar="FLUOROSCOPE_CLIENT_CERTIFICATE", type=_FILE,
+            help="Encrypt, and show this certificate (PEM) to servers that ask for one.",
+        ),
+        option(
+            "--client-key", metavar="FILE", envvar="FLUOROSCOPE_CLIENT_KEY", type=_FILE,
+            help="The private key of that certificate (PEM).",
         ),
         option("--json", is_flag=True, flag_value=True, help="Print JSON, for programs."),
     )  # fmt: skip

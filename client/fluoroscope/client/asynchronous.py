@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine
 from contextlib import aclosing
 from functools import cached_property
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from fluoroscope.calls import Exchange, Steps, StreamCall
+    from fluoroscope.client.attempts import Attempts
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -117,6 +119,7 @@ class AsyncClient(Face):
         Takes what `parameters` takes, raises what it raises, and holds one value at a time, as `stream` does.
         """,
     )
+    compare = _collected(calls.compare, returns="Comparison")
     wait_ready = _awaited(calls.wait_ready)
 
     async def close(self) -> None:
@@ -151,23 +154,43 @@ class AsyncClient(Face):
 
     async def _answer(self, exchange: Exchange) -> bytes:
         send: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(exchange.method)
-        try:
-            return await send(exchange.request, **self._destination.terms(exchange))
-        except grpc.RpcError as error:
-            raise calls.error_of(error, target=self._destination.target) from error
+        attempts = self._destination.attempts(exchange)
+        while True:
+            try:
+                return await send(exchange.request, **attempts.terms())
+            except grpc.RpcError as error:
+                pause = attempts.pause(error)
+                if pause is None:
+                    raise calls.error_of(error, target=self._destination.target) from error
+            await asyncio.sleep(pause)
 
     async def _items(self, call: StreamCall[Item, Whole]) -> AsyncGenerator[Item, None]:
         """Yields the items of a stream; to close the generator cancels the call."""
-        exchange, reader = call.exchange, call.reader
-        open_stream: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(exchange.method)
-        stream = open_stream(exchange.request, **self._destination.terms(exchange))
+        attempts = self._destination.attempts(call.exchange)
+        while True:
+            try:
+                async with aclosing(self._attempt(call, attempts)) as items:
+                    async for item in items:
+                        yield item
+            except grpc.RpcError as error:
+                pause = attempts.pause(error)
+                if pause is None:
+                    progress = call.reader.progress()
+                    raise calls.error_of(error, target=self._destination.target, progress=progress) from error
+            else:
+                return
+            await asyncio.sleep(pause)
+
+    async def _attempt(self, call: StreamCall[Item, Whole], attempts: Attempts) -> AsyncGenerator[Item, None]:
+        """Yields the items of one attempt; raises grpc.RpcError."""
+        open_stream: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(call.exchange.method)
+        stream = open_stream(call.exchange.request, **attempts.terms())
         try:
             async for message in stream:
-                item = reader.feed(message)
+                attempts.answering = True
+                item = call.reader.feed(message)
                 if item is not None:
                     yield item
-            reader.finish()
-        except grpc.RpcError as error:
-            raise calls.error_of(error, target=self._destination.target, progress=reader.progress()) from error
+            call.reader.finish()
         finally:
             stream.cancel()

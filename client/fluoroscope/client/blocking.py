@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar, final
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from fluoroscope.calls import Exchange, Steps, StreamCall
+    from fluoroscope.client.attempts import Attempts
 
 CLOSE_SECONDS = 5.0
 """How long closing may take."""
@@ -80,8 +82,11 @@ def _awaited(
 class Client(Face):
     """A connection to a fluoroscope server. Any number of threads may share one.
 
-    It connects at the first call, and again by itself when the connection is lost. A call to a server
-    that is not there fails at once with `ConnectionFailedError`; `wait_ready` waits for one.
+    It connects at the first call, and again by itself when the connection is lost. Calls that change nothing
+    are made again when the server cannot be reached or cannot answer now, and when it is too busy and says when
+    to come again: at most `retries` times, within the time that the call may take. A stream of which something
+    has come is not. So a call to a server that is not there fails within a second with
+    `ConnectionFailedError`; `wait_ready` waits for one.
 
         with fluoroscope.Client("localhost:8500") as client:
             client.predict("digits", {"image": x})["logits"]
@@ -115,6 +120,7 @@ class Client(Face):
         Takes what `parameters` takes, raises what it raises, and holds one value at a time, as `stream` does.
         """,
     )
+    compare = _collected(calls.compare, returns="Comparison")
     wait_ready = _awaited(calls.wait_ready)
 
     def close(self) -> None:
@@ -151,23 +157,39 @@ class Client(Face):
 
     def _answer(self, exchange: Exchange) -> bytes:
         send: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(exchange.method)
-        try:
-            return send(exchange.request, **self._destination.terms(exchange))
-        except grpc.RpcError as error:
-            raise calls.error_of(error, target=self._destination.target) from error
+        attempts = self._destination.attempts(exchange)
+        while True:
+            try:
+                return send(exchange.request, **attempts.terms())
+            except grpc.RpcError as error:
+                pause = attempts.pause(error)
+                if pause is None:
+                    raise calls.error_of(error, target=self._destination.target) from error
+            time.sleep(pause)
 
     def _items(self, call: StreamCall[Item, Whole]) -> Generator[Item, None, None]:
         """Yields the items of a stream; to close the generator cancels the call."""
-        exchange, reader = call.exchange, call.reader
-        open_stream: grpc.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(exchange.method)
-        stream = open_stream(exchange.request, **self._destination.terms(exchange))
+        attempts = self._destination.attempts(call.exchange)
+        while True:
+            try:
+                return (yield from self._attempt(call, attempts))
+            except grpc.RpcError as error:
+                pause = attempts.pause(error)
+                if pause is None:
+                    progress = call.reader.progress()
+                    raise calls.error_of(error, target=self._destination.target, progress=progress) from error
+            time.sleep(pause)
+
+    def _attempt(self, call: StreamCall[Item, Whole], attempts: Attempts) -> Generator[Item, None, None]:
+        """Yields the items of one attempt; raises grpc.RpcError."""
+        open_stream: grpc.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(call.exchange.method)
+        stream = open_stream(call.exchange.request, **attempts.terms())
         try:
             for message in stream:
-                item = reader.feed(message)
+                attempts.answering = True
+                item = call.reader.feed(message)
                 if item is not None:
                     yield item
-            reader.finish()
-        except grpc.RpcError as error:
-            raise calls.error_of(error, target=self._destination.target, progress=reader.progress()) from error
+            call.reader.finish()
         finally:
             stream.cancel()

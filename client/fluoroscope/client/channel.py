@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-import grpc
+from fluoroscope.client.attempts import Attempts
+from fluoroscope.client.credentials import channel_credentials, check_token
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import grpc
+
     from fluoroscope.calls import Exchange
+    from fluoroscope.client.credentials import Pem
 
 Options: TypeAlias = "Sequence[tuple[str, str | int]]"
 """Channel arguments of gRPC, such as `("grpc.primary_user_agent", "mine/1.0")`."""
@@ -30,19 +33,6 @@ _DEFAULTS: Final = (
 )
 
 
-class Terms(TypedDict):
-    """On which terms a call is made."""
-
-    timeout: float | None
-    """How many seconds it may take."""
-
-    metadata: tuple[tuple[str, str], ...]
-    """What goes with it."""
-
-    wait_for_ready: bool
-    """Whether to wait for a server where there is none yet."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
     """Where calls go, and how they show who makes them."""
@@ -51,9 +41,12 @@ class Destination:
     """The address: `HOST:PORT`, `unix:PATH`, or any other name that gRPC resolves."""
 
     timeout: float | None
-    """How many seconds a call may take that does not say so itself. None means as long as it takes."""
+    """How many seconds a call may take that does not say so itself. None means what is usual for its kind."""
 
-    token: str | None
+    retries: int
+    """How often a call may be made again."""
+
+    token: str | None = field(repr=False)
     """The bearer token. It goes with every call, readable on the way unless there are credentials."""
 
     credentials: grpc.ChannelCredentials | None
@@ -67,41 +60,55 @@ class Destination:
         cls,
         target: str,
         *,
-        timeout: float | None,
-        token: str | None,
-        root_certificates: bytes | str | Path | None,
-        credentials: grpc.ChannelCredentials | None,
-        options: Options,
+        timeout: float | None = None,
+        retries: int = 0,
+        token: str | None = None,
+        root_certificates: Pem | None = None,
+        client_certificate: Pem | None = None,
+        client_key: Pem | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        allow_insecure_token: bool = False,
+        options: Options = (),
     ) -> Destination:
         """Returns the destination that the arguments of a client describe.
 
         Raises:
-            OSError: The file of root certificates cannot be read.
+            InvalidRequestError: They contradict each other, or the token would not be safe.
+            OSError: A file of certificates cannot be read.
         """
-        if credentials is None and root_certificates is not None:
-            pem = root_certificates if isinstance(root_certificates, bytes) else _read(root_certificates)
-            credentials = grpc.ssl_channel_credentials(root_certificates=pem)
+        credentials = channel_credentials(
+            root_certificates=root_certificates,
+            client_certificate=client_certificate,
+            client_key=client_key,
+            credentials=credentials,
+        )
+        if token is not None:
+            check_token(
+                token,
+                encrypted=credentials is not None,
+                near=_is_loopback(target),
+                allow_insecure=allow_insecure_token,
+            )
         # A proxy from the environment can hardly be the way to this machine itself.
         direct = (("grpc.enable_http_proxy", 0),) if _is_loopback(target) else ()
         return cls(
             target=target,
             timeout=timeout,
+            retries=retries,
             token=token,
             credentials=credentials,
             options=(*_DEFAULTS, *direct, *options),
         )
 
-    def terms(self, exchange: Exchange) -> Terms:
-        """Returns on which terms a call is made: the arguments of gRPC beside the request."""
-        return {
-            "timeout": self.timeout if exchange.timeout is None else exchange.timeout,
-            "metadata": () if self.token is None else (("authorization", f"Bearer {self.token}"),),
-            "wait_for_ready": exchange.wait_for_ready,
-        }
-
-
-def _read(path: str | Path) -> bytes:
-    return Path(path).read_bytes()
+    def attempts(self, exchange: Exchange) -> Attempts:
+        """Returns the attempts that a call is given."""
+        timeout = self.timeout if exchange.timeout is None else exchange.timeout
+        return Attempts(
+            exchange,
+            timeout=exchange.patience if timeout is None else timeout,
+            retries=self.retries,
+            metadata=() if self.token is None else (("authorization", f"Bearer {self.token}"),),
+        )
 
 
 def _is_loopback(target: str) -> bool:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 from fluoroscope.client.channel import Destination
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import grpc
 
     from fluoroscope.client.channel import Options
+    from fluoroscope.client.credentials import Pem
 
 
 class Face:
@@ -21,31 +20,49 @@ class Face:
         self,
         target: str = "127.0.0.1:8500",
         *,
-        timeout: float | None = 60.0,
+        timeout: float | None = None,
+        retries: int = 3,
         token: str | None = None,
-        root_certificates: bytes | str | Path | None = None,
+        root_certificates: Pem | None = None,
+        client_certificate: Pem | None = None,
+        client_key: Pem | None = None,
         credentials: grpc.ChannelCredentials | None = None,
+        allow_insecure_token: bool = False,
         options: Options = (),
     ) -> None:
         """Makes a client; nothing is sent yet.
 
         Args:
             target: The address of the server: `HOST:PORT`, `unix:PATH`, or what else gRPC resolves.
-            timeout: How many seconds a call may take that does not say so itself. None means as long as
-                it takes.
-            token: A bearer token to show with every call. It is encrypted only if the connection is.
+            timeout: How many seconds a call may take that does not say so itself, all attempts together. None
+                means what is usual for its kind: 600 for inspections and for plans that are compiled, 300 to
+                become ready, 60 for all else. `math.inf` means as long as it takes.
+            retries: How often a call is made again that changes nothing, if the server may answer next time.
+            token: A bearer token to show with every call.
             root_certificates: Encrypt, and trust servers that these certificates vouch for: PEM, or the
                 path of a file of it.
+            client_certificate: Encrypt, and show this certificate, for servers that ask for one.
+            client_key: Its private key.
             credentials: Encrypt in another way: `grpc.ssl_channel_credentials()` trusts the certificates
-                that gRPC ships, and takes a certificate of one's own for mutual TLS.
+                that gRPC ships.
+            allow_insecure_token: Show the token to a server on another machine over a connection that is not
+                encrypted here: right only where something else encrypts it.
             options: More channel arguments for gRPC.
+
+        Raises:
+            InvalidRequestError: The arguments contradict each other, or others could read the token.
+            OSError: A file of certificates cannot be read.
         """
         self._destination = Destination.to(
             target,
             timeout=timeout,
+            retries=retries,
             token=token,
             root_certificates=root_certificates,
+            client_certificate=client_certificate,
+            client_key=client_key,
             credentials=credentials,
+            allow_insecure_token=allow_insecure_token,
             options=options,
         )
 

@@ -1265,3 +1265,344 @@ class StageTime(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["seconds", b"seconds", "stage", b"stage"]) -> None: ...
 
 Global___StageTime: typing_extensions.TypeAlias = StageTime
+
+@typing.final
+class CompareActivationsRequest(google.protobuf.message.Message):
+    """Two sides to compare, and where.
+
+    The left side is what came, a, and the right one what was expected, b, as in numpy.testing.assert_allclose.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class Side(google.protobuf.message.Message):
+        """What runs on one side."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        @typing.final
+        class InputsEntry(google.protobuf.message.Message):
+            DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+            KEY_FIELD_NUMBER: builtins.int
+            VALUE_FIELD_NUMBER: builtins.int
+            key: builtins.str
+            @property
+            def value(self) -> fluoroscope.v1.tensor_pb2.Tensor: ...
+            def __init__(
+                self,
+                *,
+                key: builtins.str = ...,
+                value: fluoroscope.v1.tensor_pb2.Tensor | None = ...,
+            ) -> None: ...
+            def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+            def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+        VERSION_FIELD_NUMBER: builtins.int
+        LABEL_FIELD_NUMBER: builtins.int
+        INPUTS_FIELD_NUMBER: builtins.int
+        version: builtins.int
+        """This checkpoint step and no other."""
+        label: builtins.str
+        """The version that this label points to."""
+        @property
+        def inputs(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, fluoroscope.v1.tensor_pb2.Tensor]:
+            """One tensor for each input of the signature, as in PredictRequest. The right side may leave them out:
+            then it runs on those of the left.
+            """
+
+        def __init__(
+            self,
+            *,
+            version: builtins.int = ...,
+            label: builtins.str = ...,
+            inputs: collections.abc.Mapping[builtins.str, fluoroscope.v1.tensor_pb2.Tensor] | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["label", b"label", "version", b"version", "version_selector", b"version_selector"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["inputs", b"inputs", "label", b"label", "version", b"version", "version_selector", b"version_selector"]) -> None: ...
+        def WhichOneof(self, oneof_group: typing.Literal["version_selector", b"version_selector"]) -> typing.Literal["version", "label"] | None: ...
+
+    MODEL_FIELD_NUMBER: builtins.int
+    LEFT_FIELD_NUMBER: builtins.int
+    RIGHT_FIELD_NUMBER: builtins.int
+    SITES_FIELD_NUMBER: builtins.int
+    KINDS_FIELD_NUMBER: builtins.int
+    RTOL_FIELD_NUMBER: builtins.int
+    ATOL_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """The name of the model, as ListModels gives it. Required."""
+    rtol: builtins.float
+    """An element diverges if |a - b| > atol + rtol * |b|, as numpy.allclose has it. Unset means 0.00001.
+    Not negative.
+    """
+    atol: builtins.float
+    """See rtol. Unset means 0.00000001. Not negative."""
+    @property
+    def left(self) -> Global___CompareActivationsRequest.Side:
+        """What is looked at. Its inputs are required."""
+
+    @property
+    def right(self) -> Global___CompareActivationsRequest.Side:
+        """What is expected. Its inputs, if it has any, have as many rows as those of the left."""
+
+    @property
+    def sites(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Globs over site paths, as in ListSitesRequest. At least one. Sites that match a glob but cannot be
+        captured on any side are left out; a site named without wildcards is never left out.
+        """
+
+    @property
+    def kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[Global___SiteKind.ValueType]:
+        """Keep only sites of these kinds. Unset means every kind."""
+
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        left: Global___CompareActivationsRequest.Side | None = ...,
+        right: Global___CompareActivationsRequest.Side | None = ...,
+        sites: collections.abc.Iterable[builtins.str] | None = ...,
+        kinds: collections.abc.Iterable[Global___SiteKind.ValueType] | None = ...,
+        rtol: builtins.float | None = ...,
+        atol: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_atol", b"_atol", "_rtol", b"_rtol", "atol", b"atol", "left", b"left", "right", b"right", "rtol", b"rtol"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_atol", b"_atol", "_rtol", b"_rtol", "atol", b"atol", "kinds", b"kinds", "left", b"left", "model", b"model", "right", b"right", "rtol", b"rtol", "sites", b"sites"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_atol", b"_atol"]) -> typing.Literal["atol"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_rtol", b"_rtol"]) -> typing.Literal["rtol"] | None: ...
+
+Global___CompareActivationsRequest: typing_extensions.TypeAlias = CompareActivationsRequest
+
+@typing.final
+class CompareActivationsResponse(google.protobuf.message.Message):
+    """One message of the stream."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: builtins.int
+    COMPARISON_FIELD_NUMBER: builtins.int
+    TRAILER_FIELD_NUMBER: builtins.int
+    @property
+    def header(self) -> Global___ComparisonHeader:
+        """The first message, once."""
+
+    @property
+    def comparison(self) -> Global___SiteComparison:
+        """How far the values of one site are apart."""
+
+    @property
+    def trailer(self) -> Global___ComparisonTrailer:
+        """The last message, once."""
+
+    def __init__(
+        self,
+        *,
+        header: Global___ComparisonHeader | None = ...,
+        comparison: Global___SiteComparison | None = ...,
+        trailer: Global___ComparisonTrailer | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["comparison", b"comparison", "frame", b"frame", "header", b"header", "trailer", b"trailer"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["comparison", b"comparison", "frame", b"frame", "header", b"header", "trailer", b"trailer"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["frame", b"frame"]) -> typing.Literal["header", "comparison", "trailer"] | None: ...
+
+Global___CompareActivationsResponse: typing_extensions.TypeAlias = CompareActivationsResponse
+
+@typing.final
+class ComparisonHeader(google.protobuf.message.Message):
+    """Announces what is compared."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    LEFT_VERSION_FIELD_NUMBER: builtins.int
+    RIGHT_VERSION_FIELD_NUMBER: builtins.int
+    ROWS_FIELD_NUMBER: builtins.int
+    SITES_FIELD_NUMBER: builtins.int
+    LEFT_PROGRAM_FIELD_NUMBER: builtins.int
+    RIGHT_PROGRAM_FIELD_NUMBER: builtins.int
+    RTOL_FIELD_NUMBER: builtins.int
+    ATOL_FIELD_NUMBER: builtins.int
+    LEFT_DIGEST_FIELD_NUMBER: builtins.int
+    RIGHT_DIGEST_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """The model that answers."""
+    left_version: builtins.int
+    """The version of the left side."""
+    right_version: builtins.int
+    """The version of the right side."""
+    rows: builtins.int
+    """How many examples the inputs of each side held."""
+    rtol: builtins.float
+    """The tolerance: see CompareActivationsRequest."""
+    atol: builtins.float
+    """The tolerance: see CompareActivationsRequest."""
+    left_digest: builtins.str
+    """The digest of the checkpoint of the left side; see Model.digest."""
+    right_digest: builtins.str
+    """The digest of the checkpoint of the right side; see Model.digest."""
+    @property
+    def sites(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ComparedSite]:
+        """All sites that were asked for, in execution order."""
+
+    @property
+    def left_program(self) -> Global___ProgramInfo:
+        """The program that computes the left side."""
+
+    @property
+    def right_program(self) -> Global___ProgramInfo:
+        """The program that computes the right side."""
+
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        left_version: builtins.int = ...,
+        right_version: builtins.int = ...,
+        rows: builtins.int = ...,
+        sites: collections.abc.Iterable[Global___ComparedSite] | None = ...,
+        left_program: Global___ProgramInfo | None = ...,
+        right_program: Global___ProgramInfo | None = ...,
+        rtol: builtins.float = ...,
+        atol: builtins.float = ...,
+        left_digest: builtins.str = ...,
+        right_digest: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["left_program", b"left_program", "right_program", b"right_program"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["atol", b"atol", "left_digest", b"left_digest", "left_program", b"left_program", "left_version", b"left_version", "model", b"model", "right_digest", b"right_digest", "right_program", b"right_program", "right_version", b"right_version", "rows", b"rows", "rtol", b"rtol", "sites", b"sites"]) -> None: ...
+
+Global___ComparisonHeader: typing_extensions.TypeAlias = ComparisonHeader
+
+@typing.final
+class ComparedSite(google.protobuf.message.Message):
+    """A site that was asked for."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    LEFT_DATA_TYPE_FIELD_NUMBER: builtins.int
+    RIGHT_DATA_TYPE_FIELD_NUMBER: builtins.int
+    SHAPE_FIELD_NUMBER: builtins.int
+    NOT_COMPARABLE_REASON_FIELD_NUMBER: builtins.int
+    path: builtins.str
+    """The path of the site."""
+    kind: Global___SiteKind.ValueType
+    """The kind of the site."""
+    left_data_type: fluoroscope.v1.tensor_pb2.DataType.ValueType
+    """The type of each element on the left side. Unset if only the right side has the site."""
+    right_data_type: fluoroscope.v1.tensor_pb2.DataType.ValueType
+    """The type of each element on the right side. Unset if only the left side has the site."""
+    not_comparable_reason: builtins.str
+    """Why the two sides are not compared here. Empty means that they are."""
+    @property
+    def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The size of each axis of the value; that of the left side where the two differ. -1 marks the batch axis."""
+
+    def __init__(
+        self,
+        *,
+        path: builtins.str = ...,
+        kind: Global___SiteKind.ValueType = ...,
+        left_data_type: fluoroscope.v1.tensor_pb2.DataType.ValueType = ...,
+        right_data_type: fluoroscope.v1.tensor_pb2.DataType.ValueType = ...,
+        shape: collections.abc.Iterable[builtins.int] | None = ...,
+        not_comparable_reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["kind", b"kind", "left_data_type", b"left_data_type", "not_comparable_reason", b"not_comparable_reason", "path", b"path", "right_data_type", b"right_data_type", "shape", b"shape"]) -> None: ...
+
+Global___ComparedSite: typing_extensions.TypeAlias = ComparedSite
+
+@typing.final
+class SiteComparison(google.protobuf.message.Message):
+    """How far the values of one site are apart.
+
+    Elements that are not finite on both sides are counted, and left out of everything else. Computed in float32; float64
+    values are subtracted in float64, integers as integers. Floats of two types are compared as the wider one.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SITE_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
+    MAX_ABS_DIFFERENCE_FIELD_NUMBER: builtins.int
+    MAX_RELATIVE_DIFFERENCE_FIELD_NUMBER: builtins.int
+    MEAN_ABS_DIFFERENCE_FIELD_NUMBER: builtins.int
+    RMS_DIFFERENCE_FIELD_NUMBER: builtins.int
+    COSINE_SIMILARITY_FIELD_NUMBER: builtins.int
+    IDENTICAL_COUNT_FIELD_NUMBER: builtins.int
+    DIVERGENT_COUNT_FIELD_NUMBER: builtins.int
+    NAN_MISMATCH_COUNT_FIELD_NUMBER: builtins.int
+    INF_MISMATCH_COUNT_FIELD_NUMBER: builtins.int
+    site: builtins.int
+    """Which site of the header this is, counting from 0."""
+    count: builtins.int
+    """How many pairs of elements there are. Rows that only fill a batch never count."""
+    max_abs_difference: builtins.float
+    """The greatest |a - b|. NaN if no pair is finite, as in the next four."""
+    max_relative_difference: builtins.float
+    """The greatest |a - b| / |b|: 0 where a equals b, even if both are 0, and infinite where only b is 0."""
+    mean_abs_difference: builtins.float
+    """The mean of |a - b|."""
+    rms_difference: builtins.float
+    """The square root of the mean of (a - b) squared."""
+    cosine_similarity: builtins.float
+    """The cosine of the angle between both values as vectors. NaN, too, if one of them is all zeros."""
+    identical_count: builtins.int
+    """How many pairs have the same bits, NaN and infinite elements included."""
+    divergent_count: builtins.int
+    """How many pairs are further apart than the tolerance, or differ in being NaN or infinite."""
+    nan_mismatch_count: builtins.int
+    """In how many pairs one element is NaN, and the other is not."""
+    inf_mismatch_count: builtins.int
+    """How many pairs without NaN have an infinite element, and are not the same infinity."""
+    def __init__(
+        self,
+        *,
+        site: builtins.int = ...,
+        count: builtins.int = ...,
+        max_abs_difference: builtins.float = ...,
+        max_relative_difference: builtins.float = ...,
+        mean_abs_difference: builtins.float = ...,
+        rms_difference: builtins.float = ...,
+        cosine_similarity: builtins.float = ...,
+        identical_count: builtins.int = ...,
+        divergent_count: builtins.int = ...,
+        nan_mismatch_count: builtins.int = ...,
+        inf_mismatch_count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cosine_similarity", b"cosine_similarity", "count", b"count", "divergent_count", b"divergent_count", "identical_count", b"identical_count", "inf_mismatch_count", b"inf_mismatch_count", "max_abs_difference", b"max_abs_difference", "max_relative_difference", b"max_relative_difference", "mean_abs_difference", b"mean_abs_difference", "nan_mismatch_count", b"nan_mismatch_count", "rms_difference", b"rms_difference", "site", b"site"]) -> None: ...
+
+Global___SiteComparison: typing_extensions.TypeAlias = SiteComparison
+
+@typing.final
+class ComparisonTrailer(google.protobuf.message.Message):
+    """Closes a complete stream."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIRST_DIVERGENCE_FIELD_NUMBER: builtins.int
+    COMPARISON_COUNT_FIELD_NUMBER: builtins.int
+    STAGES_FIELD_NUMBER: builtins.int
+    first_divergence: builtins.int
+    """The first site of the header at which an element diverges, counting from 0. Unset if there is none."""
+    comparison_count: builtins.int
+    """How many sites were compared."""
+    @property
+    def stages(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___StageTime]:
+        """How long each stage of the work took."""
+
+    def __init__(
+        self,
+        *,
+        first_divergence: builtins.int | None = ...,
+        comparison_count: builtins.int = ...,
+        stages: collections.abc.Iterable[Global___StageTime] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_first_divergence", b"_first_divergence", "first_divergence", b"first_divergence"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_first_divergence", b"_first_divergence", "comparison_count", b"comparison_count", "first_divergence", b"first_divergence", "stages", b"stages"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_first_divergence", b"_first_divergence"]) -> typing.Literal["first_divergence"] | None: ...
+
+Global___ComparisonTrailer: typing_extensions.TypeAlias = ComparisonTrailer

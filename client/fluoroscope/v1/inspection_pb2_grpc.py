@@ -55,6 +55,11 @@ class InspectionServiceStub(object):
                 request_serializer=fluoroscope_dot_v1_dot_inspection__pb2.InspectParametersRequest.SerializeToString,
                 response_deserializer=fluoroscope_dot_v1_dot_inspection__pb2.InspectParametersResponse.FromString,
                 _registered_method=True)
+        self.CompareActivations = channel.unary_stream(
+                '/fluoroscope.v1.InspectionService/CompareActivations',
+                request_serializer=fluoroscope_dot_v1_dot_inspection__pb2.CompareActivationsRequest.SerializeToString,
+                response_deserializer=fluoroscope_dot_v1_dot_inspection__pb2.CompareActivationsResponse.FromString,
+                _registered_method=True)
 
 
 class InspectionServiceServicer(object):
@@ -107,6 +112,24 @@ class InspectionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CompareActivations(self, request, context):
+        """Runs two versions of a model, or one on two batches of inputs, and streams how far their values are
+        apart at the chosen sites.
+
+        The stream is one header, then a SiteComparison for each site that can be compared, in execution
+        order, then one trailer. The values themselves stay on the device, reduced pair by pair while both
+        sides run. A stream that ends without a trailer is incomplete, whatever its status says.
+
+        A site that only one side has, or that the two compute otherwise, is no error: the header gives the
+        reason. NOT_FOUND: no such model, version or label, or a site that neither side has. INVALID_ARGUMENT:
+        inputs that do not fit a side's signature, other numbers of rows on the two sides, a glob that matches
+        nothing on either. FAILED_PRECONDITION: nothing that was asked for can be compared.
+        RESOURCE_EXHAUSTED: a limit was reached.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InspectionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -129,6 +152,11 @@ def add_InspectionServiceServicer_to_server(servicer, server):
                     servicer.InspectParameters,
                     request_deserializer=fluoroscope_dot_v1_dot_inspection__pb2.InspectParametersRequest.FromString,
                     response_serializer=fluoroscope_dot_v1_dot_inspection__pb2.InspectParametersResponse.SerializeToString,
+            ),
+            'CompareActivations': grpc.unary_stream_rpc_method_handler(
+                    servicer.CompareActivations,
+                    request_deserializer=fluoroscope_dot_v1_dot_inspection__pb2.CompareActivationsRequest.FromString,
+                    response_serializer=fluoroscope_dot_v1_dot_inspection__pb2.CompareActivationsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -240,6 +268,33 @@ class InspectionService(object):
             '/fluoroscope.v1.InspectionService/InspectParameters',
             fluoroscope_dot_v1_dot_inspection__pb2.InspectParametersRequest.SerializeToString,
             fluoroscope_dot_v1_dot_inspection__pb2.InspectParametersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareActivations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fluoroscope.v1.InspectionService/CompareActivations',
+            fluoroscope_dot_v1_dot_inspection__pb2.CompareActivationsRequest.SerializeToString,
+            fluoroscope_dot_v1_dot_inspection__pb2.CompareActivationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -89,7 +89,23 @@ _InspectionServiceInspectParametersType = typing_extensions.TypeVar(
     ],
 )
 
-class InspectionServiceStub(typing.Generic[_InspectionServiceListSitesType, _InspectionServicePlanInspectionType, _InspectionServiceInspectActivationsType, _InspectionServiceInspectParametersType]):
+_InspectionServiceCompareActivationsType = typing_extensions.TypeVar(
+    '_InspectionServiceCompareActivationsType',
+    grpc.UnaryStreamMultiCallable[
+        fluoroscope.v1.inspection_pb2.CompareActivationsRequest,
+        fluoroscope.v1.inspection_pb2.CompareActivationsResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        fluoroscope.v1.inspection_pb2.CompareActivationsRequest,
+        fluoroscope.v1.inspection_pb2.CompareActivationsResponse,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        fluoroscope.v1.inspection_pb2.CompareActivationsRequest,
+        fluoroscope.v1.inspection_pb2.CompareActivationsResponse,
+    ],
+)
+
+class InspectionServiceStub(typing.Generic[_InspectionServiceListSitesType, _InspectionServicePlanInspectionType, _InspectionServiceInspectActivationsType, _InspectionServiceInspectParametersType, _InspectionServiceCompareActivationsType]):
     """Looks inside a network while it runs."""
 
     @typing.overload
@@ -110,6 +126,10 @@ class InspectionServiceStub(typing.Generic[_InspectionServiceListSitesType, _Ins
             fluoroscope.v1.inspection_pb2.InspectParametersRequest,
             fluoroscope.v1.inspection_pb2.InspectParametersResponse,
         ],
+        grpc.UnaryStreamMultiCallable[
+            fluoroscope.v1.inspection_pb2.CompareActivationsRequest,
+            fluoroscope.v1.inspection_pb2.CompareActivationsResponse,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -129,6 +149,10 @@ class InspectionServiceStub(typing.Generic[_InspectionServiceListSitesType, _Ins
         grpc.aio.UnaryStreamMultiCallable[
             fluoroscope.v1.inspection_pb2.InspectParametersRequest,
             fluoroscope.v1.inspection_pb2.InspectParametersResponse,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            fluoroscope.v1.inspection_pb2.CompareActivationsRequest,
+            fluoroscope.v1.inspection_pb2.CompareActivationsResponse,
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
@@ -166,6 +190,21 @@ class InspectionServiceStub(typing.Generic[_InspectionServiceListSitesType, _Ins
     kind SITE_KIND_PARAMETER; so are the errors.
     """
 
+    CompareActivations: _InspectionServiceCompareActivationsType
+    """Runs two versions of a model, or one on two batches of inputs, and streams how far their values are
+    apart at the chosen sites.
+
+    The stream is one header, then a SiteComparison for each site that can be compared, in execution
+    order, then one trailer. The values themselves stay on the device, reduced pair by pair while both
+    sides run. A stream that ends without a trailer is incomplete, whatever its status says.
+
+    A site that only one side has, or that the two compute otherwise, is no error: the header gives the
+    reason. NOT_FOUND: no such model, version or label, or a site that neither side has. INVALID_ARGUMENT:
+    inputs that do not fit a side's signature, other numbers of rows on the two sides, a glob that matches
+    nothing on either. FAILED_PRECONDITION: nothing that was asked for can be compared.
+    RESOURCE_EXHAUSTED: a limit was reached.
+    """
+
 InspectionServiceAsyncStub: typing_extensions.TypeAlias = InspectionServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         fluoroscope.v1.inspection_pb2.ListSitesRequest,
@@ -182,6 +221,10 @@ InspectionServiceAsyncStub: typing_extensions.TypeAlias = InspectionServiceStub[
     grpc.aio.UnaryStreamMultiCallable[
         fluoroscope.v1.inspection_pb2.InspectParametersRequest,
         fluoroscope.v1.inspection_pb2.InspectParametersResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        fluoroscope.v1.inspection_pb2.CompareActivationsRequest,
+        fluoroscope.v1.inspection_pb2.CompareActivationsResponse,
     ],
 ]
 
@@ -240,6 +283,26 @@ class InspectionServiceServicer(metaclass=abc.ABCMeta):
 
         The stream is that of InspectActivations, frame for frame, with one result or more for each site of
         kind SITE_KIND_PARAMETER; so are the errors.
+        """
+
+    @abc.abstractmethod
+    def CompareActivations(
+        self,
+        request: fluoroscope.v1.inspection_pb2.CompareActivationsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[fluoroscope.v1.inspection_pb2.CompareActivationsResponse], collections.abc.AsyncIterator[fluoroscope.v1.inspection_pb2.CompareActivationsResponse]]:
+        """Runs two versions of a model, or one on two batches of inputs, and streams how far their values are
+        apart at the chosen sites.
+
+        The stream is one header, then a SiteComparison for each site that can be compared, in execution
+        order, then one trailer. The values themselves stay on the device, reduced pair by pair while both
+        sides run. A stream that ends without a trailer is incomplete, whatever its status says.
+
+        A site that only one side has, or that the two compute otherwise, is no error: the header gives the
+        reason. NOT_FOUND: no such model, version or label, or a site that neither side has. INVALID_ARGUMENT:
+        inputs that do not fit a side's signature, other numbers of rows on the two sides, a glob that matches
+        nothing on either. FAILED_PRECONDITION: nothing that was asked for can be compared.
+        RESOURCE_EXHAUSTED: a limit was reached.
         """
 
 def add_InspectionServiceServicer_to_server(servicer: InspectionServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -3,6 +3,7 @@
 Both ends import it. It needs NumPy and protobuf, and knows neither gRPC nor JAX.
 """
 
+from fluoroscope.wire.arrived import Arrived
 from fluoroscope.wire.checksum import Checksum, checksum_of
 from fluoroscope.wire.dtype import DTYPES, dtype_from_wire, dtype_to_wire
 from fluoroscope.wire.errors import CorruptError, IncompleteError, WireError
@@ -14,6 +15,7 @@ from fluoroscope.wire.tensor import byte_size, decode_tensor, encode_tensor, fil
 
 __all__ = [
     "DTYPES",
+    "Arrived",
     "Checksum",
     "CorruptError",
     "IncompleteError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
+from fluoroscope.wire.arrived import Arrived
 from fluoroscope.wire.errors import CorruptError, IncompleteError
 from fluoroscope.wire.frame import parse_frame, read_plain_chunk
 from fluoroscope.wire.partial import PartialTensor
@@ -92,16 +93,20 @@ class StreamJoiner:
             raise IncompleteError(f"the stream ended without its trailer: {self.progress()}")
         return self._trailer
 
-    def progress(self) -> str:
-        """Returns what has come so far and what has not, for the end of a message."""
-        if self._header is None:
-            return "nothing had come, not even the header"
-        whole, total = len(self._checksums), len(self._expected)
-        if whole == total:
-            return f"all {total} results had come, but not the checksums that confirm them"
-        missing = self._expected[whole]
-        part = f"{self._offset} of its {missing.header.byte_size} bytes had come; " if self._offset else ""
-        return f"{whole} of {total} results had come whole; {part}missing from {missing} on"
+    def progress(self) -> Arrived:
+        """Returns what has come so far and what has not; as text, for the end of a message."""
+        names = [expected.header.output or expected.header.site for expected in self._expected]
+        whole = len(self._checksums)
+        begun = whole + bool(self._offset)
+        return Arrived(
+            complete=tuple(names[:whole]),
+            partial=names[whole] if self._offset else None,
+            partial_bytes=self._offset,
+            partial_size=self._expected[whole].header.byte_size if self._offset else 0,
+            missing=tuple(names[begun:]),
+            where=str(self._expected[whole]) if whole < len(names) else "",
+            announced=self._header is not None,
+        )
 
     @property
     def _offset(self) -> int:

@@ -1,8 +1,10 @@
 """The engine: from a network to compiled programs that answer questions about it."""
 
 from fluoroscope_server.engine.capture import Capture, Slice
+from fluoroscope_server.engine.comparison import ComparedSite, Comparison, Side, pair, run_comparison
 from fluoroscope_server.engine.compile_cache import CompileCache
 from fluoroscope_server.engine.cost import Cost
+from fluoroscope_server.engine.difference import SiteDifference, Tolerance
 from fluoroscope_server.engine.engine import Engine
 from fluoroscope_server.engine.finiteness import nonfinite_leaves
 from fluoroscope_server.engine.inspection import Execution, Inspection, ResultSpec, check_outputs
@@ -34,6 +36,8 @@ from fluoroscope_server.engine.site_table import SiteTable
 __all__ = [
     "Capture",
     "Cast",
+    "ComparedSite",
+    "Comparison",
     "CompileCache",
     "Correlation",
     "Cost",
@@ -53,7 +57,9 @@ __all__ = [
     "Result",
     "ResultSpec",
     "Results",
+    "Side",
     "Site",
+    "SiteDifference",
     "SiteHistogram",
     "SiteKind",
     "SiteQuantiles",
@@ -62,11 +68,14 @@ __all__ = [
     "Slice",
     "Statistics",
     "Summary",
+    "Tolerance",
     "TopK",
     "ValueSpec",
     "check_outputs",
     "nonfinite_leaves",
+    "pair",
     "paired",
     "read",
+    "run_comparison",
     "wait",
 ]

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from fluoroscope_server.engine.cost import Cost
+from fluoroscope_server.engine.difference import compile_differences
 from fluoroscope_server.engine.inspection import Execution, resolve
 from fluoroscope_server.engine.parameters import (
     compile_parameters,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from fluoroscope_server.engine.capture import Capture
+    from fluoroscope_server.engine.difference import DifferencePrograms, Pairs
     from fluoroscope_server.engine.inspection import Inspection
     from fluoroscope_server.engine.plan import Plan
     from fluoroscope_server.engine.program import Program, Results
@@ -78,8 +80,11 @@ class Engine:
         self.parameters: SiteTable = list_parameters(variables)
         self._traced = trace(network, buckets)
         self._on_compile = on_compile
-        self._programs = ProgramCache(
+        self._programs: ProgramCache[Plan, Program] = ProgramCache(
             self._compile, capacity=capacity, max_compiles=max_compiles, on_compile=on_compile
+        )
+        self._differences: ProgramCache[Pairs, DifferencePrograms] = ProgramCache(
+            compile_differences, capacity=capacity, max_compiles=max_compiles, on_compile=on_compile
         )
         self.seconds: dict[int, float] = dict.fromkeys(self.buckets, float("inf"))
         try:
@@ -196,6 +201,10 @@ class Engine:
             return ready
         return self._programs.request(plan)
 
+    def differences(self, pairs: Pairs) -> Future[DifferencePrograms]:
+        """Returns the programs that compare pairs of values; as `program`."""
+        return self._differences.request(pairs)
+
     def held(self, plan: Plan) -> Program | None:
         """Returns the program of a plan if it is held; neither compiles it nor counts as a use."""
         return self._programs.peek(plan)
@@ -230,6 +239,7 @@ class Engine:
         What is on the device at the moment ends as it would have: it holds what it needs.
         """
         self._programs.close()
+        self._differences.close()
         self._leaves = ()
         self._predictions = {}
 

@@ -6,15 +6,27 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from fluoroscope_server.errors import LimitExceededError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fluoroscope_server.engine.plan import Plan
-    from fluoroscope_server.engine.program import Program
+
+class Compiled(Protocol):
+    """What a compiler gives."""
+
+    @property
+    def compile_seconds(self) -> float:
+        """How long it took."""
+        ...
+
+
+Plan = TypeVar("Plan")
+"""What says which program; hashable."""
+
+Program = TypeVar("Program", bound=Compiled)
 
 
 COMPILE_SECONDS = 1.0
@@ -22,7 +34,7 @@ COMPILE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Compilation:
+class _Compilation(Generic[Program]):
     """A program that is being made, or waits for that."""
 
     work: Future[Program]
@@ -32,7 +44,7 @@ class _Compilation:
     """One for each who asked."""
 
 
-class ProgramCache:
+class ProgramCache(Generic[Plan, Program]):
     """Holds the programs used last, and compiles each plan once, however many ask for it at once.
 
     Compiling happens on a thread of its own, so that nothing that is being served waits for it. Safe under threads.
@@ -61,7 +73,7 @@ class ProgramCache:
         self._lock = threading.RLock()  # what is cancelled calls back at once, while the lock is held
         self._held: OrderedDict[Plan, Program] = OrderedDict()
         self._pinned: dict[Plan, Program] = {}
-        self._compiling: dict[Plan, _Compilation] = {}
+        self._compiling: dict[Plan, _Compilation[Program]] = {}
         self._compiler = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
         self._closed = False
 
@@ -117,7 +129,7 @@ class ProgramCache:
             return self._held[plan]
         return self._pinned.get(plan)
 
-    def _begin(self, plan: Plan) -> _Compilation:
+    def _begin(self, plan: Plan) -> _Compilation[Program]:
         if self._closed:
             raise _stopping()
         if len(self._compiling) >= self._max_compiles:

@@ -37,6 +37,10 @@ class SiteTable:
     def __getitem__(self, path: str) -> Site:
         return self._by_path[path]
 
+    def get(self, path: str) -> Site | None:
+        """Returns the site of a path; None if there is none."""
+        return self._by_path.get(path)
+
     def matching(self, globs: Collection[str], kinds: Collection[SiteKind]) -> list[Site]:
         """Returns the sites that any glob matches and that are of any of the kinds; empty means all.
 

@@ -7,6 +7,7 @@ import hmac
 import stat
 import time
 import tomllib
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from fluoroscope_server.errors import SettingsError, UnauthenticatedError
@@ -26,6 +27,11 @@ _INDEXED: Final = 8
 """How many bytes of a hash find its token; the whole is compared in a time that tells nothing."""
 
 
+def _now() -> float:
+    """Returns the seconds since 1970, by the clock that days are told by."""
+    return datetime.now(UTC).timestamp()
+
+
 class Tokens:
     """Finds out who calls. Follows its file when that changes; one that is broken changes nothing.
 
@@ -34,7 +40,7 @@ class Tokens:
     """
 
     def __init__(
-        self, path: Path, *, clock: Callable[[], float] = time.monotonic, now: Callable[[], float] = time.time
+        self, path: Path, *, clock: Callable[[], float] = time.monotonic, now: Callable[[], float] = _now
     ) -> None:
         """Reads the file; a clock says when to look at it again, and another what has expired.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from fluoroscope_server.keys import caller
+
 if TYPE_CHECKING:
     import grpc.aio
 
@@ -13,8 +15,9 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 def client_of(context: Context) -> str:
-    """Returns who calls: the address of their machine, `ipv4:10.0.0.7`, whatever connection they use."""
-    return _without_port(context.peer())
+    """Returns who calls: the name of their token, or the address of their machine, `ipv4:10.0.0.7`."""
+    name = caller().name
+    return f"token:{name}" if name else _without_port(context.peer())
 
 
 @functools.lru_cache(maxsize=4096)

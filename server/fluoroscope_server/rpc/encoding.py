@@ -106,7 +106,9 @@ def encode_header(servable: Servable, answer: Answer) -> inspection.StreamHeader
         version=servable.version,
         rows=answer.inspection.rows,
         results=[_result(spec) for spec in answer.inspection.results],
-        program=_program(answer.inspection, servable.engine.cost(answer.inspection), answer.program, held=answer.held),
+        program=encode_program(
+            answer.inspection, servable.engine.cost(answer.inspection), answer.program, held=answer.held
+        ),
         digest=servable.digest,
     )
 
@@ -118,7 +120,7 @@ def encode_plan(servable: Servable, planned: PlannedInspection) -> inspection.Pl
         model=servable.name,
         version=servable.version,
         results=[_result(spec) for spec in question.results],
-        program=_program(question, planned.cost, program, held=True),
+        program=encode_program(question, planned.cost, program, held=True),
         held=program is not None,
         byte_size=question.byte_size,
         peak_bytes=None if program is None else program.peak_bytes,
@@ -126,7 +128,8 @@ def encode_plan(servable: Servable, planned: PlannedInspection) -> inspection.Pl
     )
 
 
-def _program(question: Inspection, cost: Cost, program: Program | None, *, held: bool) -> inspection.ProgramInfo:
+def encode_program(question: Inspection, cost: Cost, program: Program | None, *, held: bool) -> inspection.ProgramInfo:
+    """Returns the program that answers a question as a message; None if it has never been compiled."""
     return inspection.ProgramInfo(
         compiled=not held,
         compile_seconds=0.0 if program is None else program.compile_seconds,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fluoroscope_server.errors import PermissionDeniedError, UnauthenticatedError
 from fluoroscope_server.keys import CALLER, NOBODY
-from fluoroscope_server.rpc.access import ACCESS, OPEN
+from fluoroscope_server.rpc.access import ACCESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -36,13 +36,14 @@ class Guard:
         tokens, scopes = self._tokens, self._access.get(method)
         if scopes is None:
             return _nobody
+        needed = sorted(scopes)
 
         def admit(context: Context) -> None:
-            if scopes == OPEN:
+            if not needed:
                 CALLER.set(NOBODY)
                 return
             caller = _identify(tokens, context)
-            caller.require(*sorted(scopes))
+            caller.require(*needed)
             CALLER.set(caller)
 
         return admit

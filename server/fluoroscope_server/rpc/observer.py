@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import time
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,7 @@ import grpc
 import grpc.aio
 
 from fluoroscope_server.errors import FluoroscopeError, LimitExceededError
+from fluoroscope_server.rpc.call_log import REQUEST_ID, CallLog, request_id_of
 from fluoroscope_server.rpc.status import code_of, message_of, trailing_of
 
 if TYPE_CHECKING:
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
     from fluoroscope_server.rpc.context import Context
     from fluoroscope_server.rpc.guard import Admit
 
-log = logging.getLogger(__name__)
+_Start = tuple[float, str]
+"""When a call began, and how its request is named."""
 
 Handler = Any
 """A grpc.RpcMethodHandler; gRPC's types are generic in their stubs only."""
@@ -31,9 +31,10 @@ Handler = Any
 class Observer:
     """Wraps methods when they are registered, so that a call passes no interceptor on its way."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        """Takes where to count."""
+    def __init__(self, metrics: Metrics, calls: CallLog | None = None) -> None:
+        """Takes where to count, and where to write of calls."""
         self._metrics = metrics
+        self._calls = calls or CallLog()
 
     def observe(self, method: str, handler: Handler, admit: Admit = lambda _: None) -> Handler:
         """Returns a method's handler that counts, lets in and translates; its series are exported from now on."""
@@ -52,6 +53,8 @@ class Observer:
             admit=admit,
             counts_requests=streams_in,
             count_shed=self._metrics.count_shed,
+            method=method,
+            calls=self._calls,
         )
         behaviour = observed.call if not streams_out else observed.stream if observed.generates else observed.write
         make = getattr(grpc, f"{kind}_rpc_method_handler")
@@ -67,13 +70,15 @@ class _Observed:
     admit: Admit
     counts_requests: bool
     count_shed: Callable[[str], None]
+    method: str
+    calls: CallLog
 
     @property
     def generates(self) -> bool:
         return inspect.isasyncgenfunction(self.behaviour)
 
     async def call(self, request: Any, context: Context) -> Any:
-        start = self._begin()
+        start = self._begin(context)
         try:
             self.admit(context)
             response = await self.behaviour(self._requests(request), context)
@@ -81,11 +86,11 @@ class _Observed:
             await self._fail(error, context, start)
             raise
         self.series.sent.inc()
-        self._end(start, "OK")
+        self._end(start, "OK", context)
         return response
 
     async def stream(self, request: Any, context: Context) -> AsyncIterator[Any]:
-        start = self._begin()
+        start = self._begin(context)
         try:
             self.admit(context)
             async for response in self.behaviour(self._requests(request), context):
@@ -94,17 +99,17 @@ class _Observed:
         except BaseException as error:
             await self._fail(error, context, start)
             raise
-        self._end(start, "OK")
+        self._end(start, "OK", context)
 
     async def write(self, request: Any, context: Context) -> None:
-        start = self._begin()
+        start = self._begin(context)
         try:
             self.admit(context)
             await self.behaviour(self._requests(request), _CountingContext(context, self.series))
         except BaseException as error:
             await self._fail(error, context, start)
             raise
-        self._end(start, "OK")
+        self._end(start, "OK", context)
 
     def _requests(self, request: Any) -> Any:
         if self.counts_requests:
@@ -112,38 +117,46 @@ class _Observed:
         self.series.received.inc()
         return request
 
-    def _begin(self) -> float:
+    def _begin(self, context: Context) -> _Start:
         self.series.started.inc()
         self.series.in_flight.inc()
-        return time.perf_counter()
+        request_id = request_id_of(context)
+        context.set_trailing_metadata(((REQUEST_ID, request_id),))
+        return time.perf_counter(), request_id
 
-    def _end(self, start: float, code: str) -> None:
+    def _end(self, start: _Start, code: str, context: Context, **more: Any) -> None:
+        began, request_id = start
+        seconds = time.perf_counter() - began
         self.series.in_flight.dec()
-        self.series.seconds.observe(time.perf_counter() - start)
+        self.series.seconds.observe(seconds)
         self.series.handled[code].inc()
+        if code != "OK" or self.calls.all:
+            self.calls.ended(self.method, code, seconds, request_id=request_id, context=context, **more)
 
-    async def _fail(self, error: BaseException, context: Context, start: float) -> None:
+    async def _fail(self, error: BaseException, context: Context, start: _Start) -> None:
         """Counts a call that failed, and ends it with the status that the error means."""
+        _, request_id = start
+        names = {"request_id": request_id}
+        cause = None
         if isinstance(error, FluoroscopeError):
-            code, message, trailing = code_of(error), message_of(error), trailing_of(error)
+            failure = error
             if isinstance(error, LimitExceededError):
                 self.count_shed(error.reason)
         elif isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
-            failure, identity = internal_error(error)
-            code, message, trailing = code_of(failure), failure.message, trailing_of(failure, error_id=identity)
+            failure, cause = _internal_error(request_id), error
+            names["error_id"] = request_id
         else:
-            self._end(start, _code_name(error, context))
+            self._end(start, _code_name(error, context), context)
             return
-        self._end(start, code.name)
-        await context.abort(code, message, trailing)
+        code, message = code_of(failure), message_of(failure)
+        self._end(start, code.name, context, reason=failure.reason, error=message, cause=cause)
+        await context.abort(code, message, (*trailing_of(failure, **names), (REQUEST_ID, request_id)))
 
 
-def internal_error(error: Exception) -> tuple[FluoroscopeError, str]:
-    """Logs an error that nobody expected under a new id; returns what the caller may know of it, and the id."""
-    identity = uuid.uuid4().hex[:12]
-    log.error("internal error %s", identity, exc_info=error)
-    message = f"internal error {identity}: the server's log has the details under this id"
-    return FluoroscopeError(message, reason="INTERNAL"), identity
+def _internal_error(request_id: str) -> FluoroscopeError:
+    """Returns what a caller may know of an error that nobody expected."""
+    message = f"internal error {request_id}: the server's log has the details under this id"
+    return FluoroscopeError(message, reason="INTERNAL")
 
 
 class _CountingContext:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -12,7 +13,10 @@ from grpc_reflection.v1alpha import reflection
 from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2
 from fluoroscope_server.errors import SettingsError
 from fluoroscope_server.keys import Tokens
+from fluoroscope_server.rpc.call_log import CallLog
 from fluoroscope_server.rpc.certificates import Certificates
+from fluoroscope_server.rpc.comparison import ComparisonMethod
+from fluoroscope_server.rpc.connection import options_of
 from fluoroscope_server.rpc.gate import Gate
 from fluoroscope_server.rpc.guard import Guard
 from fluoroscope_server.rpc.health import HealthService
@@ -24,6 +28,7 @@ from fluoroscope_server.rpc.open_calls import OpenCalls
 from fluoroscope_server.rpc.open_inference import SERVICE_NAME as OPEN_INFERENCE
 from fluoroscope_server.rpc.open_inference import OpenInferenceService
 from fluoroscope_server.rpc.reflection import ReflectionService
+from fluoroscope_server.rpc.unreadable import log_no_unreadable_metadata
 from fluoroscope_server.rpc.vanished import log_no_vanished_clients
 from fluoroscope_server.serving import Admission, Limits
 
@@ -40,6 +45,9 @@ Methods = dict[str, Any]
 UNLIMITED = {health.SERVICE_NAME, reflection.SERVICE_NAME}
 """Services that answer whatever else is open: who asks for the health of a busy server must not take it for dead."""
 
+ENDING_SECONDS = 0.5
+"""How long calls have to tell their clients that the grace is over; then gRPC cuts them off."""
+
 
 class RpcServer:
     """Owns the port. Everything it does happens on the event loop that made it."""
@@ -53,19 +61,15 @@ class RpcServer:
             SettingsError: the tokens or the certificates cannot be read.
         """
         log_no_vanished_clients()
-        observer = Observer(metrics)
-        self._admission = Admission(settings)
-        metrics.follow_open(request_bytes=lambda: self._admission.open_bytes, clients=lambda: self._admission.clients)
-        gate = Gate(self._admission)
+        log_no_unreadable_metadata()
+        observer = Observer(metrics, CallLog(settings.log_calls))
+        self._admission = admission = Admission(settings)
+        # The metrics must not hold the server: gRPC complains of one that is still there when Python ends.
+        metrics.follow_open(request_bytes=lambda: admission.open_bytes, clients=lambda: admission.clients)
+        self._gate = gate = Gate(admission)
         guard = Guard(Tokens(settings.tokens) if settings.tokens is not None else None)
         self._certificates = _certificates(settings)
-        self._server = grpc.aio.server(
-            options=(
-                ("grpc.max_receive_message_length", settings.max_request_bytes),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),  # a port that is taken is an error, not half of the traffic
-            ),
-        )
+        self._server = grpc.aio.server(options=options_of(settings))
         self._health = HealthService()
         for service, methods in self._services(repository, metrics, settings, operations).items():
             paths = {name: f"/{service}/{name}" for name in methods}
@@ -86,6 +90,7 @@ class RpcServer:
         open_inference = OpenInferenceService(
             repository, metrics, limits, calls, self._health, max_bytes=most, operations=operations
         )
+        comparison = ComparisonMethod(repository, metrics, limits)
         model = ModelService(repository, operations)
         services: dict[str, Methods] = {
             _name(inference_pb2, "InferenceService"): {
@@ -96,6 +101,7 @@ class RpcServer:
                 "PlanInspection": grpc.unary_unary_rpc_method_handler(inspection.plan_inspection),
                 "InspectActivations": grpc.unary_stream_rpc_method_handler(inspection.inspect_activations),
                 "InspectParameters": grpc.unary_stream_rpc_method_handler(inspection.inspect_parameters),
+                "CompareActivations": grpc.unary_stream_rpc_method_handler(comparison.compare_activations),
             },
             _name(model_pb2, "ModelService"): {
                 "ListModels": grpc.unary_unary_rpc_method_handler(model.list_models),
@@ -146,11 +152,19 @@ class RpcServer:
         """Tells those who ask for the health of a model, or with an empty name of the server."""
         self._health.set(name, serving=serving)
 
-    async def drain(self, grace: float) -> None:
-        """Refuses new calls, lets those under way end, and cancels what is left after `grace` seconds."""
+    def retire(self) -> None:
+        """Tells all who ask for the health that nothing is served any more; calls are still answered."""
         self._health.drain()
+
+    async def drain(self, grace: float) -> None:
+        """Refuses new calls, lets those under way end, and ends what is left after `grace` seconds."""
+        self.retire()
         self._admission.close()
-        await self._server.stop(grace)
+        stopping = asyncio.ensure_future(self._server.stop(grace + ENDING_SECONDS))
+        await asyncio.wait((stopping,), timeout=grace)
+        if not stopping.done():
+            self._gate.end()
+        await stopping
 
 
 def _certificates(settings: Settings) -> Certificates | None:

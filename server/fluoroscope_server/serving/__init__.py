@@ -2,6 +2,7 @@
 
 from fluoroscope_server.serving.admission import Admission
 from fluoroscope_server.serving.answer import Answer
+from fluoroscope_server.serving.comparing import ComparedSide, ComparisonAnswer, blaming, compare
 from fluoroscope_server.serving.device_queue import DeviceQueue
 from fluoroscope_server.serving.limits import Limits
 from fluoroscope_server.serving.loading import load
@@ -18,6 +19,8 @@ from fluoroscope_server.serving.watcher import Watcher
 __all__ = [
     "Admission",
     "Answer",
+    "ComparedSide",
+    "ComparisonAnswer",
     "DeviceQueue",
     "Limits",
     "ModelEntry",
@@ -32,5 +35,7 @@ __all__ = [
     "VersionState",
     "VersionStatus",
     "Watcher",
+    "blaming",
+    "compare",
     "load",
 ]

@@ -65,6 +65,12 @@ class Admission:
         limits, everyone = self._settings, self._all
         if self._closed:
             raise UnavailableError("the server is draining: it ends soon, ask another one", reason="DRAINING")
+        if size > limits.max_request_bytes:  # gRPC lets in what is a little larger, since its own refusal has no reason
+            raise LimitExceededError(
+                f"this request has {size:,} bytes, and the limit is {limits.max_request_bytes:,} (max-request-mib): "
+                "send it in parts",
+                reason="REQUEST_TOO_LARGE",
+            )
         mine = self._clients.get(client)
         if everyone.calls >= limits.max_calls:
             raise _busy("calls", everyone.calls, "max-calls", reason="CALLS_BUSY")

@@ -83,8 +83,8 @@ class DeviceQueue:
 def _outcome(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
     try:
         return work(), None
-    except StopIteration as error:  # the one exception that a future cannot carry
-        return None, RuntimeError(f"work for the device stopped an iteration: {error}")
+    except (StopIteration, SystemExit) as error:  # a future cannot carry the one; the other would end the whole loop
+        return None, RuntimeError(f"work for the device raised {type(error).__name__}: {error}")
     except BaseException as error:  # noqa: BLE001 (goes to whoever waits for it; the thread must live)
         return None, error
 

@@ -55,13 +55,21 @@ class Limits:
             )
         count = len(inspection.results)
         if count > self.max_results:
-            return LimitExceededError(
-                f"this inspection would have {count:,} results, and the limit is {self.max_results:,} (max-results): "
-                "choose fewer sites or reductions, or ask in parts",
-                field="captures",
-                reason="TOO_MANY_RESULTS",
-            )
+            return self._too_many(count, field="captures")
         return None
+
+    def check_results(self, count: int, *, field: str) -> None:
+        """Raises LimitExceededError, which blames `field`, if these are too many results."""
+        if count > self.max_results:
+            raise self._too_many(count, field=field)
+
+    def _too_many(self, count: int, *, field: str) -> LimitExceededError:
+        return LimitExceededError(
+            f"this inspection would have {count:,} results, and the limit is {self.max_results:,} (max-results): "
+            "choose fewer sites or reductions, or ask in parts",
+            field=field,
+            reason="TOO_MANY_RESULTS",
+        )
 
 
 DEFAULT_LIMITS = Limits()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Tally:
         """Counts a call that was answered."""
         self.success.add(clock.elapsed())
         self.rows += rows
-        self.last = time.time()  # for people: a clock that jumps does no harm here
+        self.last = datetime.now(UTC).timestamp()
         stages = self.stages
         for stage, seconds in clock.times:
             total = stages.get(stage)

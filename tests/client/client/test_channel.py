@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,8 @@ import fluoroscope
 from fluoroscope.calls import Exchange
 from fluoroscope.client.channel import Destination
 
+from ...authority import Authority
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -24,14 +27,18 @@ SERVING = b"\x08\x01"
 def to(
     target: str = "node:8500", *, timeout: float | None = 60.0, options: tuple[tuple[str, int], ...] = ()
 ) -> Destination:
-    return Destination.to(
-        target, timeout=timeout, token=None, root_certificates=None, credentials=None, options=options
-    )
+    return Destination.to(target, timeout=timeout, options=options)
 
 
-@pytest.mark.parametrize(("own", "expected"), [(None, 60.0), (0.5, 0.5)])
-def test_a_call_without_its_own_timeout_has_the_clients(own: float | None, expected: float) -> None:
-    assert to().terms(Exchange(method="/m", request=b"", timeout=own))["timeout"] == expected
+@pytest.mark.parametrize(
+    ("own", "clients", "expected"),
+    [(None, 40.0, 40.0), (0.5, 40.0, 0.5), (None, None, 60.0), (None, math.inf, None), (math.inf, 40.0, None)],
+)
+def test_a_call_without_its_own_timeout_has_the_clients(
+    own: float | None, clients: float | None, expected: float | None
+) -> None:
+    attempts = to(timeout=clients).attempts(Exchange(method="/m", request=b"", timeout=own))
+    assert attempts.terms()["timeout"] == (None if expected is None else pytest.approx(expected, abs=0.4))
 
 
 @pytest.mark.parametrize(
@@ -99,3 +106,31 @@ def test_a_server_that_nobody_vouches_for(connect: Callable[..., Face], encrypte
 
     with pytest.raises(fluoroscope.ConnectionFailedError, match=r"localhost"):
         face.call("models", timeout=20)
+
+
+@pytest.fixture
+def mutual(tmp_path: Path) -> Iterator[tuple[str, Authority]]:
+    """The address of a server that lets in only whom an authority has signed, and that authority."""
+    authority = Authority(tmp_path)
+    own = authority.issue("server")
+    watch: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_stream_rpc_method_handler(
+        lambda _request, _context: iter([SERVING])
+    )
+    server = grpc.server(ThreadPoolExecutor(max_workers=2))
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Watch": watch})])
+    credentials = grpc.ssl_server_credentials(
+        [(own.key.read_bytes(), own.certificate.read_bytes())], authority.root.read_bytes(), True
+    )
+    address = f"localhost:{server.add_secure_port('localhost:0', credentials)}"
+    server.start()
+    yield address, authority
+    server.stop(None).wait(10)
+
+
+def test_a_certificate_of_the_clients_own(connect: Callable[..., Face], mutual: tuple[str, Authority]) -> None:
+    address, authority = mutual
+    laptop = authority.issue("laptop")
+    shown = {"client_certificate": laptop.certificate, "client_key": laptop.key}
+    connect(address, root_certificates=authority.root, **shown).call("wait_ready", timeout=20)
+    with pytest.raises(fluoroscope.ConnectionFailedError):
+        connect(address, root_certificates=authority.root, retries=0).call("models", timeout=20)

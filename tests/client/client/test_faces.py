@@ -315,7 +315,7 @@ def test_both_faces_have_the_same_methods() -> None:
 
 @pytest.mark.parametrize("face", [fluoroscope.Client, fluoroscope.AsyncClient])
 def test_help_tells_the_signature_and_the_words(face: type) -> None:
-    for name in ("predict", "sites", "models", "model", "inspect", "stream", "parameters", "wait_ready"):
+    for name in ("predict", "sites", "models", "model", "inspect", "stream", "parameters", "compare", "wait_ready"):
         method = getattr(face, name)
         assert inspect.signature(method).return_annotation not in {"", None}
         assert "Steps" not in str(inspect.signature(method))

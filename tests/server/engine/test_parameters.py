@@ -149,6 +149,25 @@ def test_what_is_on_its_way_to_the_host_is_not_the_networks_own_array(lab: Lab) 
     assert given.unsafe_buffer_pointer() == own.unsafe_buffer_pointer()  # and nothing was copied on the device
 
 
+def test_the_result_of_one_leaf_is_let_go_before_that_of_the_next_is_made(function_lab: Callable[..., Lab]) -> None:
+    def network(variables: Any, inputs: dict[str, jax.Array]) -> Any:
+        return inputs["x"] * sum(leaf.sum() for leaf in jax.tree.leaves(variables))
+
+    many = function_lab(network, [np.full((7, 11, 13), index, np.float32) for index in range(9)])
+    casts = Capture(sites=("*",), reductions=(Cast(reduction=Full(), dtype=np.dtype("float16")),))
+    inspection = many.engine.inspect_parameters([casts])
+    program = many.engine.program(inspection.plan).result(60)
+    stages = many.engine.run(program, (), inspection)
+    held = []
+    values = []
+    while (results := next(stages, None)) is not None:
+        held.append(sum(array.dtype == np.float16 and array.shape == (7, 11, 13) for array in jax.live_arrays()))
+        values.append(float(results[0][0][0, 0, 0]))
+        del results
+    assert values == list(range(9))
+    assert held == [1] * 9
+
+
 def test_variables_of_nnx_are_named_by_their_place_in_the_module(config: Callable[..., ModelConfig]) -> None:
     class Two(nnx.Module):
         def __init__(self, rngs: nnx.Rngs) -> None:

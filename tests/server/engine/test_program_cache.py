@@ -49,10 +49,10 @@ def compiler() -> Compiler:
 
 
 @pytest.fixture
-def cache(compiler: Compiler) -> Iterator[Callable[..., ProgramCache]]:
-    made: list[ProgramCache] = []
+def cache(compiler: Compiler) -> Iterator[Callable[..., ProgramCache[Plan, Program]]]:
+    made: list[ProgramCache[Plan, Program]] = []
 
-    def make(capacity: int, max_compiles: int = 8) -> ProgramCache:
+    def make(capacity: int, max_compiles: int = 8) -> ProgramCache[Plan, Program]:
         made.append(
             ProgramCache(compiler, capacity=capacity, max_compiles=max_compiles, on_compile=compiler.told.append)
         )
@@ -68,7 +68,9 @@ def plan(bucket: int) -> Plan:
     return Plan(bucket=bucket)
 
 
-def test_a_plan_is_compiled_once_however_many_ask(compiler: Compiler, cache: Callable[..., ProgramCache]) -> None:
+def test_a_plan_is_compiled_once_however_many_ask(
+    compiler: Compiler, cache: Callable[..., ProgramCache[Plan, Program]]
+) -> None:
     programs = cache(8)
     compiler.go.clear()
     together = threading.Barrier(8)
@@ -89,7 +91,7 @@ def test_a_plan_is_compiled_once_however_many_ask(compiler: Compiler, cache: Cal
 
 
 def test_a_compile_blocks_nobody_who_needs_another_program(
-    compiler: Compiler, cache: Callable[..., ProgramCache]
+    compiler: Compiler, cache: Callable[..., ProgramCache[Plan, Program]]
 ) -> None:
     programs = cache(8)
     programs.request(plan(1)).result(WAIT)
@@ -104,7 +106,9 @@ def test_a_compile_blocks_nobody_who_needs_another_program(
 
 
 @pytest.mark.parametrize("capacity", [1, 2, 3])
-def test_those_used_last_are_held(capacity: int, compiler: Compiler, cache: Callable[..., ProgramCache]) -> None:
+def test_those_used_last_are_held(
+    capacity: int, compiler: Compiler, cache: Callable[..., ProgramCache[Plan, Program]]
+) -> None:
     programs = cache(capacity)
     for bucket in (1, 2, 3, 4):
         programs.request(plan(bucket)).result(WAIT)
@@ -121,7 +125,7 @@ def test_those_used_last_are_held(capacity: int, compiler: Compiler, cache: Call
 
 
 def test_who_waits_gets_the_program_though_others_push_it_out(
-    compiler: Compiler, cache: Callable[..., ProgramCache]
+    compiler: Compiler, cache: Callable[..., ProgramCache[Plan, Program]]
 ) -> None:
     programs = cache(1)
     compiler.go.clear()
@@ -132,7 +136,9 @@ def test_who_waits_gets_the_program_though_others_push_it_out(
     assert len(programs) == 1
 
 
-def test_a_failure_reaches_all_who_ask_and_is_not_kept(compiler: Compiler, cache: Callable[..., ProgramCache]) -> None:
+def test_a_failure_reaches_all_who_ask_and_is_not_kept(
+    compiler: Compiler, cache: Callable[..., ProgramCache[Plan, Program]]
+) -> None:
     programs = cache(4)
     compiler.failure = RuntimeError("out of registers")
     compiler.go.clear()
@@ -148,7 +154,9 @@ def test_a_failure_reaches_all_who_ask_and_is_not_kept(compiler: Compiler, cache
     assert compiler.asked == [plan(1), plan(2), plan(1)]
 
 
-def test_pinned_programs_are_never_dropped(compiler: Compiler, cache: Callable[..., ProgramCache]) -> None:
+def test_pinned_programs_are_never_dropped(
+    compiler: Compiler, cache: Callable[..., ProgramCache[Plan, Program]]
+) -> None:
     programs = cache(1)
     programs.pin(plan(9))
     for bucket in (1, 2, 3):
@@ -157,7 +165,7 @@ def test_pinned_programs_are_never_dropped(compiler: Compiler, cache: Callable[.
     assert compiler.told == pytest.approx([0.9, 0.1, 0.2, 0.3])
 
 
-def test_a_pin_that_fails_is_not_kept(compiler: Compiler, cache: Callable[..., ProgramCache]) -> None:
+def test_a_pin_that_fails_is_not_kept(compiler: Compiler, cache: Callable[..., ProgramCache[Plan, Program]]) -> None:
     programs = cache(1)
     compiler.failure = RuntimeError("no")
     with pytest.raises(RuntimeError, match="no"):
@@ -166,7 +174,7 @@ def test_a_pin_that_fails_is_not_kept(compiler: Compiler, cache: Callable[..., P
 
 
 def test_a_pinned_program_is_held_for_whoever_asks_and_pinned_once(
-    compiler: Compiler, cache: Callable[..., ProgramCache]
+    compiler: Compiler, cache: Callable[..., ProgramCache[Plan, Program]]
 ) -> None:
     programs = cache(1)
     pinned = programs.pin(plan(9))
@@ -177,7 +185,9 @@ def test_a_pinned_program_is_held_for_whoever_asks_and_pinned_once(
     assert compiler.asked == [plan(9)]
 
 
-def test_no_more_than_the_limit_are_under_way(compiler: Compiler, cache: Callable[..., ProgramCache]) -> None:
+def test_no_more_than_the_limit_are_under_way(
+    compiler: Compiler, cache: Callable[..., ProgramCache[Plan, Program]]
+) -> None:
     programs = cache(8, max_compiles=2)
     programs.pin(plan(9))
     programs.request(plan(8)).result(WAIT)
@@ -196,7 +206,9 @@ def test_no_more_than_the_limit_are_under_way(compiler: Compiler, cache: Callabl
     assert plan(3) not in compiler.asked[:-1]
 
 
-def test_what_nobody_waits_for_any_more_is_not_begun(compiler: Compiler, cache: Callable[..., ProgramCache]) -> None:
+def test_what_nobody_waits_for_any_more_is_not_begun(
+    compiler: Compiler, cache: Callable[..., ProgramCache[Plan, Program]]
+) -> None:
     programs = cache(8, max_compiles=2)
     compiler.go.clear()
     running = programs.request(plan(1))
@@ -214,7 +226,9 @@ def test_what_nobody_waits_for_any_more_is_not_begun(compiler: Compiler, cache: 
     assert programs.request(plan(2)).result(WAIT).plan == plan(2), "who asks later gets it"
 
 
-def test_what_has_begun_is_held_though_all_gave_up(compiler: Compiler, cache: Callable[..., ProgramCache]) -> None:
+def test_what_has_begun_is_held_though_all_gave_up(
+    compiler: Compiler, cache: Callable[..., ProgramCache[Plan, Program]]
+) -> None:
     programs = cache(8)
     compiler.go.clear()
     begun = programs.request(plan(1))
@@ -227,7 +241,7 @@ def test_what_has_begun_is_held_though_all_gave_up(compiler: Compiler, cache: Ca
 
 
 def test_closing_tells_those_whose_compile_has_not_begun(
-    compiler: Compiler, cache: Callable[..., ProgramCache]
+    compiler: Compiler, cache: Callable[..., ProgramCache[Plan, Program]]
 ) -> None:
     programs = cache(4)
     compiler.go.clear()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
 from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from fluoroscope_server.errors import SettingsError
 from fluoroscope_server.keys import Scope, entry_of, new_token
-from fluoroscope_server.keys.token import Token
+from fluoroscope_server.keys.token import KEYS, Token
 
 HASH = hashlib.sha256(b"x").hexdigest()
 GOOD = {"name": "a", "sha256": HASH, "scopes": ["predict"]}
@@ -87,3 +89,12 @@ def test_a_token_in_the_place_of_its_hash_is_not_repeated() -> None:
     with pytest.raises(SettingsError) as caught:
         Token.parse(GOOD | {"sha256": secret})
     assert secret not in caught.value.message
+
+
+def test_the_documentation_names_every_scope_and_every_key() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "security.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == list(Scope)
+    (example,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    read = tomllib.loads(example.replace("5feceb66ffc8...", HASH))["token"][0]
+    assert Token.parse(read).caller.models == frozenset({"digits"})
+    assert {*read, "certificate"} == {*KEYS}

@@ -202,7 +202,7 @@ def test_an_error_that_nobody_expected(method: str, caplog: pytest.LogCaptureFix
         everything = f"{caught.value.details()} {caught.value.trailing_metadata()}"
         assert SECRET not in everything
         assert "ZeroDivision" not in everything
-        (record,) = [each for each in caplog.records if each.name == "fluoroscope_server.rpc.observer"]
+        (record,) = [each for each in caplog.records if each.name == "fluoroscope_server.rpc.call_log"]
         assert found[1] in record.getMessage()
         assert record.exc_info
         assert str(record.exc_info[1]) == SECRET

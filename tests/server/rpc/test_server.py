@@ -260,10 +260,15 @@ def test_no_request_raises_the_servers_own_limit(serve: Callable[..., None]) -> 
 def test_requests_that_are_too_large_or_no_messages(serve: Callable[..., None]) -> None:
     async def test(client: Client) -> None:
         raw: Any = client.channel.unary_unary(SERVICE + "InferenceService/Predict")
-        for data, code in ((b"x" * 5000, "RESOURCE_EXHAUSTED"), (b"\xff\xff", "INVALID_ARGUMENT")):
+        for data, code, says in (
+            (b"x" * 5000, "RESOURCE_EXHAUSTED", "this request has 5,000 bytes, and the limit is 4,096"),
+            (b"x" * 6000, "RESOURCE_EXHAUSTED", "larger than max"),  # gRPC's own words
+            (b"\xff\xff", "INVALID_ARGUMENT", "is no fluoroscope.v1.PredictRequest"),
+        ):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await raw(data, timeout=WAIT)
             assert caught.value.code().name == code
+            assert says in str(caught.value.details())
         assert await client.ask("InferenceService/Predict", predict_request(), inference_pb2.PredictResponse)
 
     serve(test, max_request_bytes=4096)

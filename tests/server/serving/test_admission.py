@@ -52,7 +52,10 @@ def test_what_is_refused(entered: str, then: str, reason: str, says: str) -> Non
 
 
 def test_bytes_of_requests() -> None:
-    crowd = admission(max_open_bytes=100)
+    crowd = admission(max_open_bytes=100, max_request_bytes=1000)
+    error = refusal(crowd, "b", 1001)
+    assert (error.reason, error.retry_after) == ("REQUEST_TOO_LARGE", None)
+    assert error.message.startswith("this request has 1,001 bytes, and the limit is 1,000 (max-request-mib)")
     crowd.enter("a", size=1000, streams=False)
     error = refusal(crowd, "b", 7)
     assert error.reason == "REQUEST_BYTES_BUSY"

@@ -135,9 +135,7 @@ class Halt(BaseException):
 
 
 @pytest.mark.parametrize("expected", [0, 1])
-@pytest.mark.parametrize(
-    "error", [ValueError("mine"), Halt("mine"), SystemExit("mine"), asyncio.CancelledError("mine")]
-)
+@pytest.mark.parametrize("error", [ValueError("mine"), Halt("mine"), asyncio.CancelledError("mine")])
 def test_an_error_is_its_callers_alone(expected: float, error: BaseException, device: DeviceQueue) -> None:
     def fail() -> None:
         raise error
@@ -270,5 +268,19 @@ def test_a_failure_is_not_kept_by_the_thread(device: DeviceQueue) -> None:
         await device.submit(lambda: None)
         gc.collect()
         assert watched() is None
+
+    run(main)
+
+
+@pytest.mark.parametrize("expected_seconds", [0.0, 1.0])
+@pytest.mark.parametrize("kind", [SystemExit, StopIteration])
+def test_no_work_can_end_the_loop(device: DeviceQueue, kind: type[BaseException], expected_seconds: float) -> None:
+    def work() -> None:
+        raise kind("mine")
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match=f"work for the device raised {kind.__name__}: mine"):
+            await device.submit(work, expected_seconds=expected_seconds)
+        assert await device.submit(lambda: 1) == 1
 
     run(main)

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 
 _EXACT_IN_FLOAT32 = 1 << 24
 """Up to here float32 holds every integer."""
+
+_PIECE = 1 << 16
+"""About how many elements are described at once: with what is computed of them, they fit into a core's cache."""
+
+
+def piece_count(size: int) -> int:
+    """Returns into how many equal pieces to cut a value: of no more than `_PIECE`, or else as little more as can be."""
+    least = -(-size // _PIECE)
+    counts = itertools.chain(range(least, 2 * least), range(least - 1, 0, -1))
+    return next((pieces for pieces in counts if size % pieces == 0), 1)
 
 
 def count(mask: jax.Array) -> jax.Array:

@@ -10,16 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluoroscope_server.engine.reductions.arithmetic import count, power_of_two
+from fluoroscope_server.engine.reductions.arithmetic import count, piece_count, power_of_two
 from fluoroscope_server.engine.reductions.fitness import check_real
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fluoroscope_server.engine.reductions.reduction import Part, ValueSpec
-
-_PIECE = 1 << 16
-"""About how many elements are described at once: with what is computed of them, they fit into a core's cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +77,7 @@ class Statistics:
         no element need be looked at before it is added, which is much faster. All else goes piece by piece.
         """
         x = value.astype(jnp.float32)
-        pieces = _pieces(value.size)
+        pieces = piece_count(value.size)
         finite = jnp.isfinite(_over_rows(jnp.sum, jnp.abs(x), valid, 0.0))
         described: tuple[jax.Array, jax.Array] = jax.lax.cond(
             finite, lambda x: _describe_rows(x, valid, pieces), lambda x: _describe_pieces(x, valid, pieces), x
@@ -113,12 +110,6 @@ class Statistics:
             nan_count=int(nans.sum()),
             inf_count=count - number - int(nans.sum()),
         )
-
-
-def _pieces(size: int) -> int:
-    """Returns into how many equal pieces to cut a value, none of more than `_PIECE`; 1 if it cannot be cut so."""
-    least = -(-size // _PIECE)
-    return next((pieces for pieces in range(least, 2 * least) if size % pieces == 0), 1)
 
 
 def _describe_rows(x: jax.Array, valid: jax.Array | None, pieces: int) -> tuple[jax.Array, jax.Array]:

@@ -18,7 +18,6 @@ from fluoroscope_server.errors import (
 from fluoroscope_server.keys import caller
 from fluoroscope_server.rpc.changes import changes
 from fluoroscope_server.rpc.decoding import parse
-from fluoroscope_server.rpc.observer import internal_error
 from fluoroscope_server.rpc.open_inference.description import config_of, metadata_of
 from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 as messages
 from fluoroscope_server.rpc.open_inference.question import capture_of
@@ -172,8 +171,8 @@ class OpenInferenceService:
 
     async def model_stream_infer(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
         """Answers one `ModelStreamInfer`: each request in its turn, what is inside the network value by value."""
+        self._calls.open(context)
         async for data in requests:
-            self._calls.open(context)
             identity = ""
             try:
                 request = parse(messages.ModelInferRequest, data)
@@ -184,9 +183,6 @@ class OpenInferenceService:
                 raise  # of no use to go on
             except FluoroscopeError as error:
                 yield _failure(identity, message_of(error))
-            except Exception as error:  # noqa: BLE001 (its id is in the answer, and the stream goes on)
-                failure, _ = internal_error(error)
-                yield _failure(identity, failure.message)
 
     async def _answers(self, request: messages.ModelInferRequest) -> AsyncIterator[messages.ModelInferResponse]:
         """Yields the answers to one request of a stream; the last one says that it is the last."""

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fluoroscope_server.engine.reductions.arithmetic import count, count_present, power_of_two
+from fluoroscope_server.engine.reductions.arithmetic import count, count_present, piece_count, power_of_two
 
 from .samples import float32
 
@@ -16,6 +16,14 @@ def test_count_is_exact(size: int) -> None:
     found = count(jnp.ones(size, bool))
     assert int(found) == size
     assert found.dtype == jnp.int32
+
+
+@pytest.mark.parametrize(
+    ("size", "pieces"),
+    [(0, 1), (1, 1), (1 << 16, 1), (1 << 20, 16), (100 << 16, 100), (3 * 43691, 3), (64 * 65537, 64), (131071, 1)],
+)
+def test_pieces_are_equal_and_fit_into_a_cache_if_the_size_allows_it(size: int, pieces: int) -> None:
+    assert piece_count(size) == pieces
 
 
 def test_count_present() -> None:

@@ -1,0 +1,127 @@
+"""The log: one line for each event, for people or as JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PACKAGE: Final = "fluoroscope_server"
+"""The logger above all of ours."""
+
+NAME: Final = "fluoroscope-server"
+"""What begins each line for people."""
+
+
+def write_logs(form: str, level: str) -> None:
+    """Writes the log to standard error from now on; once more takes back what was said before.
+
+    Args:
+        form: `text` or `json`.
+        level: the least that is written of our own events, `debug`, `info`, `warning` or `error`; of what libraries
+            say, warnings are.
+    """
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if isinstance(each, _StandardError)]:
+        root.removeHandler(handler)
+    writer = _StandardError()
+    writer.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    root.addHandler(writer)
+    logging.getLogger(PACKAGE).setLevel(level.upper())
+    logging.captureWarnings(capture=True)  # whoever reads JSON reads nothing else
+
+
+def fields(**values: Any) -> dict[str, Any]:
+    """Returns the `extra` of a record that says more than its message: `log.info("call", extra=fields(code="OK"))`."""
+    return {"fields": values}
+
+
+class TextFormatter(logging.Formatter):
+    """`fluoroscope-server: message key=value`; what is worse than information says so."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns a line, and below it the traceback if there is one."""
+        level = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
+        more = "".join(f" {key}={_word(value)}" for key, value in _fields(record).items())
+        line = f"{NAME}: {level}{_printable(record.getMessage())}{more}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JsonFormatter(logging.Formatter):
+    """An object on a line: time, level, message, and what the event says of itself."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns a line of JSON, ASCII alone."""
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        event = {
+            "time": f"{moment}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_fields(record),
+        }
+        if record.exc_info:
+            event["exception"] = self.formatException(record.exc_info)
+        return json.dumps(event, default=str)
+
+
+class Budget:
+    """How many lines may be written in a second, so that a storm of failures is not one of lines as well."""
+
+    def __init__(self, lines: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Takes how many, and a clock that never goes back."""
+        self._lines = lines
+        self._clock = clock
+        self._second = clock()
+        self._left = lines
+        self._left_out = 0
+
+    def take(self) -> int | None:
+        """Returns how many lines were left out before this one; None if this one is left out, too."""
+        now = self._clock()
+        if now - self._second >= 1:
+            self._second, self._left = now, self._lines
+        if not self._left:
+            self._left_out += 1
+            return None
+        self._left -= 1
+        left_out, self._left_out = self._left_out, 0
+        return left_out
+
+
+class _StandardError(logging.StreamHandler[Any]):
+    """Writes to what is standard error when it is written to."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+
+def _fields(record: logging.LogRecord) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = getattr(record, "fields", {})
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _word(value: Any) -> str:
+    """Returns a value as one word of a line."""
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    if text and text.isprintable() and not set(text) & set(' ="\\'):
+        return text
+    return _printable(json.dumps(text, ensure_ascii=False))
+
+
+def _printable(text: str) -> str:
+    """Returns a text in which nothing can pass for a line of its own: some of it may be a client's."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(letter: str) -> str:
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,135 @@
+"""Connections that say nothing, that say too much, and whose client is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+import pytest
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # its stubs have only what is public
+
+from fluoroscope_server.metrics import Metrics
+from fluoroscope_server.rpc import RpcServer, connection
+from fluoroscope_server.serving import Repository
+from fluoroscope_server.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+WAIT = 30
+SILENT = 500
+HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+"""How a client of HTTP/2 begins: the preface, and settings of which there are none."""
+
+WATCH = "/grpc.health.v1.Health/Watch"
+LIST = "/fluoroscope.v1.ModelService/ListModels"
+
+
+def serve(test: Callable[[str, Metrics], Coroutine[Any, Any, None]], **settings: Any) -> None:
+    async def main() -> None:
+        metrics = Metrics()
+        server = RpcServer(Repository([]), metrics, Settings(models=(), **settings))
+        address = await server.start("127.0.0.1:0")
+        try:
+            await test(address, metrics)
+        finally:
+            await server.drain(0)
+
+    asyncio.run(asyncio.wait_for(main(), WAIT))
+
+
+def dial(address: str) -> socket.socket:
+    host, port = address.split(":")
+    return socket.create_connection((host, int(port)), timeout=WAIT)
+
+
+def heard(dialled: socket.socket) -> bytes:
+    """Returns all that a server says until it hangs up."""
+    said = b""
+    while data := dialled.recv(1 << 16):
+        said += data
+    return said
+
+
+async def ask(address: str) -> None:
+    async with grpc.aio.insecure_channel(address, options=(("grpc.use_local_subchannel_pool", 1),)) as channel:
+        call: Any = channel.unary_unary(LIST)
+        await call(b"", timeout=WAIT)
+
+
+def test_connections_that_say_nothing_do_no_harm_and_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HANDSHAKE_SECONDS", 1)
+
+    async def test(address: str, _: Metrics) -> None:
+        with ExitStack() as stack:
+            silent = [stack.enter_context(dial(address)) for _ in range(SILENT)]
+            start = time.monotonic()
+            await ask(address)
+            assert time.monotonic() - start < WAIT / 3
+            for each in (silent[0], silent[-1]):
+                await asyncio.to_thread(heard, each)
+        await ask(address)
+
+    serve(test)
+
+
+def test_a_client_that_is_gone_is_noticed() -> None:
+    """It greets, and then does not even answer whether it is still there."""
+
+    async def test(address: str, _: Metrics) -> None:
+        with dial(address) as gone:
+            gone.sendall(HELLO)
+            assert b"ping_timeout" in await asyncio.to_thread(heard, gone)
+
+    serve(test, keepalive_seconds=1.0, keepalive_timeout_seconds=0.1)
+
+
+def test_an_idle_connection_is_closed() -> None:
+    async def test(address: str, _: Metrics) -> None:
+        with dial(address) as idle:
+            idle.sendall(HELLO)
+            assert b"connection idle" in await asyncio.to_thread(heard, idle)
+
+    serve(test, max_connection_idle_seconds=0.1)
+
+
+def test_one_connection_has_no_more_calls_than_it_may() -> None:
+    async def test(address: str, metrics: Metrics) -> None:
+        labels = {"grpc_type": "unary_stream", "grpc_service": "grpc.health.v1.Health", "grpc_method": "Watch"}
+        async with grpc.aio.insecure_channel(address) as channel:
+            method: Any = channel.unary_stream(WATCH)
+            watches = [method(b"", timeout=WAIT) for _ in range(2)]
+            for each in watches:
+                await each.read()
+            third = method(b"", timeout=WAIT)
+            reading = asyncio.ensure_future(third.read())
+            await ask(address)  # from another connection; by now the third has had its time
+            assert metrics.registry.get_sample_value("grpc_server_started_total", labels) == 2
+            assert not reading.done()
+            watches[0].cancel()
+            assert await reading
+            for each in (watches[1], third):
+                each.cancel()
+
+    serve(test, max_calls_per_connection=2)
+
+
+@pytest.mark.skipif(
+    b"grpc.max_allowed_incoming_connections" not in Path(cygrpc.__file__).read_bytes(), reason="an older gRPC"
+)
+def test_connections_have_an_end() -> None:
+    async def test(address: str, _: Metrics) -> None:
+        with ExitStack() as stack:
+            first = [stack.enter_context(dial(address)) for _ in range(2)]
+            for each in first:
+                each.sendall(HELLO)
+                assert await asyncio.to_thread(each.recv, 1)
+            assert await asyncio.to_thread(heard, stack.enter_context(dial(address))) == b""
+
+    serve(test, max_connections=2)
