@@ -14,6 +14,7 @@ from fluoroscope.wire import StreamJoiner, encode_tensor
 from fluoroscope_server.metrics import Metrics
 from fluoroscope_server.rpc import RpcServer
 from fluoroscope_server.rpc.inspection import InspectionService
+from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 as open_inference
 from fluoroscope_server.serving import Limits, Repository
 from fluoroscope_server.settings import Settings
 
@@ -50,6 +51,21 @@ class Client:
             inference_pb2.PredictResponse.FromString,
         )
         return int((await call(request, timeout=WAIT)).version)
+
+    async def open_inference(self, method: str, **fields: Any) -> Any:
+        request, answer = (getattr(open_inference, f"{method}{form}") for form in ("Request", "Response"))
+        call: Any = self._channel.unary_unary(
+            f"/inference.GRPCInferenceService/{method}", request.SerializeToString, answer.FromString
+        )
+        return await call(request(**fields), timeout=WAIT)
+
+    def stream(self) -> Any:
+        call: Any = self._channel.stream_stream(
+            "/inference.GRPCInferenceService/ModelStreamInfer",
+            open_inference.ModelInferRequest.SerializeToString,
+            open_inference.ModelStreamInferResponse.FromString,
+        )
+        return call(timeout=WAIT)
 
     async def refused(self, call: Coroutine[Any, Any, Any]) -> tuple[str, str]:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -175,6 +191,51 @@ def test_a_refused_step_is_told(serve: Callable[..., None], net: Path) -> None:
         broken, _ = await client("ListModels")
         assert (broken.name, broken.state) == ("broken", model_pb2.MODEL_STATE_FAILED)
         assert broken.state_reason == "has no version that serves; 3 was refused: UNREADABLE"
+
+    serve(test)
+
+
+def test_clients_of_the_open_inference_protocol_load_and_unload(serve: Callable[..., None], net: Path) -> None:
+    async def test(house: House, client: Client) -> None:
+        write_step(net, 2)
+        await client.open_inference("RepositoryModelLoad", model_name="net")
+        assert house.loaded() == [2]
+        await house.operations.load("net", 1)
+        metadata = await client.open_inference("ModelMetadata", name="net")
+        assert list(metadata.versions) == ["1", "2"]
+        index = await client.open_inference("RepositoryIndex")
+        assert [(each.name, each.version, each.state) for each in index.models] == [
+            ("net", "1", "READY"),
+            ("net", "2", "READY"),
+        ]
+        await client.open_inference("RepositoryModelUnload", model_name="net")
+        (model,) = (await client.open_inference("RepositoryIndex")).models
+        assert (model.state, "unloaded by an operator" in model.reason) == ("UNAVAILABLE", True)
+        code, message = await client.refused(client.open_inference("RepositoryModelLoad", model_name="ten"))
+        assert (code, message.startswith("Request for unknown model: there is no model 'ten'")) == ("NOT_FOUND", True)
+        parameters = {"config": open_inference.ModelRepositoryParameter(string_param="{}")}
+        load = client.open_inference("RepositoryModelLoad", model_name="net", parameters=parameters)
+        code, message = await client.refused(load)
+        assert (code, "parameter 'config' is not taken" in message) == ("INVALID_ARGUMENT", True)
+
+    serve(test)
+
+
+def test_a_stream_of_many_requests_keeps_a_version_for_one_of_them(serve: Callable[..., None], net: Path) -> None:
+    request = open_inference.ModelInferRequest(model_name="net", raw_input_contents=[X.tobytes()])
+    request.inputs.add(name="x", datatype="FP32", shape=X.shape)
+
+    async def test(house: House, client: Client) -> None:
+        stream = client.stream()
+        await stream.write(request)
+        assert (await stream.read()).infer_response.model_version == "1"
+        write_step(net, 2)
+        await house.watcher.look()
+        await house.swapper.released()
+        assert house.said[-1] == "unloaded net: version 1", "though the stream is still open"
+        await stream.write(request)
+        assert (await stream.read()).infer_response.model_version == "2"
+        await stream.done_writing()
 
     serve(test)
 

@@ -32,6 +32,19 @@ def test_a_task_is_a_user_until_it_ends() -> None:
     asyncio.run(main())
 
 
+def test_one_use_in_a_task_of_many() -> None:
+    async def main() -> None:
+        users = Users()
+        with users.one():
+            gone = asyncio.ensure_future(users.gone())
+            await asyncio.sleep(0)
+            assert (len(users), gone.done()) == (1, False)
+        await asyncio.wait_for(gone, 60)
+        assert len(users) == 0
+
+    asyncio.run(main())
+
+
 def test_there_is_no_user_without_a_task() -> None:
     users = Users()
     users.add_current()
