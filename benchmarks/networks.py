@@ -14,7 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 from fluoroscope_server.families.base_network import build
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 IMAGE = (28, 28, 1)
@@ -105,13 +105,13 @@ def blocks(config: Mapping[str, Any]) -> Blocks:
     return Blocks(scanned=config["scanned"])
 
 
-def blocks_config(*, scanned: bool) -> dict[str, Any]:
+def blocks_config(*, scanned: bool, buckets: Sequence[int] = (BLOCK_ROWS,)) -> dict[str, Any]:
     """Returns what is saved beside the weights of `Blocks`."""
     return {
         "family": "networks:blocks",
         "config": {"scanned": scanned},
         "inputs": {"x": {"shape": [BLOCK_FEATURES]}},
-        "buckets": [BLOCK_ROWS],
+        "buckets": list(buckets),
     }
 
 
@@ -120,9 +120,9 @@ def blocks_variables(*, scanned: bool) -> Any:
     return Blocks(scanned=scanned).init(jax.random.key(0), np.zeros((1, BLOCK_FEATURES), np.float32))
 
 
-def save_blocks(folder: Path) -> Path:
+def save_blocks(folder: Path, *, buckets: Sequence[int] = (BLOCK_ROWS,)) -> Path:
     """Writes a checkpoint of `Blocks`, written out."""
-    return _save(folder / "blocks", blocks_variables(scanned=False), blocks_config(scanned=False))
+    return _save(folder / "blocks", blocks_variables(scanned=False), blocks_config(scanned=False, buckets=buckets))
 
 
 def deep(config: Mapping[str, Any]) -> Deep:  # noqa: ARG001 (every family is called with a config)

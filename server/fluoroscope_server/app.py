@@ -164,6 +164,7 @@ class App:
             step=step,
             capacity=self._settings.max_programs,
             max_compiles=self._settings.max_compiles,
+            max_delay=self._settings.max_delay_seconds,
             on_compile=self._metrics.observe_compile,
             require_seal=self._settings.require_seal,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,10 @@ class ModelConfig:
     buckets: tuple[int, ...] = DEFAULT_BUCKETS
     """The batch sizes to compile for, ascending."""
 
+    max_delay: float | None = None
+    """How many seconds a prediction that finds the device free waits for others to go with. None means: as the server's
+    own setting says."""
+
     presets: Mapping[str, Preset] = field(default_factory=dict)
     """Inspections to compile when the model is loaded, by name."""
 
@@ -101,6 +106,7 @@ class ModelConfig:
             inputs=_inputs(raw.get("inputs")),
             outputs=_names(raw.get("outputs", ()), "`outputs`"),
             buckets=buckets,
+            max_delay=_seconds(raw.get("max_delay"), "`max_delay`"),
             presets=_presets(raw.get("presets", {}), buckets),
             canary=_canary(raw.get("canary", True)),
             item=_text(raw.get("item"), "`item`"),
@@ -191,6 +197,14 @@ def _buckets(raw: object, what: str) -> tuple[int, ...]:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _seconds(raw: object, what: str) -> float | None:
+    if raw is None:
+        return None
+    if not isinstance(raw, int | float) or isinstance(raw, bool) or not 0 <= raw < math.inf:
+        raise ConfigError(f"{what} must be a number of seconds, 0 or more, not {raw!r}")
+    return float(raw)
 
 
 def _text(raw: object, what: str) -> str | None:

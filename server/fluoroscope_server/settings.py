@@ -94,7 +94,12 @@ class Settings:
     """How many rows one request may have, besides what a model's largest bucket allows."""
 
     max_queue: int = setting(1024, least=1)
-    """How many predictions of each model may wait for the device."""
+    """How many predictions of each model may wait for the device. Take what the model answers in the longest time that
+    anybody should wait."""
+
+    max_delay_seconds: float = setting(0.0, least=0)
+    """How long a prediction that finds the device free waits for others to go with; `max_delay` in a model's config
+    overrides it. What waits while the device is busy goes together in any case."""
 
     max_calls: int = setting(4096, least=1)
     """How many calls may be open at once."""

@@ -105,7 +105,10 @@ case("rank", PREDICT, predict(inputs=of(batch(1)[None])), INVALID, "WRONG_SHAPE"
 case("scalar", PREDICT, predict(inputs=of(np.array(1, np.float32))), INVALID, "WRONG_SHAPE", INPUT, "float32[]")
 case("size", PREDICT, predict(inputs=of(batch(1, 7))), INVALID, "WRONG_SHAPE", INPUT, "[1, 7]", "[batch, 6]")
 case("no rows", PREDICT, predict(inputs=of(batch(0))), INVALID, "WRONG_SHAPE", INPUT, "[0, 6]", "at least one row")
-case("rows", PREDICT, predict(inputs=of(batch(9))), EXHAUSTED, "TOO_MANY_ROWS", "inputs", "9 rows", "bucket", "8")
+case(
+    "rows", PREDICT, predict(inputs=of(batch(129))),
+    EXHAUSTED, "TOO_MANY_ROWS", "inputs", "129 rows", "limit is 128", "16 times the largest bucket",
+)  # fmt: skip
 case(
     "rows to inspect", INSPECT, inspect(capture("Dense_0"), inputs=of(batch(9))),
     EXHAUSTED, "TOO_MANY_ROWS", "inputs", "9 rows",

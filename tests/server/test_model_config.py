@@ -31,6 +31,7 @@ def test_everything() -> None:
             "inputs": {"tokens": {"dtype": "int32", "shape": [7]}, "mask": {"dtype": "bfloat16", "shape": [7, 2]}},
             "outputs": ["logits", "aux"],
             "buckets": [8, 1, 8, 2],
+            "max_delay": 0,
             "presets": {
                 "health": {"sites": "**", "kinds": ["module"], "reduce": "statistics", "buckets": [8, 1]},
                 "attention": {"sites": ["a", "b"]},
@@ -44,6 +45,7 @@ def test_everything() -> None:
     assert [str(spec) for spec in config.inputs] == ["tokens: int32[batch, 7]", "mask: bfloat16[batch, 7, 2]"]
     assert config.outputs == ("logits", "aux")
     assert config.buckets == (1, 2, 8)
+    assert config.max_delay == 0.0
     assert config.presets == {
         "health": Preset(sites=("**",), kinds=("module",), reduce=("statistics",), buckets=(1, 8)),
         "attention": Preset(sites=("a", "b"), kinds=(), reduce=("full",), buckets=(1, 2, 8)),
@@ -115,6 +117,11 @@ def test_the_operators_family_overrides() -> None:
         ({"buckets": 8}, "`buckets` must be a list of positive batch sizes, not 8"),
         ({"buckets": [0, 1]}, "`buckets` must be a list of positive batch sizes"),
         ({"buckets": [True]}, "`buckets` must be a list of positive batch sizes"),
+        ({"max_delay": -0.1}, "`max_delay` must be a number of seconds, 0 or more, not -0.1"),
+        ({"max_delay": float("nan")}, "`max_delay` must be a number of seconds"),
+        ({"max_delay": float("inf")}, "`max_delay` must be a number of seconds"),
+        ({"max_delay": "5ms"}, "`max_delay` must be a number of seconds"),
+        ({"max_delay": True}, "`max_delay` must be a number of seconds"),
         ({"canary": 3}, "`canary` must be an object with named values, not 3"),
         ({"canary": {"allow": True}}, "`canary` has an unknown key 'allow'; nearest: 'allow_nonfinite'"),
         ({"canary": {"run": 1}}, "`run` of `canary` must be true or false, not 1"),

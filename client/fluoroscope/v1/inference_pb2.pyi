@@ -57,7 +57,8 @@ class PredictRequest(google.protobuf.message.Message):
     @property
     def inputs(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, fluoroscope.v1.tensor_pb2.Tensor]:
         """One tensor for each input of the signature. The batch axis is the first axis, and all inputs
-        have the same size there, from 1 to the model's largest bucket.
+        have the same size there, from 1 to sixteen times the model's largest bucket; more rows than
+        that bucket has run in parts. A network that mixes the rows of a batch takes just its buckets.
         """
 
     @property

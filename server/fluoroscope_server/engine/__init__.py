@@ -8,6 +8,7 @@ from fluoroscope_server.engine.difference import SiteDifference, Tolerance
 from fluoroscope_server.engine.engine import Engine
 from fluoroscope_server.engine.finiteness import nonfinite_leaves
 from fluoroscope_server.engine.inspection import Execution, Inspection, ResultSpec, check_outputs
+from fluoroscope_server.engine.joining import Common, common, joined, own_results
 from fluoroscope_server.engine.program import Program, Results
 from fluoroscope_server.engine.reductions import (
     Cast,
@@ -36,6 +37,7 @@ from fluoroscope_server.engine.site_table import SiteTable
 __all__ = [
     "Capture",
     "Cast",
+    "Common",
     "ComparedSite",
     "Comparison",
     "CompileCache",
@@ -72,7 +74,10 @@ __all__ = [
     "TopK",
     "ValueSpec",
     "check_outputs",
+    "common",
+    "joined",
     "nonfinite_leaves",
+    "own_results",
     "pair",
     "paired",
     "read",

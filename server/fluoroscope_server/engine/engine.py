@@ -118,6 +118,11 @@ class Engine:
         """How many rows several requests may have together; 0 if the network mixes the rows of a batch."""
         return 0 if self._traced.mixes_rows else self.buckets[-1]
 
+    def keeps_rows_apart(self, inspection: Inspection) -> bool:
+        """Returns whether no value that is captured may depend on rows of others, if it is joined with theirs."""
+        sites = (spec.site for spec in inspection.results if spec.site is not None)
+        return bool(self.joined_rows) and not any(site.value in self._traced.mixed_values for site in sites)
+
     def bucket_for(self, rows: int) -> int:
         """Returns the smallest bucket that holds so many rows.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import jax.extend.core as jex
 
@@ -21,6 +21,9 @@ class Loop:
 
     body: FlatJaxpr
     """One iteration, without calls: `(constants, carry, x) -> (carry, y)`."""
+
+    loops: Mapping[int, Loop]
+    """The loops in the body, by the number of their equation there."""
 
     inputs: tuple[Atom, ...]
     """What goes in, in the flat jaxpr: constants, first carry, and the xs of all iterations."""

@@ -12,17 +12,14 @@ if TYPE_CHECKING:
     import jax.extend.core as jex
 
     from fluoroscope_server.engine.flat import FlatNetwork
+    from fluoroscope_server.engine.jaxprs import FlatJaxpr
     from fluoroscope_server.engine.loop import Loop
 
 
 def dependents(flat: FlatNetwork, sources: Iterable[jex.Var]) -> set[jex.Var]:
     """Returns the sources, and all variables that are computed from them, those in the bodies of loops included."""
     found = set(sources)
-    for index, equation in enumerate(flat.jaxpr.equations):
-        if _any_in(equation.invars, found):
-            found.update(equation.outvars)
-        if index in flat.loops:
-            found |= _in_body(flat.loops[index], found)
+    _spread(flat.jaxpr, flat.loops, found)
     return found
 
 
@@ -33,23 +30,46 @@ def mixes_rows(flat: Mapping[int, FlatNetwork], input_count: int) -> bool:
         flat: the network for each batch size, two at least.
         input_count: how many of its last inputs are those of a request.
     """
-    (_, small), (_, large) = sorted(flat.items())[-2:]  # a batch of one may be computed by other equations
-    dependent = dependents(large, large.jaxpr.inputs[-input_count:])
-    before, after = list(_needed(small)), list(_needed(large))
-    if len(before) != len(after):
-        return False  # other equations for another batch size: nothing to compare
-    return any(new in dependent and _growing(old, new) != 1 for old, new in zip(before, after, strict=True))
+    small, large = _two_largest(flat)
+    found = _of_whole_batch(_needed(small), _needed(large), dependents(large, large.jaxpr.inputs[-input_count:]))
+    return bool(found)  # none, too, if there are other equations for another batch size, and nothing to compare
+
+
+def mixed_values(flat: Mapping[int, FlatNetwork], input_count: int) -> frozenset[str]:
+    """Returns the paths of the values in which a row may depend on other rows, whether an output needs them or not.
+
+    Args:
+        flat: the network for each batch size, two at least.
+        input_count: how many of its last inputs are those of a request.
+    """
+    small, large = _two_largest(flat)
+    everything = [range(len(each.jaxpr.equations)) for each in (small, large)]
+    before, after = _made(small, everything[0]), _made(large, everything[1])
+    whole = _of_whole_batch(before, after, dependents(large, large.jaxpr.inputs[-input_count:]))
+    if whole is None:
+        return frozenset(value.path for value in large.values)
+    mixed = dependents(large, whole)
+    return frozenset(value.path for value in large.values if _any_in([value.atom], mixed))
+
+
+def _spread(jaxpr: FlatJaxpr, loops: Mapping[int, Loop], found: set[jex.Var]) -> None:
+    """Adds to some variables all that are computed from them."""
+    for index, equation in enumerate(jaxpr.equations):
+        if _any_in(equation.invars, found):
+            found.update(equation.outvars)
+        if index in loops:
+            found |= _in_body(loops[index], found)
+            if _any_in(loops[index].body.outputs, found):
+                found.update(equation.outvars)
 
 
 def _in_body(loop: Loop, outside: set[jex.Var]) -> set[jex.Var]:
     body = loop.body
     pairs = zip(body.inputs, loop.inputs, strict=True)
-    found = {inner for inner, outer in pairs if not jaxprs.is_literal(outer) and outer in outside}
+    found = outside | {inner for inner, outer in pairs if not jaxprs.is_literal(outer) and outer in outside}
     _, carried, _ = loop.split_inputs(body.inputs)
     while True:
-        for equation in body.equations:
-            if _any_in(equation.invars, found):
-                found.update(equation.outvars)
+        _spread(body, loop.loops, found)
         ends = zip(carried, body.outputs, strict=False)
         more = {begin for begin, end in ends if begin not in found and _any_in([end], found)}
         if not more:
@@ -61,13 +81,40 @@ def _any_in(atoms: Iterable[jaxprs.Atom], found: set[jex.Var]) -> bool:
     return any(not jaxprs.is_literal(atom) and atom in found for atom in atoms)
 
 
+def _two_largest(flat: Mapping[int, FlatNetwork]) -> tuple[FlatNetwork, FlatNetwork]:
+    """Returns the network for the two largest batch sizes: a batch of one may be computed by other equations."""
+    (_, small), (_, large) = sorted(flat.items())[-2:]
+    return small, large
+
+
+def _of_whole_batch(
+    before: Iterable[jex.Var], after: Iterable[jex.Var], dependent: set[jex.Var]
+) -> set[jex.Var] | None:
+    """Returns those that depend on the inputs and are one for the whole batch; None if the sizes cannot be compared."""
+    small, large = list(before), list(after)
+    if len(small) != len(large):
+        return None
+    return {new for old, new in zip(small, large, strict=True) if new in dependent and _growing(old, new) != 1}
+
+
 def _needed(flat: FlatNetwork) -> Iterator[jex.Var]:
     """Yields the variables that the outputs need, those in the bodies of loops included."""
-    for index in flat.jaxpr.needed(flat.jaxpr.outputs):
+    return _made(flat, flat.jaxpr.needed(flat.jaxpr.outputs))
+
+
+def _made(flat: FlatNetwork, indices: Iterable[int]) -> Iterator[jex.Var]:
+    """Yields the variables that these equations make, those in the bodies of loops included."""
+    for index in indices:
         yield from flat.jaxpr.equations[index].outvars
         if index in flat.loops:
-            for equation in flat.loops[index].body.equations:
-                yield from equation.outvars
+            yield from _all_in(flat.loops[index])
+
+
+def _all_in(loop: Loop) -> Iterator[jex.Var]:
+    for index, equation in enumerate(loop.body.equations):
+        yield from equation.outvars
+        if index in loop.loops:
+            yield from _all_in(loop.loops[index])
 
 
 def _growing(before: jaxprs.Atom, after: jaxprs.Atom) -> int:

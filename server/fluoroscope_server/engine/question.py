@@ -67,7 +67,7 @@ def pose(plan: Plan, traced: TracedNetwork) -> Question:
     sites = [traced.sites[captured.site] for captured in plan.captured]
     found = [values[site.value] for site in sites]
     wanted = [
-        Wanted(place=place, atom=value.atom, loop=value.loop, iteration=site.iteration)
+        Wanted(place=place, atom=value.atom, loops=value.loops, iterations=site.iterations)
         for place, (site, value) in enumerate(zip(sites, found, strict=True))
     ]
     staged = plan.staged and not flat.jaxpr.has_references
@@ -75,7 +75,7 @@ def pose(plan: Plan, traced: TracedNetwork) -> Question:
     return Question(
         plan=plan,
         flat=flat,
-        steps=tuple(split(flat, wanted, (), cuts=cuts)),
+        steps=tuple(split(flat.jaxpr, flat.loops, wanted, (), cuts=cuts)),
         batch_axes=tuple(site.batch_axis for site in sites),
     )
 

@@ -11,7 +11,7 @@ import jax
 from fluoroscope_server.engine.flat import flatten
 from fluoroscope_server.engine.flops import Flops
 from fluoroscope_server.engine.listing import list_sites
-from fluoroscope_server.engine.mixing import mixes_rows
+from fluoroscope_server.engine.mixing import mixed_values, mixes_rows
 from fluoroscope_server.engine.site_table import SiteTable
 from fluoroscope_server.errors import ConfigError
 from fluoroscope_server.families import abstract_inputs
@@ -46,6 +46,9 @@ class TracedNetwork:
     mixes_rows: bool
     """Whether an output depends on a value that is computed of the whole batch: then no batch can be padded."""
 
+    mixed_values: frozenset[str]
+    """The paths of values that do, whether an output needs them or not: they tell of all rows of a batch."""
+
 
 def trace(network: Network, buckets: Sequence[int]) -> TracedNetwork:
     """Traces a network at each batch size. Runs nothing on the device.
@@ -64,6 +67,7 @@ def trace(network: Network, buckets: Sequence[int]) -> TracedNetwork:
         sites=SiteTable(list_sites(flat, input_count)),
         flops={size: Flops(flat[size]).total for size in buckets},
         mixes_rows=mixes_rows(flat, input_count),
+        mixed_values=mixed_values(flat, input_count),
     )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fluoroscope.v1.inference_pb2 import PredictRequest, PredictResponse
 from fluoroscope.wire import fill_tensor
+from fluoroscope_server.rpc.context import client_of
 from fluoroscope_server.rpc.decoding import decode_inputs, decode_version, parse
 from fluoroscope_server.serving import StageClock
 
@@ -32,8 +33,16 @@ class InferenceService:
         self._calls.open(context)
         request = parse(PredictRequest, data)
         servable = self._repository.get(request.model, decode_version(request))
+        servable.check_queue(self._limits)
         inputs = decode_inputs(request.inputs)
-        outputs = await servable.predict(inputs, request.outputs, clock, alone=self._calls.one, limits=self._limits)
+        outputs = await servable.predict(
+            inputs,
+            request.outputs,
+            clock,
+            client=client_of(context),
+            alone=self._calls.one,
+            limits=self._limits,
+        )
         response = PredictResponse(model=servable.name, version=servable.version)
         for name, array in outputs.items():
             fill_tensor(response.outputs[name], array)

@@ -10,6 +10,7 @@ from fluoroscope.v1 import inspection_pb2 as inspection
 from fluoroscope.wire import StreamSplitter, tensor_bytes
 from fluoroscope_server.engine import SiteKind
 from fluoroscope_server.errors import InvalidRequestError
+from fluoroscope_server.rpc.context import client_of
 from fluoroscope_server.rpc.decoding import (
     decode_captures,
     decode_execution,
@@ -82,24 +83,24 @@ class InspectionService:
         )
         return encode_plan(servable, planned).SerializeToString()
 
-    async def inspect_activations(self, data: bytes, context: Context) -> AsyncIterator[bytes]:  # noqa: ARG002 (gRPC passes it)
+    async def inspect_activations(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         """Answers one `InspectActivations`, frame by frame."""
         clock = StageClock()
         request = parse(inspection.InspectActivationsRequest, data)
         servable = self._repository.get(request.model, decode_version(request))
-        answer = await self._ask(request, servable, clock)
+        answer = await self._ask(request, servable, clock, client_of(context))
         async for frame in self._stream(servable, answer, clock):
             yield frame
         self._metrics.observe_stages("InspectActivations", clock.times)
 
-    async def inspect_parameters(self, data: bytes, context: Context) -> AsyncIterator[bytes]:  # noqa: ARG002 (gRPC passes it)
+    async def inspect_parameters(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         """Answers one `InspectParameters`, frame by frame."""
         clock = StageClock()
         request = parse(inspection.InspectParametersRequest, data)
         servable = self._repository.get(request.model, decode_version(request))
         captures = decode_parameter_captures(request)
         answer = await servable.inspect_parameters(
-            captures, max_bytes=self._limit(request), clock=clock, limits=self._limits
+            captures, max_bytes=self._limit(request), clock=clock, client=client_of(context), limits=self._limits
         )
         self._metrics.count_program(held=answer.held)
         async for frame in self._stream(servable, answer, clock):
@@ -123,7 +124,7 @@ class InspectionService:
         yield splitter.trailer(inspection.StageTime(stage=stage, seconds=seconds) for stage, seconds in clock.times)
 
     async def _ask(
-        self, request: inspection.InspectActivationsRequest, servable: Servable, clock: StageClock
+        self, request: inspection.InspectActivationsRequest, servable: Servable, clock: StageClock, client: str
     ) -> Answer:
         captures = decode_captures(request)
         answer = await servable.inspect(
@@ -133,6 +134,7 @@ class InspectionService:
             max_bytes=self._limit(request),
             clock=clock,
             execution=decode_execution(request.execution),
+            client=client,
             limits=self._limits,
         )
         self._metrics.count_program(held=answer.held)

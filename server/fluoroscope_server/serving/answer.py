@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fluoroscope_server.engine import paired, read
+from fluoroscope_server.serving.turns import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
     from concurrent.futures import Executor
 
     import jax
@@ -48,12 +49,21 @@ class Answer:
     reading: Executor
     """Where results are brought to the host."""
 
+    key: Hashable = ""
+    """Whose it is: keys take turns on the device."""
+
+    together: Callable[[], asyncio.Future[list[Result]]] | None = None
+    """Runs it with others that ask the same, and brings all results at once; None if it must go alone."""
+
     async def results(self) -> AsyncIterator[list[Result]]:
         """Runs the program and yields its results in order, small ones together.
 
         The next stage runs, and the next results are brought to the host, while the caller sends some; no more than
         these are held. Between two stages the device does what else is waiting.
         """
+        if self.together is not None:
+            yield await self.together()
+            return
         specs = iter(self.inspection.results)
         ahead = self._next_stage()
         try:
@@ -69,7 +79,7 @@ class Answer:
             results = next(self.run, None)
             return None if results is None else list(results)
 
-        return self.device.submit(advance)
+        return self.device.submit(advance, turn=Turn.INSPECTION, key=self.key)
 
     async def _read(
         self, specs: Iterator[ResultSpec], results: list[Sequence[jax.Array]]

@@ -1,4 +1,4 @@
-"""The device queue: work for the accelerator, begun in the order in which it came."""
+"""The device queue: work for the accelerator, predictions first, and everybody in turn."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Callable
-from typing import Any, TypeVar
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fluoroscope_server.errors import UnavailableError
+from fluoroscope_server.serving.turns import Turn, Turns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
 
 T = TypeVar("T")
 
@@ -17,11 +22,15 @@ QUICK_SECONDS = 0.003
 """Work that takes no longer may run where it is: it holds up the loop for less than anybody would notice, and two
 changes of thread would take a good part of that."""
 
-_Work = tuple[asyncio.Future[Any], Callable[[], Any]]
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Work:
+    future: asyncio.Future[Any]
+    do: Callable[[], Any]
 
 
 class DeviceQueue:
-    """Runs work on threads of its own, in the order in which it came, for the callers of one event loop.
+    """Runs work on threads of its own, as `Turns` orders it, for the callers of one event loop.
 
     So the loop stays free for the transport while the device computes. Only work that takes no longer than
     changing threads does, and that would not have to wait, runs at once where it is submitted.
@@ -30,9 +39,12 @@ class DeviceQueue:
     """
 
     def __init__(self, name: str, workers: int = 1) -> None:
-        """Starts the threads."""
-        self._waiting: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        """Starts the threads. Inspections never have more than a quarter of them, but always one."""
         self.workers = workers
+        self._lock = threading.Lock()  # of the turns, and of what was put off
+        self._turns: Turns[_Work] = Turns(most_inspections=max(1, workers // 4))
+        self._put_off = 0
+        self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each piece of work that waits
         self._unsettled = 0
         self._closed = False
         self._threads = [
@@ -41,11 +53,20 @@ class DeviceQueue:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, work: Callable[[], T], *, expected_seconds: float = float("inf")) -> asyncio.Future[T]:
+    def submit(
+        self,
+        work: Callable[[], T],
+        *,
+        turn: Turn = Turn.PREDICTION,
+        key: Hashable = "",
+        expected_seconds: float = float("inf"),
+    ) -> asyncio.Future[T]:
         """Adds work; the future has its result, or the exception it raised. Cancel it to take the work back.
 
         Args:
             work: what to do.
+            turn: what it is a part of.
+            key: whose it is, the model and the client: keys take turns.
             expected_seconds: how long it will take, if that is known.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -55,24 +76,42 @@ class DeviceQueue:
             _set(future, *_outcome(work))
         else:
             self._unsettled += 1
-            self._waiting.put((future, work))
+            with self._lock:
+                self._turns.push(turn, key, _Work(future=future, do=work))
+            self._wakeups.put(None)
         return future
 
     def close(self) -> None:
-        """Ends the thread when all that waits is done."""
+        """Ends the threads when all that waits is done."""
         self._closed = True
         for _ in self._threads:
-            self._waiting.put(None)
+            self._wakeups.put(None)
         for thread in self._threads:
             thread.join()
 
     def _run(self) -> None:
-        while (item := self._waiting.get()) is not None:
-            future, work = item
-            result, error = (None, None) if future.cancelled() else _outcome(work)
+        while True:
+            self._wakeups.get()
+            with self._lock:
+                taken = self._turns.pop()
+                if taken is None:
+                    if self._closed and not self._turns:
+                        return
+                    self._put_off += 1  # only inspections wait, and enough are under way
+                    continue
+            turn, work = taken
+            given_up = work.future.cancelled()
+            start = time.perf_counter()
+            result, error = (None, None) if given_up else _outcome(work.do)
+            seconds = None if given_up else time.perf_counter() - start
+            with self._lock:
+                self._turns.end(turn, seconds)
+                again, self._put_off = self._put_off, 0
+            for _ in range(again):
+                self._wakeups.put(None)
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                future.get_loop().call_soon_threadsafe(self._settle, future, result, error)
-            del result, error, item, future, work  # results and inputs may be large: nothing may outlive its turn here
+                work.future.get_loop().call_soon_threadsafe(self._settle, work.future, result, error)
+            del result, error, taken, work  # results and inputs may be large: nothing may outlive its turn here
 
     def _settle(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
         self._unsettled -= 1

@@ -15,6 +15,7 @@ from fluoroscope_server.families import build_network
 from fluoroscope_server.model_config import EXAMPLE, ModelConfig
 from fluoroscope_server.serving.batcher import Batcher
 from fluoroscope_server.serving.canary import check_weights, try_forward
+from fluoroscope_server.serving.joined_inspections import JoinedInspections
 from fluoroscope_server.serving.model_file import CONFIG_FILE, read_model_file
 from fluoroscope_server.serving.presets import compile_presets
 from fluoroscope_server.serving.servable import Servable, predict_batch
@@ -39,6 +40,7 @@ def load(
     step: int | None = None,
     capacity: int,
     max_compiles: int = 32,
+    max_delay: float = 0.0,
     on_compile: Callable[[float], None],
     require_seal: bool = False,
 ) -> Servable:
@@ -50,6 +52,7 @@ def load(
         step: which step; None means the newest.
         capacity: how many compiled inspections to hold.
         max_compiles: how many inspections may be compiled or wait for that at once.
+        max_delay: how many seconds a prediction waits for others to go with, if the model's config does not say.
         on_compile: told of each compilation, with its seconds.
         require_seal: whether to refuse a checkpoint that was not sealed.
 
@@ -87,7 +90,10 @@ def load(
             device,
             max_rows=engine.joined_rows,
             expected_seconds=lambda rows: engine.seconds[engine.bucket_for(rows)],
+            name=source.name,
+            max_delay=max_delay if config.max_delay is None else config.max_delay,
         ),
+        inspections=JoinedInspections(engine, device, name=source.name),
         load_seconds=seconds,
         tally=tally,
         digest=verified.content.digest,

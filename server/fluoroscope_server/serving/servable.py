@@ -11,20 +11,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fluoroscope_server.allocator import Spare
-from fluoroscope_server.engine import Execution, check_outputs, wait
+from fluoroscope_server.engine import Execution, check_outputs, common, wait
 from fluoroscope_server.keys import Scope, caller
 from fluoroscope_server.serving.answer import Answer
+from fluoroscope_server.serving.batcher import lap
 from fluoroscope_server.serving.inputs import check_inputs, pad_inputs
+from fluoroscope_server.serving.joined_inspections import AskedInspection
 from fluoroscope_server.serving.limits import DEFAULT_LIMITS
+from fluoroscope_server.serving.parts import check_rows, predict_in_parts
 from fluoroscope_server.serving.planned_inspection import PlannedInspection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
 
     from fluoroscope_server.engine import Capture, Engine, Inspection, Program, Results
-    from fluoroscope_server.serving.batcher import Batcher, Job, Outputs
+    from fluoroscope_server.serving.batcher import Batcher, Job
     from fluoroscope_server.serving.device_queue import DeviceQueue
+    from fluoroscope_server.serving.joined_inspections import JoinedInspections
     from fluoroscope_server.serving.limits import Limits
+    from fluoroscope_server.serving.parts import Inputs, Outputs
     from fluoroscope_server.serving.stages import StageClock
     from fluoroscope_server.serving.tally import Tally
 
@@ -54,8 +59,11 @@ class Servable:
     device: DeviceQueue
     """Where inspections run."""
 
-    batcher: Batcher
+    batcher: Batcher[Inputs, Outputs]
     """Where predictions run."""
+
+    inspections: JoinedInspections
+    """Where inspections run that may be joined."""
 
     load_seconds: float
     """How long it took to load, compile and warm up."""
@@ -68,18 +76,26 @@ class Servable:
     sealed: bool = False
     """Whether the checkpoint was sealed, and is what was sealed."""
 
+    def check_queue(self, limits: Limits) -> None:
+        """Raises LimitExceededError if too many predictions wait. Ask before one is decoded: then a no is cheap."""
+        if self.batcher.waiting >= limits.max_queue:
+            self.batcher.start()  # those of this very turn of the loop wait for nothing but each other
+            limits.check_queue(self.batcher.waiting, model=self.name)
+
     async def predict(
         self,
         inputs: Mapping[str, np.ndarray],
         outputs: Sequence[str],
         clock: StageClock,
         *,
+        client: Hashable = "",
         alone: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> dict[str, np.ndarray]:
         """Returns the asked-for outputs, all if none is named, with as many rows as the inputs have.
 
         If the caller knows that nobody else is calling, it says so with `alone`: what is quick is then done at once.
+        Clients, told apart by `client`, take turns.
 
         Raises:
             InvalidRequestError: the inputs or outputs do not fit the signature.
@@ -88,12 +104,15 @@ class Servable:
         signature = self.engine.signature
         rows = check_inputs(inputs, signature)
         limits.check_rows(rows)
-        limits.check_queue(self.batcher.waiting, model=self.name)
-        self.engine.bucket_for(rows)
+        self.check_queue(limits)
+        size = check_rows(self.engine, rows)
         wanted = check_outputs(outputs, signature) or signature.output_names
         clock.lap("decode")
         try:
-            answer = await self.batcher.submit(inputs, rows, clock, alone=alone)
+            if rows > size:
+                answer = await predict_in_parts(self.batcher, inputs, rows, clock, size=size, client=client)
+            else:
+                answer = await self.batcher.submit(inputs, rows, clock, client=client, alone=alone)
         except BaseException:
             self.tally.failed(clock)
             raise
@@ -109,11 +128,12 @@ class Servable:
         max_bytes: int,
         clock: StageClock,
         execution: Execution = Execution.AUTO,
+        client: Hashable = "",
         limits: Limits = DEFAULT_LIMITS,
     ) -> Answer:
         """Resolves a question, waits for its program to be compiled if it is not held, and returns the answer.
 
-        Nothing has run yet then; `Answer.results` runs it.
+        Nothing has run yet then; `Answer.results` runs it. Clients, told apart as in `predict`, take turns.
 
         Raises:
             PermissionDeniedError: the caller may not look inside.
@@ -129,6 +149,8 @@ class Servable:
             raise refusal
         clock.lap("decode")
         program, held = await self._program(inspection, clock)
+        asked = AskedInspection(inspection=inspection, program=program, inputs=inputs)
+        shared = common(inspection) if self.engine.keeps_rows_apart(inspection) else None
         return Answer(
             inspection=inspection,
             program=program,
@@ -136,6 +158,8 @@ class Servable:
             run=self._run(program, inspection, inputs, clock),
             device=self.device,
             reading=_reading,
+            key=(self.name, client),
+            together=None if shared is None else lambda: self.inspections.submit(shared, asked, clock, client),
         )
 
     async def inspect_parameters(
@@ -144,6 +168,7 @@ class Servable:
         *,
         max_bytes: int,
         clock: StageClock,
+        client: Hashable = "",
         limits: Limits = DEFAULT_LIMITS,
     ) -> Answer:
         """Resolves a question about the variables, as `inspect` does; they are read one after the other.
@@ -167,6 +192,7 @@ class Servable:
             run=self._read(program, inspection, clock),
             device=self.device,
             reading=_reading,
+            key=(self.name, client),
         )
 
     async def _program(self, inspection: Inspection, clock: StageClock) -> tuple[Program, bool]:
@@ -241,26 +267,21 @@ class Servable:
         yield from map(computed, self.engine.run(program, (), inspection))
 
 
-def predict_batch(engine: Engine, tally: Tally, jobs: Sequence[Job]) -> list[Outputs]:
+def predict_batch(engine: Engine, tally: Tally, jobs: Sequence[Job[Inputs, Outputs]]) -> list[Outputs]:
     """Computes the outputs of jobs that go together, each with its own rows; counts the batch."""
     tally.executed()
     bucket = engine.bucket_for(sum(job.rows for job in jobs))
-    _lap(jobs, "queue")
-    padded = pad_inputs([job.inputs for job in jobs], engine.signature, bucket)
-    _lap(jobs, "pad")
+    lap(jobs, "queue")
+    padded = pad_inputs([job.asked for job in jobs], engine.signature, bucket)
+    lap(jobs, "pad")
     outputs = engine.predict(bucket, padded)
     wait(outputs)
-    _lap(jobs, "compute")
+    lap(jobs, "compute")
     whole = [np.asarray(output) for output in outputs]
     ends = itertools.accumulate(job.rows for job in jobs)
     answers = [
         {name: array[end - job.rows : end] for name, array in zip(engine.signature.output_names, whole, strict=True)}
         for job, end in zip(jobs, ends, strict=True)
     ]
-    _lap(jobs, "device_to_host")
+    lap(jobs, "device_to_host")
     return answers
-
-
-def _lap(jobs: Sequence[Job], stage: str) -> None:
-    for job in jobs:
-        job.clock.lap(stage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
@@ -149,7 +150,9 @@ def test_a_stream_ends_on_the_version_that_it_began_with(serve: Callable[..., No
         async def inspect() -> list[Any]:
             service = InspectionService(house.repository, house.metrics, Limits(), max_bytes=1 << 20)
             found: list[Any] = []
-            frames = service.inspect_activations(request.SerializeToString(), cast("Any", None))
+            frames = service.inspect_activations(
+                request.SerializeToString(), cast("Any", SimpleNamespace(peer=lambda: "ipv4:127.0.0.1:1"))
+            )
             async for frame in frames:
                 found += filter(None, [joiner.feed(frame)])
                 begun.set()

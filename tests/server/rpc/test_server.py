@@ -190,7 +190,7 @@ def test_models(serve: Callable[..., None], servable: Servable) -> None:
         ("Predict", predict_request(version=3), "NOT_FOUND", "model 'digits' has no version 3"),
         ("Predict", predict_request(X.astype(np.float16)), "INVALID_ARGUMENT", "came as float16[3, 2, 2]"),
         ("Predict", predict_request(outputs=["probabilities"]), "INVALID_ARGUMENT", "no output 'probabilities'"),
-        ("Predict", predict_request(np.zeros((9, 2, 2), np.float32)), "RESOURCE_EXHAUSTED", "9 rows"),
+        ("Predict", predict_request(np.zeros((65, 2, 2), np.float32)), "RESOURCE_EXHAUSTED", "65 rows"),
         ("InspectActivations", inspect_request(), "INVALID_ARGUMENT", "captures is empty"),
         ("InspectActivations", inspect_request("Dense_9"), "NOT_FOUND", "there is no site 'Dense_9'"),
         ("InspectActivations", inspect_request("Dens_*"), "INVALID_ARGUMENT", "matches none of the"),

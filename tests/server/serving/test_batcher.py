@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 
 from fluoroscope_server.errors import UnavailableError
 from fluoroscope_server.serving import DeviceQueue, StageClock
-from fluoroscope_server.serving.batcher import Batcher
+from fluoroscope_server.serving.batcher import AHEAD_SECONDS, Batcher
+from fluoroscope_server.serving.parts import Inputs, Outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
 
-    from fluoroscope_server.serving.batcher import Job, Outputs
+    from fluoroscope_server.serving.batcher import Job
+
+Predictions = Batcher[Inputs, Outputs]
 
 WAIT = 20
 POISON = -1.0
@@ -34,12 +37,12 @@ class Doubler:
         self.batches: list[list[int]] = []
         self.threads: list[int] = []
 
-    def __call__(self, jobs: Sequence[Job]) -> list[Outputs]:
+    def __call__(self, jobs: Sequence[Job[Inputs, Outputs]]) -> list[Outputs]:
         self.batches.append([job.rows for job in jobs])
         self.threads.append(threading.get_ident())
         self.begun.release()
         assert self.go.wait(WAIT)
-        whole = np.concatenate([job.inputs["x"] for job in jobs])
+        whole = np.concatenate([job.asked["x"] for job in jobs])
         if POISON in whole:
             raise ValueError("poisoned")
         ends = np.cumsum([job.rows for job in jobs])
@@ -62,20 +65,20 @@ def queue() -> Iterator[DeviceQueue]:
 
 
 @pytest.fixture
-def batcher(network: Doubler, queue: DeviceQueue) -> Batcher:
+def batcher(network: Doubler, queue: DeviceQueue) -> Predictions:
     """Joins up to four rows; a lone job is quick."""
-    return Batcher(network, queue, max_rows=4, expected_seconds=lambda _: 0.0)
+    return Predictions(network, queue, max_rows=4, expected_seconds=lambda _: 0.0)
 
 
-def submit(batcher: Batcher, *values: float, alone: bool = False) -> asyncio.Future[Outputs]:
-    return batcher.submit({"x": np.array(values)}, len(values), StageClock(), alone=alone)
+def submit(batcher: Predictions, *values: float, client: str = "", **how: bool) -> asyncio.Future[Outputs]:
+    return batcher.submit({"x": np.array(values)}, len(values), StageClock(), client=client, **how)
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(asyncio.wait_for(main(), WAIT))
 
 
-def test_who_comes_in_one_turn_of_the_loop_goes_together(batcher: Batcher, network: Doubler) -> None:
+def test_who_comes_in_one_turn_of_the_loop_goes_together(batcher: Predictions, network: Doubler) -> None:
     async def main() -> None:
         answers = await asyncio.gather(submit(batcher, 1), submit(batcher, 2, 3), submit(batcher, 4))
         assert [answer["y"].tolist() for answer in answers] == [[2], [4, 6], [8]]
@@ -85,7 +88,7 @@ def test_who_comes_in_one_turn_of_the_loop_goes_together(batcher: Batcher, netwo
     assert network.threads != [threading.get_ident()]
 
 
-def test_what_comes_meanwhile_goes_together_in_order(batcher: Batcher, network: Doubler) -> None:
+def test_what_comes_meanwhile_goes_together_in_order(batcher: Predictions, network: Doubler) -> None:
     async def main() -> None:
         network.go.clear()
         first = submit(batcher, 0)
@@ -100,7 +103,7 @@ def test_what_comes_meanwhile_goes_together_in_order(batcher: Batcher, network: 
     assert network.batches == [[1], [1, 1, 1]]
 
 
-def test_only_a_full_batch_starts_beside_another(batcher: Batcher, network: Doubler) -> None:
+def test_only_a_full_batch_starts_beside_another(batcher: Predictions, network: Doubler) -> None:
     async def main() -> None:
         network.go.clear()
         futures = [submit(batcher, 0)]
@@ -117,7 +120,7 @@ def test_only_a_full_batch_starts_beside_another(batcher: Batcher, network: Doub
     assert network.batches == [[1], [3, 1], [1], [4]]
 
 
-def test_who_is_alone_is_served_at_once(batcher: Batcher, network: Doubler) -> None:
+def test_who_is_alone_is_served_at_once(batcher: Predictions, network: Doubler) -> None:
     async def main() -> None:
         future = submit(batcher, 1, alone=True)
         assert future.done()
@@ -127,7 +130,7 @@ def test_who_is_alone_is_served_at_once(batcher: Batcher, network: Doubler) -> N
     assert network.threads == [threading.get_ident()]
 
 
-def test_who_thinks_to_be_alone_waits_for_those_before(batcher: Batcher, network: Doubler) -> None:
+def test_who_thinks_to_be_alone_waits_for_those_before(batcher: Predictions, network: Doubler) -> None:
     async def main() -> None:
         network.go.clear()
         first = submit(batcher, 1)
@@ -141,7 +144,7 @@ def test_who_thinks_to_be_alone_waits_for_those_before(batcher: Batcher, network
 
 
 def test_rows_that_must_not_be_joined(network: Doubler, queue: DeviceQueue) -> None:
-    batcher = Batcher(network, queue, max_rows=0, expected_seconds=lambda _: 0.0)
+    batcher = Predictions(network, queue, max_rows=0, expected_seconds=lambda _: 0.0)
 
     async def main() -> None:
         await asyncio.gather(*(submit(batcher, value) for value in range(5)))
@@ -150,7 +153,7 @@ def test_rows_that_must_not_be_joined(network: Doubler, queue: DeviceQueue) -> N
     assert network.batches == [[1]] * 5
 
 
-def test_an_error_is_only_of_those_who_cause_it(batcher: Batcher, network: Doubler) -> None:
+def test_an_error_is_only_of_those_who_cause_it(batcher: Predictions, network: Doubler) -> None:
     async def main() -> None:
         futures = [submit(batcher, 1), submit(batcher, POISON), submit(batcher, 2)]
         answers = await asyncio.gather(*futures, return_exceptions=True)
@@ -164,7 +167,7 @@ def test_an_error_is_only_of_those_who_cause_it(batcher: Batcher, network: Doubl
     assert network.batches == [[1, 1, 1], [1], [1], [1], [1], [1]]
 
 
-def test_who_gave_up_is_not_computed(batcher: Batcher, network: Doubler) -> None:
+def test_who_gave_up_is_not_computed(batcher: Predictions, network: Doubler) -> None:
     async def main() -> None:
         network.go.clear()
         first = submit(batcher, 0)
@@ -188,10 +191,124 @@ def test_who_gave_up_is_not_computed(batcher: Batcher, network: Doubler) -> None
     assert network.batches == [[1], [1, 1], [1], [1]]
 
 
+def test_who_gives_up_waits_no_longer(batcher: Predictions, network: Doubler) -> None:
+    async def main() -> None:
+        network.go.clear()
+        first = submit(batcher, 0)
+        await network.until_begun()
+        second, third = submit(batcher, 1), submit(batcher, 2)
+        assert batcher.waiting == 2
+        second.cancel()
+        await asyncio.sleep(0)
+        assert batcher.waiting == 1
+        network.go.set()
+        assert [(await each)["y"].tolist() for each in (first, third)] == [[0], [4]]
+        assert batcher.idle
+
+    run(main)
+    assert network.batches == [[1], [1]]
+
+
+def test_clients_take_turns(batcher: Predictions, network: Doubler) -> None:
+    async def main() -> None:
+        network.go.clear()
+        first = submit(batcher, 0)
+        await network.until_begun()
+        greedy = [submit(batcher, value, client="greedy") for value in range(1, 4)]
+        modest = submit(batcher, 4, 4, client="modest")
+        network.go.set()
+        await modest
+        assert [each.done() for each in greedy] == [True, True, False]
+        await asyncio.gather(first, *greedy)
+
+    run(main)
+    assert network.batches == [[1], [1, 2, 1], [1]]
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(2 * AHEAD_SECONDS, 1), (AHEAD_SECONDS / 2, 2), (0.0, 4)])
+def test_the_slower_batches_are_the_fewer_are_under_way(seconds: float, most: int, network: Doubler) -> None:
+    queue = DeviceQueue("slow", workers=5)
+    batcher = Predictions(network, queue, max_rows=1, expected_seconds=lambda _: seconds)
+
+    async def main() -> None:
+        network.go.clear()
+        futures = [submit(batcher, value) for value in range(4)]
+        for _ in range(most):
+            await network.until_begun()
+        assert await queue.submit(lambda: len(network.batches)) == most
+        network.go.set()
+        await asyncio.gather(*futures)
+
+    run(main)
+    queue.close()
+
+
+def test_what_can_start_need_not_wait_for_the_next_turn_of_the_loop(batcher: Predictions, network: Doubler) -> None:
+    async def main() -> None:
+        futures = [submit(batcher, value) for value in range(10)]
+        assert batcher.waiting == 10
+        batcher.start()
+        assert batcher.waiting == 2, "two batches are full"
+        await asyncio.gather(*futures)
+
+    run(main)
+    assert network.batches == [[1] * 4, [1] * 4, [1] * 2]
+
+
+def test_who_waits_for_company_goes_when_it_is_there(network: Doubler, queue: DeviceQueue) -> None:
+    batcher = Predictions(network, queue, max_rows=4, expected_seconds=lambda _: 0.0, max_delay=10 * WAIT)
+
+    async def main() -> None:
+        futures = [submit(batcher, 1, 2, alone=True)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert await queue.submit(lambda: network.batches == [])
+        futures.append(submit(batcher, 3, 4))
+        assert [(await each)["y"].tolist() for each in futures] == [[2, 4], [6, 8]]
+
+    run(main)
+    assert network.batches == [[2, 2]]
+
+
+def test_who_finds_no_company_goes_alone(network: Doubler, queue: DeviceQueue) -> None:
+    batcher = Predictions(network, queue, max_rows=4, expected_seconds=lambda _: 0.0, max_delay=0.02)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(2):
+            start = loop.time()
+            given_up = submit(batcher, 0)
+            kept = submit(batcher, 1, alone=True)
+            given_up.cancel()
+            assert (await kept)["y"].tolist() == [2]
+            assert loop.time() - start >= 0.015  # loops round their clocks
+        assert batcher.idle
+
+    run(main)
+    assert network.batches == [[1]] * 2
+
+
+def test_there_may_be_less_room_than_usual(network: Doubler, queue: DeviceQueue) -> None:
+    asked: list[int] = []
+
+    def room(rows: int) -> int:
+        asked.append(rows)
+        return 2
+
+    batcher = Predictions(network, queue, max_rows=8, expected_seconds=lambda _: 0.0, room=room)
+
+    async def main() -> None:
+        await asyncio.gather(*(submit(batcher, value) for value in range(5)))
+
+    run(main)
+    assert network.batches == [[1, 1], [1, 1], [1]]
+    assert asked == [5, 3], "who is alone needs no room"
+
+
 def test_when_the_device_has_stopped(network: Doubler) -> None:
     queue = DeviceQueue("stopped")
     queue.close()
-    batcher = Batcher(network, queue, max_rows=4, expected_seconds=lambda _: 0.0)
+    batcher = Predictions(network, queue, max_rows=4, expected_seconds=lambda _: 0.0)
 
     async def main() -> None:
         answers = await asyncio.gather(submit(batcher, 1), submit(batcher, 2), return_exceptions=True)
@@ -205,11 +322,11 @@ def test_when_the_device_has_stopped(network: Doubler) -> None:
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 3), st.booleans()), max_size=30))
 def test_every_answer_is_its_callers(calls: list[tuple[int, int, bool]]) -> None:
     network, queue = Doubler(), DeviceQueue("any", workers=2)
-    batcher = Batcher(network, queue, max_rows=6, expected_seconds=lambda _: 0.0)
+    batcher = Predictions(network, queue, max_rows=6, expected_seconds=lambda _: 0.0)
 
     async def call(number: int, rows: int, alone: bool) -> None:
         x = np.arange(rows) + 100.0 * number
-        answer = await batcher.submit({"x": x}, rows, StageClock(), alone=alone)
+        answer = await batcher.submit({"x": x}, rows, StageClock(), client=number % 3, alone=alone)
         assert answer["y"].tolist() == (2 * x).tolist()
 
     async def main() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fluoroscope_server.serving.device_queue import QUICK_SECONDS, DeviceQueue
+from fluoroscope_server.serving.turns import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -94,6 +95,49 @@ def test_several_threads_begin_work_in_order_and_end_together() -> None:
         assert not futures[0].done()
         first.go.set()
         assert await asyncio.gather(*futures) == ["gate", "gate"]
+
+    run(main)
+    device.close()
+
+
+def test_a_prediction_that_waits_goes_before_inspections(device: DeviceQueue) -> None:
+    async def main() -> None:
+        gate, order = Gate(), []
+        futures: list[asyncio.Future[Any]] = [device.submit(gate)]
+        await asyncio.to_thread(gate.begun.wait, WAIT)
+        for turn, key in [
+            (Turn.INSPECTION, "a"),
+            (Turn.INSPECTION, "a"),
+            (Turn.INSPECTION, "b"),
+            (Turn.PREDICTION, "p"),
+        ]:
+            futures.append(device.submit(lambda key=key: order.append(key), turn=turn, key=key))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        gate.go.set()
+        await asyncio.gather(*futures)
+        assert order == ["p", "a", "b", "a"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("closing", [False, True])
+def test_inspections_leave_threads_to_predictions(closing: bool) -> None:
+    """And those that were put off for that are done when the device is closed, too."""
+    device, done = DeviceQueue("several", workers=8), []
+
+    async def main() -> None:
+        gates = [Gate() for _ in range(4)]
+        inspections = [device.submit(gate, turn=Turn.INSPECTION) for gate in gates]
+        for gate in gates[:2]:
+            await asyncio.to_thread(gate.begun.wait, WAIT)
+        assert await asyncio.gather(*(device.submit(lambda: "served") for _ in range(20))) == ["served"] * 20
+        assert not any(gate.begun.is_set() for gate in gates[2:])
+        if closing:
+            done.append(asyncio.ensure_future(asyncio.to_thread(device.close)))
+            await asyncio.sleep(0)
+        for gate in gates:
+            gate.go.set()
+        assert await asyncio.gather(*inspections) == ["gate"] * 4
+        await asyncio.gather(*done)
 
     run(main)
     device.close()

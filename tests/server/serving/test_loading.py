@@ -44,11 +44,30 @@ def trained(module: BaseNetwork, variables: Any, model_config: dict[str, Any]) -
 def load_model(device: DeviceQueue) -> Callable[..., Servable]:
     """Loads a folder as the model `digits`."""
 
-    def make(path: Path, family: str | None = None) -> Servable:
+    def make(path: Path, family: str | None = None, **limits: Any) -> Servable:
         source = ModelSource(name="digits", path=path, family=family)
-        return load(source, device, capacity=8, on_compile=lambda _: None)
+        return load(source, device, capacity=8, on_compile=lambda _: None, **limits)
 
     return make
+
+
+def test_how_long_a_prediction_waits_for_others(
+    tmp_path: Path, save: Callable[..., Path], trained: Trained, load_model: Callable[..., Servable]
+) -> None:
+    """As long as the server's own setting says, but for the delay that a model's config names."""
+    patient = load_model(save(tmp_path / "patient", trained.variables, trained.config), max_delay=1000.0)
+    config = {**trained.config, "max_delay": 0}
+    prompt = load_model(save(tmp_path / "prompt", trained.variables, config), max_delay=1000.0)
+    assert_serves(prompt, trained)
+
+    async def main() -> None:
+        first = asyncio.ensure_future(_predict(patient))
+        for _turn in range(3):
+            await asyncio.sleep(0)
+        assert (patient.batcher.waiting, first.done()) == (1, False)
+        await asyncio.gather(first, _predict(patient))  # which fills the batch
+
+    asyncio.run(asyncio.wait_for(main(), 60))
 
 
 def logits(servable: Servable) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jax.ad_checkpoint import checkpoint_name
 
-from fluoroscope_server.engine import Capture, Full, SiteStatistics, Statistics, read
+from fluoroscope_server.engine import Capture, Execution, Full, SiteStatistics, Statistics, read
 from fluoroscope_server.engine import engine as engine_module
 from fluoroscope_server.engine.program import compile_program
 from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, NotFoundError
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from fluoroscope_server.families.base_network import BaseNetwork
     from fluoroscope_server.serving import Answer, DeviceQueue, Servable
 
-X = np.random.default_rng(0).normal(size=(4, 2, 2)).astype(np.float32)
+MANY = np.random.default_rng(0).normal(size=(64, 2, 2)).astype(np.float32)
+X = MANY[:4]
 EVERYTHING = Capture(sites=("activations/*",), reductions=(Full(), Statistics()))
 TENSORS = Capture(sites=("activations/*",))
 NO_LIMIT = 1 << 40
@@ -41,21 +42,28 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
 
 
 async def ask(
-    servable: Servable, *captures: Capture, x: np.ndarray = X, outputs: Sequence[str] = (), max_bytes: int = NO_LIMIT
+    servable: Servable,
+    *captures: Capture,
+    x: np.ndarray = X,
+    outputs: Sequence[str] = (),
+    max_bytes: int = NO_LIMIT,
+    execution: Execution = Execution.AUTO,
 ) -> Answer:
-    return await servable.inspect({"image": x}, captures, outputs, max_bytes=max_bytes, clock=StageClock())
+    return await servable.inspect(
+        {"image": x}, captures, outputs, max_bytes=max_bytes, clock=StageClock(), execution=execution
+    )
 
 
 async def results(answer: Answer) -> list[Result]:
     return [result async for batch in answer.results() for result in batch]
 
 
-@pytest.mark.parametrize("rows", [1, 3, 4])
+@pytest.mark.parametrize("rows", [1, 3, 4, 6, 64])
 def test_predict(rows: int, servable: Servable, module: BaseNetwork, variables: Any) -> None:
     clock = StageClock()
-    answer = run(servable.predict({"image": X[:rows]}, (), clock))
+    answer = run(servable.predict({"image": MANY[:rows]}, (), clock))
     assert list(answer) == ["logits"]
-    want: Any = module.apply(variables, X[:rows])
+    want: Any = module.apply(variables, MANY[:rows])
     np.testing.assert_allclose(answer["logits"], want, rtol=1e-5, atol=1e-6)
     stages = [stage for stage, _ in clock.times]
     assert stages == ["decode", "queue", "pad", "compute", "device_to_host"]
@@ -78,7 +86,12 @@ def test_predictions_at_once(servable: Servable) -> None:
     [
         (X.astype(np.float64), (), InvalidRequestError, "came as float64"),
         (X, ["logit"], InvalidRequestError, "there is no output 'logit'; the outputs are logits"),
-        (np.concatenate([X, X]), (), LimitExceededError, "the inputs have 8 rows, and the largest bucket"),
+        (
+            np.zeros((65, 2, 2), np.float32),
+            (),
+            LimitExceededError,
+            "the inputs have 65 rows, and the limit is 64, 16 times",
+        ),
     ],
 )
 def test_predict_refuses(
@@ -263,12 +276,12 @@ def test_inspect_refuses(servable: Servable) -> None:
 
 def test_small_results_come_together_and_large_ones_alone(servable: Servable, monkeypatch: pytest.MonkeyPatch) -> None:
     async def sizes() -> list[int]:
-        answer = await ask(servable, TENSORS)
+        answer = await ask(servable, EVERYTHING)
         return [len(batch) async for batch in answer.results()]
 
-    assert run(sizes()) == [5]
+    assert run(sizes()) == [10]
     monkeypatch.setattr("fluoroscope_server.serving.answer.BATCH_BYTES", 1)
-    assert run(sizes()) == [1] * 5
+    assert run(sizes()) == [1] * 10
 
 
 def test_an_answer_that_nobody_reads_to_its_end(servable: Servable, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +295,7 @@ def test_an_answer_that_nobody_reads_to_its_end(servable: Servable, monkeypatch:
     monkeypatch.setattr("fluoroscope_server.serving.answer.read", counting)
 
     async def main() -> None:
-        batches = (await ask(servable, TENSORS)).results()
+        batches = (await ask(servable, EVERYTHING)).results()
         assert len(await anext(batches)) == 1
         await cast("AsyncGenerator[list[Result]]", batches).aclose()
 

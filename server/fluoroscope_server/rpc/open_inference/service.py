@@ -17,6 +17,7 @@ from fluoroscope_server.errors import (
 )
 from fluoroscope_server.keys import caller
 from fluoroscope_server.rpc.changes import changes
+from fluoroscope_server.rpc.context import client_of
 from fluoroscope_server.rpc.decoding import parse
 from fluoroscope_server.rpc.open_inference.description import config_of, metadata_of
 from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 as messages
@@ -157,12 +158,12 @@ class OpenInferenceService:
         self._calls.open(context)
         request = parse(messages.ModelInferRequest, data)
         servable = self._find(request.model_name, request.model_version)
-        capture = capture_of(request)
+        capture, client = capture_of(request), client_of(context)
         if capture is None:
-            response = await self._predict(request, servable, clock)
+            response = await self._predict(request, servable, clock, client)
         else:
             response = _empty(request, servable)
-            async for name, array in self._inspect(request, servable, capture, clock):
+            async for name, array in self._inspect(request, servable, capture, clock, client):
                 add_output(response, name, array)
         answer = response.SerializeToString()
         clock.lap("encode")
@@ -177,23 +178,25 @@ class OpenInferenceService:
             try:
                 request = parse(messages.ModelInferRequest, data)
                 identity = request.id
-                async for response in self._answers(request):
+                async for response in self._answers(request, client_of(context)):
                     yield messages.ModelStreamInferResponse(infer_response=response).SerializeToString()
             except PermissionDeniedError:
                 raise  # of no use to go on
             except FluoroscopeError as error:
                 yield _failure(identity, message_of(error))
 
-    async def _answers(self, request: messages.ModelInferRequest) -> AsyncIterator[messages.ModelInferResponse]:
+    async def _answers(
+        self, request: messages.ModelInferRequest, client: str
+    ) -> AsyncIterator[messages.ModelInferResponse]:
         """Yields the answers to one request of a stream; the last one says that it is the last."""
         clock = StageClock()
         with self._using(request.model_name, request.model_version) as servable:  # a stream may last for days
             capture = capture_of(request)
             if capture is None:
-                last = await self._predict(request, servable, clock)
+                last = await self._predict(request, servable, clock, client)
             else:
                 last = None
-                async for name, array in self._inspect(request, servable, capture, clock):
+                async for name, array in self._inspect(request, servable, capture, clock, client):
                     if last is not None:
                         yield _marked(last, final=False)
                     last = _empty(request, servable)
@@ -203,17 +206,20 @@ class OpenInferenceService:
             yield _marked(last or _empty(request, servable), final=True)
 
     async def _predict(
-        self, request: messages.ModelInferRequest, servable: Servable, clock: StageClock
+        self, request: messages.ModelInferRequest, servable: Servable, clock: StageClock, client: str
     ) -> messages.ModelInferResponse:
+        servable.check_queue(self._limits)
         inputs, wanted = decode_inputs(request), requested_outputs(request)
-        outputs = await servable.predict(inputs, wanted, clock, alone=self._calls.one, limits=self._limits)
+        outputs = await servable.predict(
+            inputs, wanted, clock, client=client, alone=self._calls.one, limits=self._limits
+        )
         response = _empty(request, servable)
         for name in wanted or outputs:
             add_output(response, name, outputs[name])
         return response
 
     async def _inspect(
-        self, request: messages.ModelInferRequest, servable: Servable, capture: Capture, clock: StageClock
+        self, request: messages.ModelInferRequest, servable: Servable, capture: Capture, clock: StageClock, client: str
     ) -> AsyncIterator[tuple[str, np.ndarray]]:
         answer: Answer = await servable.inspect(
             decode_inputs(request),
@@ -221,6 +227,7 @@ class OpenInferenceService:
             requested_outputs(request),
             max_bytes=min(self._max_bytes, MOST_ANSWER_BYTES),
             clock=clock,
+            client=client,
             limits=self._limits,
         )
         self._metrics.count_program(held=answer.held)

@@ -1,0 +1,48 @@
+"""Values in which rows are mixed: nobody is joined with others where one could tell of another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.ad_checkpoint import checkpoint_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .conftest import Lab
+
+
+def off_the_path(_: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
+    """Mixes rows where no output needs it: in the open, and in a loop."""
+    x: jax.Array = checkpoint_name(inputs["x"] * 2.0, "plain")
+    centred = checkpoint_name(x - x.mean(axis=0, keepdims=True), "centred")
+    checkpoint_name(jnp.sin(centred), "later")
+
+    def body(carried: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+        carried = checkpoint_name(jnp.cos(carried), "apart")
+        share: jax.Array = checkpoint_name(carried / carried.sum(axis=0, keepdims=True), "share")
+        return carried, share
+
+    jax.lax.scan(body, x, length=3)
+    return x
+
+
+@pytest.mark.parametrize("buckets", [(2, 4), (1, 4)])
+def test_where_rows_are_mixed(buckets: tuple[int, ...], function_lab: Callable[..., Lab]) -> None:
+    lab = function_lab(off_the_path, buckets=buckets)
+    found: dict[str, set[bool]] = {}
+    for site in lab.engine.sites:
+        if not site.reason:
+            kept = lab.engine.keeps_rows_apart(lab.inspect(site.path))
+            found.setdefault(site.path.split("/")[-1], set()).add(kept)
+    wanted = {"plain": {True}, "apart": {True}, "centred": {False}, "later": {False}, "share": {False}}
+    assert {name: found[name] for name in wanted} == wanted
+    assert lab.engine.joined_rows == 4, "no output is mixed"
+
+
+def test_a_network_that_mixes_rows_keeps_none_apart(function_lab: Callable[..., Lab]) -> None:
+    lab = function_lab(lambda _, inputs: inputs["x"] - inputs["x"].mean(axis=0, keepdims=True), buckets=(2, 4))
+    assert not any(lab.engine.keeps_rows_apart(lab.inspect(site.path)) for site in lab.engine.sites if not site.reason)
