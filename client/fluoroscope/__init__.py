@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Mean,
         Model,
         ModelState,
+        ModelVersion,
         Norm,
         NotCapturableError,
         NotFoundError,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
         TopElements,
         TopK,
         UnauthenticatedError,
+        WrongStateError,
     )
     from fluoroscope.client import AsyncClient, Client
 
@@ -93,6 +95,7 @@ __all__ = [
     "Mean",
     "Model",
     "ModelState",
+    "ModelVersion",
     "Norm",
     "NotCapturableError",
     "NotFoundError",
@@ -121,6 +124,7 @@ __all__ = [
     "TopElements",
     "TopK",
     "UnauthenticatedError",
+    "WrongStateError",
     "__version__",
 ]
 

@@ -52,6 +52,11 @@ class Spare:
             return True
 
 
+def give_back() -> bool:
+    """Gives the pages of all that is free back to the system; returns whether there were some."""
+    return _trim()
+
+
 def _resident_bytes() -> int:
     """Returns how much of the machine's memory this process has; 0 where nobody says."""
     try:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from fluoroscope_server.engine import CompileCache
+from fluoroscope_server.errors import SettingsError
 from fluoroscope_server.http import HttpServer
 from fluoroscope_server.keys import check_exposure
 from fluoroscope_server.metrics import Metrics
 from fluoroscope_server.rpc import RpcServer
-from fluoroscope_server.serving import DeviceQueue, Repository, load
+from fluoroscope_server.serving import DeviceQueue, ModelEntry, Operations, Reports, Repository, Swapper, Watcher, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,14 @@ class App:
         self._settings = settings
         self._announce = announce
         self._metrics = Metrics()
-        self._repository = Repository(source.name for source in settings.models)
+        self._repository = Repository()
+        for source in settings.models:
+            self._repository.put(ModelEntry(source.name, source, watched=settings.watch))
+        self._reports = Reports(self._metrics, announce=announce, set_health=self._set_health)
+        self._swapper = Swapper(self._load, self._reports, swap=settings.swap)
+        self._operations = Operations(self._repository, self._swapper, self._reports, folder=settings.repository)
+        self._watcher = Watcher(self._repository, self._operations, seconds=settings.poll_seconds)
+        self._watching: asyncio.Task[None] | None = None
         self._device = DeviceQueue("device", workers=DEVICE_WORKERS)
         self._compile_cache: CompileCache | None = None
         self._ready = False
@@ -49,26 +56,32 @@ class App:
         """Listens, then loads all models; answers with UNAVAILABLE until then.
 
         Raises:
-            SettingsError: an address is wrong or taken, or a file of keys is not what it should be.
-            ModelError: a model cannot be served. What was begun is stopped again.
+            SettingsError: an address is wrong or taken, a file of keys is not what it should be, or there is no such
+                repository.
+            ModelError: one of `Settings.models` cannot be served. What was begun is stopped again.
         """
         async with contextlib.AsyncExitStack() as undo:
             undo.callback(self._device.close)
             for warning in check_exposure(self._settings):
                 self._announce(f"warning: {warning}")
+            folder = self._settings.repository
+            if folder is not None and not folder.is_dir():
+                raise SettingsError(f"--repository {folder} is no folder; expected one with a folder for each model")
             self._compile_cache = self._open_compile_cache()
             undo.callback(self._close_compile_cache)
             self._http = HttpServer(self._settings.http_listen, self._metrics, lambda: self._ready)
             undo.callback(self._http.close)
-            self._rpc = RpcServer(self._repository, self._metrics, self._settings)
+            self._rpc = RpcServer(self._repository, self._metrics, self._settings, self._operations)
             undo.push_async_callback(self._rpc.drain, 0)
             self.rpc_address = await self._rpc.start(self._settings.listen)
             self.http_address = self._http.address
             self._announce(f"gRPC on {self.rpc_address}")
             self._announce(f"metrics on http://{self.http_address}/metrics")
+            undo.push_async_callback(self._operations.close)
             await self._load_models()
             undo.pop_all()
         self._ready = True
+        self._watching = asyncio.ensure_future(self._watcher.run())
         self._rpc.set_health("", serving=True)
 
     async def serve(self) -> None:
@@ -95,9 +108,12 @@ class App:
             hurry: ends the waiting when it is done.
         """
         self._ready = False
+        if self._watching is not None:
+            self._watching.cancel()
         self._rpc.retire()
         await self._within(self._settings.drain_delay_seconds, hurry)
         await self._drain(hurry)
+        await self._operations.close()
         self._repository.close()
         await asyncio.to_thread(self._device.close)
         await asyncio.to_thread(self._http.close)  # last, so that the last calls are still counted
@@ -137,17 +153,16 @@ class App:
             self._compile_cache.close()
 
     async def _load_models(self) -> None:
-        loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="load") as loader:
-            for source in self._settings.models:
-                self._announce(f"loading {source.name} from {source.path}")
-                servable = await loop.run_in_executor(loader, self._load, source)
-                await self._add(servable)
+        """Loads what must be there, and then what lies in the repository, of which no model stands in another's way."""
+        for source in self._settings.models:
+            await self._operations.begin(self._repository.entry(source.name))
+        await self._watcher.look()
 
-    def _load(self, source: ModelSource) -> Servable:
+    def _load(self, source: ModelSource, step: int | None) -> Servable:
         return load(
             source,
             self._device,
+            step=step,
             capacity=self._settings.max_programs,
             max_compiles=self._settings.max_compiles,
             max_delay=self._settings.max_delay_seconds,
@@ -155,22 +170,5 @@ class App:
             require_seal=self._settings.require_seal,
         )
 
-    async def _add(self, servable: Servable) -> None:
-        self._repository.add(servable)
-        engine = servable.engine
-        self._metrics.model_loaded(
-            name=servable.name,
-            version=servable.version,
-            family=servable.family,
-            device=engine.device,
-            seconds=servable.load_seconds,
-            parameter_bytes=engine.parameter_bytes,
-        )
-        self._metrics.follow_queue(servable.name, lambda: servable.batcher.waiting)
-        self._rpc.set_health(servable.name, serving=True)
-        self._announce(
-            f"loaded {servable.name}: version {servable.version} "
-            f"({'sealed' if servable.sealed else 'not sealed'}, {servable.digest[:12]}), "
-            f"{engine.parameter_count:,} parameters, {len(engine.sites):,} sites, "
-            f"batches to {engine.buckets[-1]}, on {engine.device}, in {servable.load_seconds:.1f} s"
-        )
+    def _set_health(self, name: str, serving: bool) -> None:
+        self._rpc.set_health(name, serving=serving)

@@ -31,6 +31,7 @@ EPILOG = """\b
 Examples:
   fluoroscope-server serve --model digits=checkpoints/digits
   fluoroscope-server serve --model net=ckpt,family=my_pkg.nets:build --listen 127.0.0.1:0
+  fluoroscope-server serve --repository models
   fluoroscope-server serve --config server.toml
   fluoroscope-server serve --print-settings > server.toml
 
@@ -84,8 +85,8 @@ def serve(*, config: Path | None, print_settings: bool, **flags: Any) -> None:
             click.echo(found.document(), nl=False)
             return
         write_logs(found.settings.log_format, found.settings.log_level)
-        if not found.settings.models:
-            raise click.UsageError("there is no model to serve: give --model NAME=PATH")
+        if not found.settings.models and found.settings.repository is None:
+            raise click.UsageError("there is nothing to serve: give --model NAME=PATH, or --repository DIR")
         cache = _compile_cache(found)
         _announce("settings: " + "; ".join(found.lines()))
         _run(replace(found.settings, compile_cache=cache))

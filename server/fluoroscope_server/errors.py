@@ -4,6 +4,7 @@ FluoroscopeError
 ├── InvalidRequestError          the request cannot be right, now or later
 ├── NotFoundError                the request names something that is not there
 ├── NotCapturableError           the site exists, but its value cannot be captured this way
+├── WrongStateError              not as things stand: something else must be changed first
 ├── LimitExceededError           a limit of this server was reached
 ├── UnavailableError             not now: starting, draining, or the model is not ready
 ├── DeadlineExpiredError         the caller's time was up before the work began
@@ -80,6 +81,12 @@ class NotCapturableError(FluoroscopeError):
     """The site exists, but its value cannot be captured as asked."""
 
     reason = "NOT_CAPTURABLE"
+
+
+class WrongStateError(FluoroscopeError):
+    """The request could be right, but not as things stand; the message says what must be changed first."""
+
+    reason = "WRONG_STATE"
 
 
 class LimitExceededError(FluoroscopeError):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
+
+from fluoroscope_server.errors import REFUSALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -186,22 +189,35 @@ class Metrics:
         self._lookups = {hit: lookups.labels("hit" if hit else "miss") for hit in (True, False)}
         self._model_info = Gauge(
             "fluoroscope_model_info",
-            "1 for each model that is served.",
+            "1 for each version of a model that is loaded.",
             ("model", "version", "family", "device"),
             registry=self.registry,
         )
         self._load_seconds = Gauge(
             "fluoroscope_model_load_seconds",
-            "Time it took to load, compile and warm up a model.",
-            ("model",),
+            "Time it took to load, compile and warm up a version of a model.",
+            ("model", "version"),
             registry=self.registry,
         )
         self._parameter_bytes = Gauge(
             "fluoroscope_model_parameter_bytes",
-            "Bytes of a model's weights on the device.",
+            "Bytes of the weights of a version of a model on the device.",
+            ("model", "version"),
+            registry=self.registry,
+        )
+        self._serving_version = Gauge(
+            "fluoroscope_model_serving_version",
+            "The version of a model that answers requests which name none.",
             ("model",),
             registry=self.registry,
         )
+        self._refused = Counter(
+            "fluoroscope_refused_checkpoints_total",
+            "Steps that were tried and do not serve.",
+            ("model", "reason"),
+            registry=self.registry,
+        )
+        self._refusals: dict[str, dict[str, Counter]] = {}
 
     def method(self, grpc_type: str, service: str, name: str) -> MethodMetrics:
         """Returns the series of one method; from now on they are exported, at 0."""
@@ -249,12 +265,48 @@ class Metrics:
     def model_loaded(
         self, *, name: str, version: int, family: str, device: str, seconds: float, parameter_bytes: int
     ) -> None:
-        """Exports a model that is now served."""
+        """Exports a version of a model that is now loaded."""
         self._model_info.labels(name, str(version), family, device).set(1)
-        self._load_seconds.labels(name).set(seconds)
-        self._parameter_bytes.labels(name).set(parameter_bytes)
+        self._load_seconds.labels(name, str(version)).set(seconds)
+        self._parameter_bytes.labels(name, str(version)).set(parameter_bytes)
+
+    def model_unloaded(self, *, name: str, version: int, family: str, device: str) -> None:
+        """Takes back what was exported of a version that is now unloaded."""
+        _remove(self._model_info, name, str(version), family, device)
+        _remove(self._load_seconds, name, str(version))
+        _remove(self._parameter_bytes, name, str(version))
+
+    def model_added(self, name: str) -> None:
+        """Exports what is counted of each model, at 0."""
+        self._refusals[name] = {reason: self._refused.labels(name, reason) for reason in REFUSALS}
+
+    def model_removed(self, name: str) -> None:
+        """Takes back what is exported of a model that is not there any more."""
+        self.model_serves(name, None)
+        _remove(self._queue, name)
+        for reason in self._refusals.pop(name, ()):
+            _remove(self._refused, name, reason)
+
+    def model_serves(self, name: str, version: int | None) -> None:
+        """Exports which version of a model answers; nothing if none does."""
+        if version is not None:
+            self._serving_version.labels(name).set(version)
+            return
+        _remove(self._serving_version, name)
+
+    def checkpoint_refused(self, name: str, reason: str) -> None:
+        """Counts a step that was tried and does not serve."""
+        series = self._refused.labels(name, reason)
+        self._refusals.setdefault(name, {})[reason] = series
+        series.inc()
 
     def render(self, accept: str) -> tuple[str, bytes]:
         """Returns the content type and the body that a scraper with this Accept header wants."""
         encode, content_type = choose_encoder(accept)
         return content_type, encode(self.registry)
+
+
+def _remove(metric: Counter | Gauge, *labels: str) -> None:
+    """Exports a series no more, if it was."""
+    with contextlib.suppress(KeyError):
+        metric.remove(*labels)

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from fluoroscope_server.errors import SettingsError
 from fluoroscope_server.setting import MIB, setting
+
+
+class Swap(StrEnum):
+    """What to do when a new version of a model does not fit into memory beside the old one."""
+
+    KEEP = "keep"
+    """The old one goes on serving."""
+
+    STOP_THEN_LOAD = "stop-then-load"
+    """Stop the old one, then load the new one; nothing serves meanwhile. If that fails, load the old one again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +41,7 @@ class ModelSource:
         path, *options = rest.split(",family=")
         if not name or not equals or not path or len(options) > 1 or "" in options:
             raise SettingsError(f"--model {text!r} is not NAME=PATH or NAME=PATH,family=PACKAGE.MODULE:CALLABLE")
-        if not all(letter.isalnum() or letter in "._-" for letter in name):
-            raise SettingsError(f"model name {name!r} may hold letters, digits, '.', '_' and '-' only")
+        check_name("model", name)
         return cls(name=name, path=Path(path).expanduser(), family=options[0] if options else None)
 
     def __str__(self) -> str:
@@ -50,6 +60,20 @@ class Settings:
     """A model to serve: its name, and the folder of its Orbax checkpoint, or of a series of them, of which the newest
     is taken. What the network is, its JSON item 'config' says, or a model.toml in that folder. FAMILY overrides: a
     builtin, or PACKAGE.MODULE:CALLABLE. May be given several times."""
+
+    repository: Path | None = setting(None, metavar="DIR")
+    """A folder of models: each folder in it is one, as for --model, under its own name. New steps are served as they
+    are committed, and models come and go with their folders."""
+
+    watch: bool = setting(False)
+    """Serve new steps of each --model, too, as they are committed."""
+
+    poll_seconds: float = setting(5.0, least=0.05)
+    """How often to look for new steps and models."""
+
+    swap: Swap = setting(Swap.KEEP, choices=tuple(Swap))
+    """What to do with a new step that does not fit into memory beside the old one: keep the old, or stop that first,
+    and load it again if the new one fails. A model.toml may say it for its model."""
 
     listen: str = setting("127.0.0.1:8500", metavar="HOST:PORT")
     """Where gRPC listens; unix:PATH too. Port 0 picks a free one."""
@@ -170,6 +194,12 @@ class Settings:
         for name in names:
             if names.count(name) > 1:
                 raise SettingsError(f"two models are named {name!r}; give each a name of its own")
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuses a name that cannot stand in a metric, a path and a command line alike; raises SettingsError."""
+    if not name or not all(letter.isalnum() or letter in "._-" for letter in name):
+        raise SettingsError(f"{what} name {name!r} may hold letters, digits, '.', '_' and '-' only")
 
 
 def default_compile_cache() -> Path:

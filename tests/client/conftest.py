@@ -69,6 +69,11 @@ DIGITS = model_pb2.Model(
     device="cpu",
     site_count=3,
     load_seconds=0.5,
+    versions=[
+        model_pb2.ModelVersion(version=100, state=model_pb2.MODEL_STATE_READY, labels=["stable"], load_seconds=0.5),
+        model_pb2.ModelVersion(version=200, state=model_pb2.MODEL_STATE_FAILED, state_reason="a flipped bit"),
+    ],
+    labels={"stable": 100},
     digest="5eed" * 16,
     sealed=True,
 )
@@ -175,6 +180,24 @@ class FakeServer(
     ) -> model_pb2.GetModelResponse:
         self._begin(request, context)
         return model_pb2.GetModelResponse(model=PAIR if request.model == "pair" else DIGITS)
+
+    def LoadModel(  # noqa: N802  # the contract's name
+        self, request: model_pb2.LoadModelRequest, context: grpc.ServicerContext
+    ) -> model_pb2.LoadModelResponse:
+        self._begin(request, context)
+        return model_pb2.LoadModelResponse(model=DIGITS)
+
+    def UnloadModel(  # noqa: N802  # the contract's name
+        self, request: model_pb2.UnloadModelRequest, context: grpc.ServicerContext
+    ) -> model_pb2.UnloadModelResponse:
+        self._begin(request, context)
+        return model_pb2.UnloadModelResponse(model=DIGITS)
+
+    def SetLabel(  # noqa: N802  # the contract's name
+        self, request: model_pb2.SetLabelRequest, context: grpc.ServicerContext
+    ) -> model_pb2.SetLabelResponse:
+        self._begin(request, context)
+        return model_pb2.SetLabelResponse(model=DIGITS)
 
     def ListSites(  # noqa: N802  # the contract's name
         self, request: inspection_pb2.ListSitesRequest, context: grpc.ServicerContext

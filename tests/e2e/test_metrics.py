@@ -19,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 import fluoroscope
+from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2
 
 from . import raw
 from .saved import batch
@@ -37,6 +38,8 @@ STAGES = {
     "CompareActivations": ("decode", "compile", "queue", "pad", "compute", "send"),
     "InspectParameters": ("decode", "compile", "queue", "compute", "device_to_host", "send"),
 }
+OPEN_INFERENCE = "inference.GRPCInferenceService"
+OPEN_INFERENCE_METHODS = open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods
 METHODS = {
     ("unary", "fluoroscope.v1.InferenceService", "Predict"),
     ("unary", "fluoroscope.v1.InspectionService", "ListSites"),
@@ -46,6 +49,11 @@ METHODS = {
     ("unary_stream", "fluoroscope.v1.InspectionService", "CompareActivations"),
     ("unary", "fluoroscope.v1.ModelService", "ListModels"),
     ("unary", "fluoroscope.v1.ModelService", "GetModel"),
+    ("unary", "fluoroscope.v1.ModelService", "LoadModel"),
+    ("unary", "fluoroscope.v1.ModelService", "UnloadModel"),
+    ("unary", "fluoroscope.v1.ModelService", "SetLabel"),
+    *(("unary", OPEN_INFERENCE, each.name) for each in OPEN_INFERENCE_METHODS if not each.client_streaming),
+    ("stream_stream", OPEN_INFERENCE, "ModelStreamInfer"),
     ("unary", "grpc.health.v1.Health", "Check"),
     ("unary_stream", "grpc.health.v1.Health", "Watch"),
     ("stream_stream", "grpc.reflection.v1alpha.ServerReflection", "ServerReflectionInfo"),

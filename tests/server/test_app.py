@@ -49,3 +49,10 @@ def test_files_of_keys_are_read_before_it_listens(tmp_path: Path) -> None:
         lines, why = said(SettingsError, **loopback, **keys)
         assert lines == []
         assert f"{nothing} cannot be read: No such file" in why
+
+
+def test_a_repository_that_is_not_there(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    lines, why = said(SettingsError, listen="127.0.0.1:0", http_listen="127.0.0.1:0", repository=nowhere)
+    assert lines == []
+    assert why == f"--repository {nowhere} is no folder; expected one with a folder for each model"

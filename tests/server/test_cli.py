@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,10 +17,10 @@ from fluoroscope_server import cli
 from fluoroscope_server.cli import main
 from fluoroscope_server.configuration import SETTINGS
 from fluoroscope_server.keys import Scope, Tokens
+from fluoroscope_server.settings import Swap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from fluoroscope_server.settings import Settings
 
@@ -43,7 +44,9 @@ def test_help_needs_no_jax() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ([], 2, "Error: there is no model to serve: give --model NAME=PATH"),
+        ([], 2, "Error: there is nothing to serve: give --model NAME=PATH, or --repository DIR"),
+        (["--model", "a=p", "--poll", "0"], 1, "--poll"),
+        (["--model", "a=p", "--swap", "swop"], 1, "--swap 'swop' is not one of keep, stop-then-load"),
         (["--model", "digits"], 1, "Error: --model 'digits' is not NAME=PATH"),
         (["--model", "a b=p"], 1, "Error: model name 'a b' may hold letters"),
         (["--model", "a=p", "--model", "a=q"], 1, "Error: two models are named 'a'"),
@@ -126,6 +129,14 @@ def test_a_server_starts_without_the_usual_folder_and_says_so(
     assert f"fluoroscope-server: compiled programs are not kept: others can write to {shared}" in said
     result = CliRunner().invoke(main, ["serve", "--model", "a=p", "--compile-cache", str(shared)])
     assert (result.exit_code, result.output.startswith(f"Error: others can write to {shared}")) == (1, True)
+
+
+def test_what_is_watched(asked: Callable[..., tuple[Settings, str]]) -> None:
+    settings, _ = asked()
+    assert (settings.repository, settings.watch, settings.swap) == (None, False, Swap.KEEP)
+    settings, _ = asked("--repository", "models", "--watch", "--poll", "0.5", "--swap", "stop-then-load")
+    assert (settings.repository, settings.watch) == (Path("models"), True)
+    assert (settings.poll_seconds, settings.swap) == (0.5, Swap.STOP_THEN_LOAD)
 
 
 def test_keys_are_files(asked: Callable[..., tuple[Settings, str]]) -> None:

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fluoroscope_server.errors import REFUSALS
 from fluoroscope_server.metrics import CODES, STAGES, Metrics
 
 TEXT = "text/plain"
@@ -81,8 +82,30 @@ def test_what_is_counted(metrics: Metrics) -> None:
     assert found["fluoroscope_program_requests_total", (("result", "compiled"),)] == 1
     info = (("device", "cpu"), ("family", "f"), ("model", "digits"), ("version", "7"))
     assert found["fluoroscope_model_info", info] == 1
-    assert found["fluoroscope_model_load_seconds", (("model", "digits"),)] == 1.5
-    assert found["fluoroscope_model_parameter_bytes", (("model", "digits"),)] == 40
+    version = (("model", "digits"), ("version", "7"))
+    assert found["fluoroscope_model_load_seconds", version] == 1.5
+    assert found["fluoroscope_model_parameter_bytes", version] == 40
+
+
+def test_models_and_versions_that_come_and_go(metrics: Metrics) -> None:
+    before = samples(metrics)
+    metrics.model_added("digits")
+    refused = {key[1]: value for key, value in samples(metrics).items() if key[0].startswith("fluoroscope_refused")}
+    assert refused == {(("model", "digits"), ("reason", reason)): 0 for reason in REFUSALS}
+    for version in (7, 8):
+        metrics.model_loaded(name="digits", version=version, family="f", device="cpu", seconds=1, parameter_bytes=4)
+    metrics.model_serves("digits", 8)
+    metrics.checkpoint_refused("digits", "OUT_OF_MEMORY")
+    metrics.checkpoint_refused("digits", "A_NEW_REASON")
+    metrics.model_unloaded(name="digits", version=7, family="f", device="cpu")
+    metrics.model_unloaded(name="digits", version=7, family="f", device="cpu")  # a second time does no harm
+    found = samples(metrics)
+    assert {dict(labels)["version"] for name, labels in found if name.startswith("fluoroscope_model_load")} == {"8"}
+    assert found["fluoroscope_model_serving_version", (("model", "digits"),)] == 8
+    assert found["fluoroscope_refused_checkpoints_total", (("model", "digits"), ("reason", "OUT_OF_MEMORY"))] == 1
+    metrics.model_unloaded(name="digits", version=8, family="f", device="cpu")
+    metrics.model_removed("digits")
+    assert samples(metrics).keys() == before.keys()
 
 
 def test_a_stage_that_is_not_known_is_an_error(metrics: Metrics) -> None:
@@ -116,6 +139,8 @@ def test_promtool_finds_nothing_to_say(metrics: Metrics) -> None:
     if promtool is None:
         pytest.skip("promtool is not installed; it comes with Prometheus")
     metrics.model_loaded(name="digits", version=7, family="f", device="cpu", seconds=1.5, parameter_bytes=40)
+    metrics.model_added("digits")
+    metrics.model_serves("digits", 7)
     _, body = metrics.render(TEXT)
     checked = subprocess.run([promtool, "check", "metrics"], input=body, capture_output=True, check=False)
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")

@@ -9,6 +9,7 @@ from fluoroscope.calls.capture import inspect_activations
 from fluoroscope.calls.compare import compare
 from fluoroscope.calls.comparison import Comparison, SiteComparison
 from fluoroscope.calls.covariance import SiteCorrelation, SiteCovariance
+from fluoroscope.calls.deployment import load_model, set_label, unload_model
 from fluoroscope.calls.errors import (
     CallCancelledError,
     ConnectionFailedError,
@@ -24,6 +25,7 @@ from fluoroscope.calls.errors import (
     ServerError,
     ServerUnavailableError,
     UnauthenticatedError,
+    WrongStateError,
 )
 from fluoroscope.calls.exchange import Exchange, Steps, StreamCall
 from fluoroscope.calls.execution import Execution
@@ -31,7 +33,7 @@ from fluoroscope.calls.health import wait_ready
 from fluoroscope.calls.histogram import SiteHistogram
 from fluoroscope.calls.inspection import Inspection
 from fluoroscope.calls.kind import SiteKind
-from fluoroscope.calls.model import Model, ModelState, TensorSpec, get_model, list_models
+from fluoroscope.calls.model import Model, TensorSpec, get_model, list_models
 from fluoroscope.calls.parameters import inspect_parameters
 from fluoroscope.calls.plan import Plan, PlannedResult, plan
 from fluoroscope.calls.prediction import predict
@@ -56,6 +58,7 @@ from fluoroscope.calls.statistics import SiteStatistics
 from fluoroscope.calls.status import error_of, pushback_of
 from fluoroscope.calls.survey import Survey
 from fluoroscope.calls.units import SiteDeadUnits, TopElements
+from fluoroscope.calls.version import ModelState, ModelVersion
 from fluoroscope.wire import Arrived
 
 __all__ = [
@@ -81,6 +84,7 @@ __all__ = [
     "Mean",
     "Model",
     "ModelState",
+    "ModelVersion",
     "Norm",
     "NotCapturableError",
     "NotFoundError",
@@ -111,6 +115,7 @@ __all__ = [
     "TopElements",
     "TopK",
     "UnauthenticatedError",
+    "WrongStateError",
     "compare",
     "error_of",
     "get_model",
@@ -118,8 +123,11 @@ __all__ = [
     "inspect_parameters",
     "list_models",
     "list_sites",
+    "load_model",
     "plan",
     "predict",
     "pushback_of",
+    "set_label",
+    "unload_model",
     "wait_ready",
 ]

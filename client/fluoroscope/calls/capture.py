@@ -19,6 +19,7 @@ from fluoroscope.calls.kind import kinds_to_wire
 from fluoroscope.calls.parts import last_parts
 from fluoroscope.calls.progress import Progress, stages_of
 from fluoroscope.calls.reduction import Full, Reduction
+from fluoroscope.calls.selector import fill_version
 from fluoroscope.calls.slice import Slice
 from fluoroscope.v1 import inspection_pb2
 from fluoroscope.wire import CorruptError, IncompleteError, StreamJoiner, WireError, dtype_to_wire
@@ -51,6 +52,7 @@ def inspect_activations(
     max_bytes: int | None = None,
     execution: Execution = "auto",
     version: int | None = None,
+    label: str | None = None,
     timeout: float | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Steps[StreamCall[Activation, Inspection]]:
@@ -77,6 +79,7 @@ def inspect_activations(
         execution: `"fused"` runs one program; `"staged"` a chain of them, so that the first values come while the
             last are computed; `"auto"` lets the server decide by how much is to be sent.
         version: The checkpoint step to look into. None means the one that serves now.
+        label: The label of the version, in place of its number.
         timeout: How many seconds the whole may take. None means what the client was made with.
         progress: Called after each message with what has come so far, header and trailer included.
 
@@ -84,7 +87,7 @@ def inspect_activations(
         The activations by site, in execution order.
 
     Raises:
-        NotFoundError: No such model, version or site; for a site the message lists the nearest names.
+        NotFoundError: No such model, version, label or site; for a site the message lists the nearest names.
         InvalidRequestError: The inputs do not fit the model, a glob matches nothing, a slice lies
             outside the value, or a value cannot be reduced or cast so.
         NotCapturableError: A site exists but cannot be captured; the message says why.
@@ -92,7 +95,7 @@ def inspect_activations(
         IncompleteStreamError: The stream ended early; the message says what came.
         CorruptStreamError: What came is not what the server sent.
     """
-    arrays = yield from as_arrays(inputs, model=model, version=version, timeout=timeout)
+    arrays = yield from as_arrays(inputs, model=model, version=version, label=label, timeout=timeout)
     request = inspection_pb2.InspectActivationsRequest(
         model=model,
         captures=capture_messages(sites, kinds, reduce, dtype, slices),
@@ -100,8 +103,7 @@ def inspect_activations(
         max_bytes=max_bytes or 0,
         execution=execution_to_wire(execution),
     )
-    if version is not None:
-        request.version = version
+    fill_version(request, version, label)
     fill_inputs(request.inputs, arrays)
     exchange = Exchange(
         method="/fluoroscope.v1.InspectionService/InspectActivations",

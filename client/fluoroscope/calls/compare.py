@@ -85,8 +85,8 @@ def compare(
         elif version is not None:
             side.version = version
         if given is not None:
-            step = None if isinstance(version, str) else version
-            arrays = yield from as_arrays(given, model=model, version=step, timeout=timeout)
+            step, label = (None, version) if isinstance(version, str) else (version, None)
+            arrays = yield from as_arrays(given, model=model, version=step, label=label, timeout=timeout)
             fill_inputs(side.inputs, arrays)
     exchange = Exchange(
         method="/fluoroscope.v1.InspectionService/CompareActivations",

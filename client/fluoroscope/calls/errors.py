@@ -3,7 +3,8 @@
 FluoroscopeError
 ├── InvalidRequestError        the request cannot be right, whatever the server does
 ├── NotFoundError              it names a model, version or site that is not there
-├── NotCapturableError         the site exists, but its value cannot be captured this way
+├── WrongStateError            not as things stand: something else must be changed first
+│   └── NotCapturableError     the site exists, but its value cannot be captured this way
 ├── LimitExceededError         a limit of the server was reached: ask for less, or later
 ├── DeadlineExceededError      no answer in time
 ├── UnauthenticatedError       no token, or not one that the server knows
@@ -57,7 +58,11 @@ class NotFoundError(FluoroscopeError):
     """The request names something that is not there; the message lists the nearest names."""
 
 
-class NotCapturableError(FluoroscopeError):
+class WrongStateError(FluoroscopeError):
+    """The request could be right, but not as things stand; the message says what must be changed first."""
+
+
+class NotCapturableError(WrongStateError):
     """The site exists, but its value cannot be captured as asked; the message says why."""
 
 

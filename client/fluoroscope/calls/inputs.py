@@ -26,7 +26,7 @@ _DEFAULTS = {"b": np.dtype(np.bool_), "i": np.dtype(np.int32), "f": np.dtype(np.
 
 
 def as_arrays(
-    inputs: Inputs, *, model: str, version: int | None, timeout: float | None
+    inputs: Inputs, *, model: str, version: int | None, label: str | None = None, timeout: float | None
 ) -> Steps[dict[str, np.ndarray]]:
     """Makes arrays of inputs.
 
@@ -45,7 +45,7 @@ def as_arrays(
     plain = {name for name, value in inputs.items() if isinstance(value, _PLAIN) and not isinstance(value, np.generic)}
     dtypes: dict[str, np.dtype] = {}
     if plain:
-        described = yield from get_model(model, version=version, timeout=timeout)
+        described = yield from get_model(model, version=version, label=label, timeout=timeout)
         dtypes = {spec.name: spec.dtype for spec in described.inputs}
     return {
         name: as_dtype(value, dtypes.get(name), name=name) if name in plain else np.asarray(value)

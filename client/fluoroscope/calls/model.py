@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fluoroscope.calls.exchange import Exchange
+from fluoroscope.calls.selector import fill_version
+from fluoroscope.calls.version import ModelVersion, state_from_wire
 from fluoroscope.v1 import model_pb2
 from fluoroscope.wire import dtype_from_wire
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
 
     from fluoroscope.calls.exchange import Steps
+    from fluoroscope.calls.version import ModelState
     from fluoroscope.v1 import tensor_pb2
 
 BATCH = -1
 """The size that marks the batch axis in a shape."""
-
-
-class ModelState(StrEnum):
-    """How far a model has come."""
-
-    LOADING = "LOADING"
-    """The checkpoint is being read, or programs are being compiled."""
-
-    READY = "READY"
-    """Requests are answered."""
-
-    FAILED = "FAILED"
-    """It could not be loaded; `Model.state_reason` says why."""
-
-    UNKNOWN = "UNKNOWN"
-    """A state that the server knows and this version of the client does not."""
-
-
-_STATES = {
-    model_pb2.MODEL_STATE_LOADING: ModelState.LOADING,
-    model_pb2.MODEL_STATE_READY: ModelState.READY,
-    model_pb2.MODEL_STATE_FAILED: ModelState.FAILED,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,13 +97,19 @@ class Model:
     sealed: bool
     """Whether the checkpoint was sealed on the server's side, and is what was sealed."""
 
+    versions: tuple[ModelVersion, ...] = ()
+    """All versions of the model that the server knows of, by number, those that were refused included."""
+
+    labels: Mapping[str, int] = field(default_factory=dict)
+    """The labels of the model, with the versions that they name."""
+
     @classmethod
     def from_wire(cls, message: model_pb2.Model) -> Model:
         """Returns the model of a message."""
         return cls(
             name=message.name,
             version=message.version,
-            state=_STATES.get(message.state, ModelState.UNKNOWN),
+            state=state_from_wire(message.state),
             state_reason=message.state_reason,
             family=message.family,
             inputs=tuple(map(TensorSpec.from_wire, message.inputs)),
@@ -135,23 +122,28 @@ class Model:
             load_seconds=message.load_seconds,
             digest=message.digest,
             sealed=message.sealed,
+            versions=tuple(map(ModelVersion.from_wire, message.versions)),
+            labels=dict(sorted(message.labels.items())),
         )
 
 
-def get_model(name: str, *, version: int | None = None, timeout: float | None = None) -> Steps[Model]:
+def get_model(
+    name: str, *, version: int | None = None, label: str | None = None, timeout: float | None = None
+) -> Steps[Model]:
     """Describes one model: its inputs, outputs, weights and state.
 
     Args:
         name: The name of the model.
         version: The checkpoint step to describe. None means the one that serves now.
+        label: The label of the version, in place of its number.
         timeout: How many seconds the call may take. None means what the client was made with.
 
     Raises:
-        NotFoundError: No such model or version; the message lists those there are.
+        NotFoundError: No such model, version or label; the message lists those there are.
+        ServerUnavailableError: No version of it is loaded; the message says why.
     """
     request = model_pb2.GetModelRequest(model=name)
-    if version is not None:
-        request.version = version
+    fill_version(request, version, label)
     answer = yield Exchange(
         method="/fluoroscope.v1.ModelService/GetModel",
         request=request.SerializeToString(),

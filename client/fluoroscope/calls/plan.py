@@ -12,6 +12,7 @@ from fluoroscope.calls.inputs import as_arrays
 from fluoroscope.calls.kind import kind_from_wire
 from fluoroscope.calls.progress import Program
 from fluoroscope.calls.reduction import Full
+from fluoroscope.calls.selector import fill_version
 from fluoroscope.v1 import inspection_pb2
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ def plan(
     execution: Execution = "auto",
     compile: bool = False,  # noqa: A002  # the contract's own word
     version: int | None = None,
+    label: str | None = None,
     timeout: float | None = None,
 ) -> Steps[Plan]:
     """Tells what `inspect` would bring and cost with the same arguments. The server runs nothing for it.
@@ -154,16 +156,17 @@ def plan(
         compile: Compile the program if it is not held: then the plan knows the memory that it takes, and `inspect` need
             not wait.
         version: The checkpoint step to look into. None means the one that serves now.
+        label: The label of the version, in place of its number.
         timeout: How many seconds the call may take. None means what the client was made with.
 
     Raises:
-        NotFoundError: No such model, version or site; for a site the message lists the nearest names.
+        NotFoundError: No such model, version, label or site; for a site the message lists the nearest names.
         InvalidRequestError: A glob matches nothing, or a slice lies outside the value.
         NotCapturableError: A site exists but cannot be captured; the message says why.
         LimitExceededError: There are more rows than the largest bucket has, or the server is too busy.
     """
     if not isinstance(inputs, int):
-        arrays = yield from as_arrays(inputs, model=model, version=version, timeout=timeout)
+        arrays = yield from as_arrays(inputs, model=model, version=version, label=label, timeout=timeout)
         inputs = next((len(array) for array in arrays.values() if array.ndim), 0)
     inspection = inspection_pb2.InspectActivationsRequest(
         model=model,
@@ -172,8 +175,7 @@ def plan(
         max_bytes=max_bytes or 0,
         execution=execution_to_wire(execution),
     )
-    if version is not None:
-        inspection.version = version
+    fill_version(inspection, version, label)
     answer = yield Exchange(
         method="/fluoroscope.v1.InspectionService/PlanInspection",
         request=inspection_pb2.PlanInspectionRequest(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fluoroscope.calls.exchange import Exchange
 from fluoroscope.calls.inputs import as_arrays, fill_inputs
+from fluoroscope.calls.selector import fill_version
 from fluoroscope.v1 import inference_pb2
 from fluoroscope.wire import decode_tensor
 
@@ -24,6 +25,7 @@ def predict(
     *,
     outputs: Sequence[str] = (),
     version: int | None = None,
+    label: str | None = None,
     timeout: float | None = None,
 ) -> Steps[dict[str, np.ndarray]]:
     """Computes the outputs of a model for one batch of inputs.
@@ -34,21 +36,21 @@ def predict(
             and numbers are given that dtype; arrays are never converted.
         outputs: The outputs to answer with. Empty means all of them.
         version: The checkpoint step to ask. None means the one that serves now.
+        label: The label of the version, in place of its number.
         timeout: How many seconds the call may take. None means what the client was made with.
 
     Returns:
         The outputs by name, `(batch, ...)` each.
 
     Raises:
-        NotFoundError: No such model or version.
+        NotFoundError: No such model, version or label.
         InvalidRequestError: An input or output name, a dtype or a shape does not fit the model.
         LimitExceededError: A limit of the server was reached.
         ServerUnavailableError: The server drains, or nobody answers.
     """
-    arrays = yield from as_arrays(inputs, model=model, version=version, timeout=timeout)
+    arrays = yield from as_arrays(inputs, model=model, version=version, label=label, timeout=timeout)
     request = inference_pb2.PredictRequest(model=model, outputs=outputs)
-    if version is not None:
-        request.version = version
+    fill_version(request, version, label)
     fill_inputs(request.inputs, arrays)
     answer = yield Exchange(
         method="/fluoroscope.v1.InferenceService/Predict",

@@ -9,6 +9,7 @@ from fluoroscope.calls.errors import ServerError
 from fluoroscope.calls.exchange import Exchange
 from fluoroscope.calls.kind import kind_from_wire, kinds_to_wire
 from fluoroscope.calls.model import BATCH
+from fluoroscope.calls.selector import fill_version
 from fluoroscope.v1 import inspection_pb2
 from fluoroscope.wire import dtype_from_wire
 
@@ -75,6 +76,7 @@ def list_sites(
     *globs: str,
     kinds: str | Iterable[str] = (),
     version: int | None = None,
+    label: str | None = None,
     timeout: float | None = None,
 ) -> Steps[list[Site]]:
     """Lists the sites of a model in execution order. The server runs nothing for it.
@@ -86,15 +88,15 @@ def list_sites(
         kinds: Keep only sites of these kinds: "MODULE", "NAMED", "EQUATION", in any case, or `SiteKind`. "INPUT" and
             "PARAMETER" are only there if asked for.
         version: The checkpoint step to look at. None means the one that serves now.
+        label: The label of the version, in place of its number.
         timeout: How many seconds each page may take. None means what the client was made with.
 
     Raises:
-        NotFoundError: No such model or version.
+        NotFoundError: No such model, version or label.
         InvalidRequestError: No such kind, or a bad glob.
     """
     request = inspection_pb2.ListSitesRequest(model=model, globs=globs, kinds=kinds_to_wire(kinds))
-    if version is not None:
-        request.version = version
+    fill_version(request, version, label)
     found: list[Site] = []
     first = 0
     while True:

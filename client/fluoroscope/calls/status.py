@@ -21,6 +21,7 @@ from fluoroscope.calls.errors import (
     ServerError,
     ServerUnavailableError,
     UnauthenticatedError,
+    WrongStateError,
 )
 
 if TYPE_CHECKING:
@@ -38,11 +39,13 @@ ERRORS: Final[Mapping[grpc.StatusCode, type[FluoroscopeError]]] = {
     grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
     grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: LimitExceededError,
-    grpc.StatusCode.FAILED_PRECONDITION: NotCapturableError,
+    grpc.StatusCode.FAILED_PRECONDITION: WrongStateError,
     grpc.StatusCode.UNAVAILABLE: ServerUnavailableError,
 }
 """The error for each status; `ServerError` for any other."""
 
+_REASONS: Final[Mapping[str, type[FluoroscopeError]]] = {"NOT_CAPTURABLE": NotCapturableError}
+"""The error for each reason that says more than the status."""
 _MILLISECONDS: Final = re.compile("[0-9]{1,9}")
 
 _START: Final = (
@@ -68,7 +71,7 @@ def error_of(error: grpc.RpcError, *, target: str, progress: Arrived | None = No
     """
     code = error.code()
     details = _Details(error)
-    kind = ERRORS.get(code, ServerError)
+    kind = _REASONS.get(details.reason or "", ERRORS.get(code, ServerError))
     text = error.details() or f"the server at {target} answered {code.name}"
     if code is grpc.StatusCode.UNAVAILABLE and details.reason is None:
         # Every fluoroscope server gives a reason: this status comes from the transport itself.

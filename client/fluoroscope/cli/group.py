@@ -10,6 +10,7 @@ import click
 
 from fluoroscope.calls import FluoroscopeError
 from fluoroscope.cli.compare import compare
+from fluoroscope.cli.deployment import label, load, unload
 from fluoroscope.cli.ending import INTERRUPTED, epilog, exit_code
 from fluoroscope.cli.inspect import inspect
 from fluoroscope.cli.models import models
@@ -28,7 +29,8 @@ _EXAMPLES = """Examples:
   fluoroscope inspect digits image=@x.npy 'Dense_*'
   fluoroscope inspect digits image=@x.npy --reduce statistics --json
   fluoroscope params digits 'params/**' -o weights.npz
-  fluoroscope compare digits image=@x.npy --versions 100,200"""
+  fluoroscope compare digits image=@x.npy --versions 100,200
+  fluoroscope load digits 300                        serve this checkpoint step, too"""
 
 
 class _Group(click.Group):
@@ -66,5 +68,5 @@ def main() -> None:
     """
 
 
-for _command in (predict, inspect, plan, params, compare, sites, models):
+for _command in (predict, inspect, plan, params, compare, sites, models, load, unload, label):
     main.add_command(_command)

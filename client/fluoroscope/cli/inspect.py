@@ -11,7 +11,7 @@ from fluoroscope.cli.assignment import INPUTS, is_input, read_inputs
 from fluoroscope.cli.bar import Bar, RowBar
 from fluoroscope.cli.dataset import DATASET, read_data_set
 from fluoroscope.cli.ending import epilog
-from fluoroscope.cli.options import CAST, OUTPUT, VERSION
+from fluoroscope.cli.options import CAST, LABEL, OUTPUT, VERSION
 from fluoroscope.cli.output import writing
 from fluoroscope.cli.question import question_options
 from fluoroscope.cli.reduction import REDUCTIONS, read_reductions
@@ -46,6 +46,7 @@ _EXAMPLES = """Examples:
     help="How many examples of the data set to send at once.  [default: the most that the model takes]",
 )
 @VERSION
+@LABEL
 @CAST
 @OUTPUT
 @session_options()
@@ -64,6 +65,7 @@ def inspect(
     dataset: str | None,
     batch_size: int | None,
     version: int | None,
+    label: str | None,
     cast: bool,
     output: Path | None,
 ) -> None:
@@ -93,7 +95,7 @@ def inspect(
     bar: Bar | RowBar
     found: Iterable[Activation]
     with session.client() as client, ExitStack() as stack:
-        described = client.model(model, version=version)
+        described = client.model(model, version=version, label=label)
         file = None if output is None else stack.enter_context(writing(output))
         if dataset is None:
             arrays = read_inputs(inputs, described, cast=cast)
@@ -106,6 +108,7 @@ def inspect(
                 outputs=outputs,
                 execution=execution,
                 version=version,
+                label=label,
                 progress=bar,
             )
         else:

@@ -8,14 +8,14 @@ import click
 
 from fluoroscope.cli.ending import epilog
 from fluoroscope.cli.form import print_json
-from fluoroscope.cli.options import VERSION
+from fluoroscope.cli.options import LABEL, VERSION
 from fluoroscope.cli.session import Session, session_options
 from fluoroscope.cli.table import bytes_cell, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fluoroscope.calls import Model
+    from fluoroscope.calls import Model, ModelVersion
 
 
 _EXAMPLES = """Examples:
@@ -27,37 +27,52 @@ _EXAMPLES = """Examples:
 @click.command(epilog=epilog(_EXAMPLES))
 @click.argument("model", required=False)
 @VERSION
+@LABEL
 @session_options()
-def models(model: str | None, *, version: int | None) -> None:
-    """Lists the models of the server, or describes MODEL: what it wants, what it gives, what it is."""
+def models(model: str | None, *, version: int | None, label: str | None) -> None:
+    """Lists the models of the server and their versions, or describes MODEL: what it wants, gives, and is."""
     session = Session.current()
-    if model is None and version is not None:
-        raise click.UsageError("--version says which version of a MODEL: name one.")
+    if model is None and (version is not None or label is not None):
+        raise click.UsageError("--version and --label say which version of a MODEL: name one.")
     with session.client() as client:
-        found = client.models() if model is None else client.model(model, version=version)
+        found = client.models() if model is None else client.model(model, version=version, label=label)
     if session.json:
         print_json(found)
     elif isinstance(found, list):
-        _print_all(found)
+        print_models(found)
     else:
         _print_one(found)
 
 
-def _print_all(found: Iterable[Model]) -> None:
+def print_models(found: Iterable[Model]) -> None:
+    """Prints a table with a row for each version of each model."""
+    columns = ("model", "version", "state", "labels", "family", "parameters", "inputs", "outputs", "why")
+    rows = [dict(zip(columns, row, strict=True)) for model in found for row in _rows(model)]
+    used = [name for name in columns if name not in {"labels", "why"} or any(row[name] for row in rows)]
+    print_table(used, [[row[name] for name in used] for row in rows], numbers=("version", "parameters"))
+
+
+def _rows(model: Model) -> list[tuple[str, ...]]:
+    """Returns a row for each version; what is known of one that serves alone is in its row."""
+    about = (
+        model.family,
+        f"{model.parameter_count:,}",
+        ", ".join(map(str, model.inputs)),
+        ", ".join(map(str, model.outputs)),
+    )
     rows = [
         (
             model.name,
-            str(model.version),
-            model.state.lower(),
-            model.family,
-            f"{model.parameter_count:,}",
-            ", ".join(map(str, model.inputs)),
-            ", ".join(map(str, model.outputs)),
+            str(each.version),
+            each.state.lower(),
+            ", ".join(each.labels),
+            *(about if each.version == model.version else ("",) * len(about)),
+            each.state_reason,
         )
-        for model in found
+        for each in model.versions
     ]
-    columns = ("model", "version", "state", "family", "parameters", "inputs", "outputs")
-    print_table(columns, rows, numbers=("version", "parameters"))
+    alone = (model.name, str(model.version), model.state.lower(), "", *about, model.state_reason)
+    return rows or [alone]
 
 
 def _print_one(model: Model) -> None:
@@ -73,7 +88,14 @@ def _print_one(model: Model) -> None:
         ("parameters", f"{model.parameter_count:,} ({bytes_cell(model.parameter_bytes)})"),
         ("sites", str(model.site_count)),
         ("device", model.device),
+        *((f"version {each.version}", _state_of(each)) for each in model.versions),
         ("loaded in", f"{model.load_seconds:.2f} s"),
         ("checkpoint", f"{model.digest or 'unknown'} ({'sealed' if model.sealed else 'not sealed'})"),
     ]
     print_table(("", ""), rows)
+
+
+def _state_of(version: ModelVersion) -> str:
+    labels = f" ({', '.join(version.labels)})" if version.labels else ""
+    why = f": {version.state_reason}" if version.state_reason else ""
+    return f"{version.state.lower()}{labels}{why}"

@@ -28,6 +28,8 @@ VERSION = click.option(
     "--version", type=int, callback=within_64_bits, help="The checkpoint step.  [default: the one that serves]"
 )
 
+LABEL = click.option("--label", metavar="NAME", help="The label of the version, in place of its number.")
+
 CAST = click.option("--cast", is_flag=True, help="Convert arrays of another dtype than the model's.")
 
 OUTPUT = click.option(

@@ -9,7 +9,7 @@ import click
 from fluoroscope.calls import Full
 from fluoroscope.cli.ending import epilog
 from fluoroscope.cli.form import print_json
-from fluoroscope.cli.options import VERSION
+from fluoroscope.cli.options import LABEL, VERSION
 from fluoroscope.cli.question import question_options
 from fluoroscope.cli.reduction import REDUCTIONS
 from fluoroscope.cli.session import Session, session_options
@@ -33,6 +33,7 @@ _EXAMPLES = """Examples:
 )
 @question_options
 @VERSION
+@LABEL
 @session_options()
 def plan(
     model: str,
@@ -49,6 +50,7 @@ def plan(
     max_bytes: int | None,
     execution: Execution,
     version: int | None,
+    label: str | None,
 ) -> None:
     """Tells what looking into MODEL would bring and cost: bytes, floating point operations, stages. It runs nothing.
 
@@ -71,6 +73,7 @@ def plan(
             execution=execution,
             compile=compile,
             version=version,
+            label=label,
         )
     if session.json:
         print_json(found)

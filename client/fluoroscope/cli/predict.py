@@ -10,7 +10,7 @@ import numpy as np
 from fluoroscope.cli.assignment import INPUTS, read_inputs
 from fluoroscope.cli.ending import epilog
 from fluoroscope.cli.form import print_json
-from fluoroscope.cli.options import CAST, OUTPUT, VERSION
+from fluoroscope.cli.options import CAST, LABEL, OUTPUT, VERSION
 from fluoroscope.cli.output import writing
 from fluoroscope.cli.session import Session, session_options
 from fluoroscope.cli.table import shape_cell
@@ -32,6 +32,7 @@ _EXAMPLES = """Examples:
 @click.argument("inputs", nargs=-1, metavar="[INPUT=VALUE]...")
 @click.option("--only", "outputs", multiple=True, metavar="NAME", help="An output to ask for; repeatable.")
 @VERSION
+@LABEL
 @CAST
 @OUTPUT
 @session_options()
@@ -41,15 +42,16 @@ def predict(
     *,
     outputs: tuple[str, ...],
     version: int | None,
+    label: str | None,
     cast: bool,
     output: Path | None,
 ) -> None:
     """Computes the outputs of MODEL."""
     session = Session.current()
     with session.client() as client:
-        described = client.model(model, version=version)
+        described = client.model(model, version=version, label=label)
         arrays = read_inputs(inputs, described, cast=cast)
-        answer = client.predict(model, arrays, outputs=outputs, version=version)
+        answer = client.predict(model, arrays, outputs=outputs, version=version, label=label)
     if output is not None:
         with writing(output) as file:
             for name, array in answer.items():

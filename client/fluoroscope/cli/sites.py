@@ -6,7 +6,7 @@ import click
 
 from fluoroscope.cli.ending import epilog
 from fluoroscope.cli.form import print_json
-from fluoroscope.cli.options import KIND, VERSION
+from fluoroscope.cli.options import KIND, LABEL, VERSION
 from fluoroscope.cli.session import Session, session_options
 from fluoroscope.cli.table import bytes_cell, print_table, shape_cell
 
@@ -21,8 +21,11 @@ _EXAMPLES = """Examples:
 @click.argument("globs", nargs=-1, metavar="[GLOB]...")
 @KIND
 @VERSION
+@LABEL
 @session_options()
-def sites(model: str, globs: tuple[str, ...], *, kinds: tuple[str, ...], version: int | None) -> None:
+def sites(
+    model: str, globs: tuple[str, ...], *, kinds: tuple[str, ...], version: int | None, label: str | None
+) -> None:
     """Lists the places inside MODEL whose values can be captured, in execution order. It runs nothing.
 
     GLOB keeps the sites that it matches: "*" matches within a path segment, "**" across segments, "?"
@@ -30,7 +33,7 @@ def sites(model: str, globs: tuple[str, ...], *, kinds: tuple[str, ...], version
     """
     session = Session.current()
     with session.client() as client:
-        found = client.sites(model, *globs, kinds=kinds, version=version)
+        found = client.sites(model, *globs, kinds=kinds, version=version, label=label)
     if session.json:
         print_json(found)
         return

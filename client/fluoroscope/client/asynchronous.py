@@ -95,6 +95,9 @@ class AsyncClient(Face):
     plan = _unary(calls.plan)
     models = _unary(calls.list_models)
     model = _unary(calls.get_model)
+    load_model = _unary(calls.load_model)
+    unload_model = _unary(calls.unload_model)
+    set_label = _unary(calls.set_label)
     inspect = _collected(calls.inspect_activations, returns="Inspection")
     stream = _streamed(
         calls.inspect_activations,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from fluoroscope.v1 import tensor_pb2 as fluoroscope_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66luoroscope/v1/inference.proto\x12\x0e\x66luoroscope.v1\x1a\x1b\x66luoroscope/v1/tensor.proto\"\xda\x01\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12:\n\x06inputs\x18\x04 \x03(\x0b\x32*.fluoroscope.v1.PredictRequest.InputsEntry\x12\x0f\n\x07outputs\x18\x05 \x03(\t\x1a\x45\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.fluoroscope.v1.Tensor:\x02\x38\x01\x42\x12\n\x10version_selector\"\xb8\x01\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12=\n\x07outputs\x18\x03 \x03(\x0b\x32,.fluoroscope.v1.PredictResponse.OutputsEntry\x1a\x46\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.fluoroscope.v1.Tensor:\x02\x38\x01\x32^\n\x10InferenceService\x12J\n\x07Predict\x12\x1e.fluoroscope.v1.PredictRequest\x1a\x1f.fluoroscope.v1.PredictResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66luoroscope/v1/inference.proto\x12\x0e\x66luoroscope.v1\x1a\x1b\x66luoroscope/v1/tensor.proto\"\xeb\x01\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12\x0f\n\x05label\x18\x03 \x01(\tH\x00\x12:\n\x06inputs\x18\x04 \x03(\x0b\x32*.fluoroscope.v1.PredictRequest.InputsEntry\x12\x0f\n\x07outputs\x18\x05 \x03(\t\x1a\x45\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.fluoroscope.v1.Tensor:\x02\x38\x01\x42\x12\n\x10version_selector\"\xb8\x01\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12=\n\x07outputs\x18\x03 \x03(\x0b\x32,.fluoroscope.v1.PredictResponse.OutputsEntry\x1a\x46\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.fluoroscope.v1.Tensor:\x02\x38\x01\x32^\n\x10InferenceService\x12J\n\x07Predict\x12\x1e.fluoroscope.v1.PredictRequest\x1a\x1f.fluoroscope.v1.PredictResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,13 +37,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._loaded_options = None
   _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_options = b'8\001'
   _globals['_PREDICTREQUEST']._serialized_start=80
-  _globals['_PREDICTREQUEST']._serialized_end=298
-  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_start=209
-  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_end=278
-  _globals['_PREDICTRESPONSE']._serialized_start=301
-  _globals['_PREDICTRESPONSE']._serialized_end=485
-  _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_start=415
-  _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_end=485
-  _globals['_INFERENCESERVICE']._serialized_start=487
-  _globals['_INFERENCESERVICE']._serialized_end=581
+  _globals['_PREDICTREQUEST']._serialized_end=315
+  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_start=226
+  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_end=295
+  _globals['_PREDICTRESPONSE']._serialized_start=318
+  _globals['_PREDICTRESPONSE']._serialized_end=502
+  _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_start=432
+  _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_end=502
+  _globals['_INFERENCESERVICE']._serialized_start=504
+  _globals['_INFERENCESERVICE']._serialized_end=598
 # @@protoc_insertion_point(module_scope)

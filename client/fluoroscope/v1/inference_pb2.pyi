@@ -45,12 +45,15 @@ class PredictRequest(google.protobuf.message.Message):
 
     MODEL_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
+    LABEL_FIELD_NUMBER: builtins.int
     INPUTS_FIELD_NUMBER: builtins.int
     OUTPUTS_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The name of the model, as ListModels gives it. Required."""
     version: builtins.int
     """This checkpoint step and no other."""
+    label: builtins.str
+    """The version that this label names."""
     @property
     def inputs(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, fluoroscope.v1.tensor_pb2.Tensor]:
         """One tensor for each input of the signature. The batch axis is the first axis, and all inputs
@@ -67,12 +70,13 @@ class PredictRequest(google.protobuf.message.Message):
         *,
         model: builtins.str = ...,
         version: builtins.int = ...,
+        label: builtins.str = ...,
         inputs: collections.abc.Mapping[builtins.str, fluoroscope.v1.tensor_pb2.Tensor] | None = ...,
         outputs: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["version", b"version", "version_selector", b"version_selector"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["inputs", b"inputs", "model", b"model", "outputs", b"outputs", "version", b"version", "version_selector", b"version_selector"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["version_selector", b"version_selector"]) -> typing.Literal["version"] | None: ...
+    def HasField(self, field_name: typing.Literal["label", b"label", "version", b"version", "version_selector", b"version_selector"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["inputs", b"inputs", "label", b"label", "model", b"model", "outputs", b"outputs", "version", b"version", "version_selector", b"version_selector"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["version_selector", b"version_selector"]) -> typing.Literal["version", "label"] | None: ...
 
 Global___PredictRequest: typing_extensions.TypeAlias = PredictRequest
 

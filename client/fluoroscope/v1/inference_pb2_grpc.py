@@ -49,7 +49,7 @@ class InferenceServiceServicer(object):
     def Predict(self, request, context):
         """Computes the outputs of a model for one batch of inputs.
 
-        NOT_FOUND: no such model or version. INVALID_ARGUMENT: an input or output name, a dtype or
+        NOT_FOUND: no such model, version or label. INVALID_ARGUMENT: an input or output name, a dtype or
         a shape does not fit the model's signature; the message names the field, what came and
         what is expected. RESOURCE_EXHAUSTED: a limit was reached. UNAVAILABLE: the server drains.
         """

@@ -63,7 +63,7 @@ class InferenceServiceStub(typing.Generic[_InferenceServicePredictType]):
     Predict: _InferenceServicePredictType
     """Computes the outputs of a model for one batch of inputs.
 
-    NOT_FOUND: no such model or version. INVALID_ARGUMENT: an input or output name, a dtype or
+    NOT_FOUND: no such model, version or label. INVALID_ARGUMENT: an input or output name, a dtype or
     a shape does not fit the model's signature; the message names the field, what came and
     what is expected. RESOURCE_EXHAUSTED: a limit was reached. UNAVAILABLE: the server drains.
     """
@@ -86,7 +86,7 @@ class InferenceServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[fluoroscope.v1.inference_pb2.PredictResponse, collections.abc.Awaitable[fluoroscope.v1.inference_pb2.PredictResponse]]:
         """Computes the outputs of a model for one batch of inputs.
 
-        NOT_FOUND: no such model or version. INVALID_ARGUMENT: an input or output name, a dtype or
+        NOT_FOUND: no such model, version or label. INVALID_ARGUMENT: an input or output name, a dtype or
         a shape does not fit the model's signature; the message names the field, what came and
         what is expected. RESOURCE_EXHAUSTED: a limit was reached. UNAVAILABLE: the server drains.
         """

@@ -156,6 +156,7 @@ class ListSitesRequest(google.protobuf.message.Message):
 
     MODEL_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
+    LABEL_FIELD_NUMBER: builtins.int
     GLOBS_FIELD_NUMBER: builtins.int
     KINDS_FIELD_NUMBER: builtins.int
     PAGE_SIZE_FIELD_NUMBER: builtins.int
@@ -164,6 +165,8 @@ class ListSitesRequest(google.protobuf.message.Message):
     """The name of the model, as ListModels gives it. Required."""
     version: builtins.int
     """This checkpoint step and no other."""
+    label: builtins.str
+    """The version that this label names."""
     page_size: builtins.int
     """The most sites in one answer. Unset means 1,000, and more than 5,000 means 5,000."""
     page_token: builtins.str
@@ -185,14 +188,15 @@ class ListSitesRequest(google.protobuf.message.Message):
         *,
         model: builtins.str = ...,
         version: builtins.int = ...,
+        label: builtins.str = ...,
         globs: collections.abc.Iterable[builtins.str] | None = ...,
         kinds: collections.abc.Iterable[Global___SiteKind.ValueType] | None = ...,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["version", b"version", "version_selector", b"version_selector"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["globs", b"globs", "kinds", b"kinds", "model", b"model", "page_size", b"page_size", "page_token", b"page_token", "version", b"version", "version_selector", b"version_selector"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["version_selector", b"version_selector"]) -> typing.Literal["version"] | None: ...
+    def HasField(self, field_name: typing.Literal["label", b"label", "version", b"version", "version_selector", b"version_selector"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["globs", b"globs", "kinds", b"kinds", "label", b"label", "model", b"model", "page_size", b"page_size", "page_token", b"page_token", "version", b"version", "version_selector", b"version_selector"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["version_selector", b"version_selector"]) -> typing.Literal["version", "label"] | None: ...
 
 Global___ListSitesRequest: typing_extensions.TypeAlias = ListSitesRequest
 
@@ -617,6 +621,7 @@ class InspectActivationsRequest(google.protobuf.message.Message):
 
     MODEL_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
+    LABEL_FIELD_NUMBER: builtins.int
     INPUTS_FIELD_NUMBER: builtins.int
     CAPTURES_FIELD_NUMBER: builtins.int
     OUTPUTS_FIELD_NUMBER: builtins.int
@@ -626,6 +631,8 @@ class InspectActivationsRequest(google.protobuf.message.Message):
     """The name of the model, as ListModels gives it. Required."""
     version: builtins.int
     """This checkpoint step and no other."""
+    label: builtins.str
+    """The version that this label names."""
     max_bytes: builtins.int
     """Refuse if the tensors together would have more bytes than this. Unset means the server's own limit."""
     execution: Global___Execution.ValueType
@@ -649,15 +656,16 @@ class InspectActivationsRequest(google.protobuf.message.Message):
         *,
         model: builtins.str = ...,
         version: builtins.int = ...,
+        label: builtins.str = ...,
         inputs: collections.abc.Mapping[builtins.str, fluoroscope.v1.tensor_pb2.Tensor] | None = ...,
         captures: collections.abc.Iterable[Global___Capture] | None = ...,
         outputs: collections.abc.Iterable[builtins.str] | None = ...,
         max_bytes: builtins.int = ...,
         execution: Global___Execution.ValueType = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["version", b"version", "version_selector", b"version_selector"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["captures", b"captures", "execution", b"execution", "inputs", b"inputs", "max_bytes", b"max_bytes", "model", b"model", "outputs", b"outputs", "version", b"version", "version_selector", b"version_selector"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["version_selector", b"version_selector"]) -> typing.Literal["version"] | None: ...
+    def HasField(self, field_name: typing.Literal["label", b"label", "version", b"version", "version_selector", b"version_selector"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["captures", b"captures", "execution", b"execution", "inputs", b"inputs", "label", b"label", "max_bytes", b"max_bytes", "model", b"model", "outputs", b"outputs", "version", b"version", "version_selector", b"version_selector"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["version_selector", b"version_selector"]) -> typing.Literal["version", "label"] | None: ...
 
 Global___InspectActivationsRequest: typing_extensions.TypeAlias = InspectActivationsRequest
 

@@ -25,25 +25,43 @@ _sym_db = _symbol_database.Default()
 from fluoroscope.v1 import tensor_pb2 as fluoroscope_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66luoroscope/v1/model.proto\x12\x0e\x66luoroscope.v1\x1a\x1b\x66luoroscope/v1/tensor.proto\"\xed\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.fluoroscope.v1.ModelState\x12\x14\n\x0cstate_reason\x18\x04 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x05 \x01(\t\x12*\n\x06inputs\x18\x06 \x03(\x0b\x32\x1a.fluoroscope.v1.TensorSpec\x12+\n\x07outputs\x18\x07 \x03(\x0b\x32\x1a.fluoroscope.v1.TensorSpec\x12\x0f\n\x07\x62uckets\x18\x08 \x03(\x03\x12\x17\n\x0fparameter_count\x18\t \x01(\x03\x12\x17\n\x0fparameter_bytes\x18\n \x01(\x03\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t\x12\x12\n\nsite_count\x18\x0c \x01(\x03\x12\x14\n\x0cload_seconds\x18\r \x01(\x01\x12\x0e\n\x06\x64igest\x18\x1e \x01(\t\x12\x0e\n\x06sealed\x18\x1f \x01(\x08\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x12ListModelsResponse\x12%\n\x06models\x18\x01 \x03(\x0b\x32\x15.fluoroscope.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"G\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x42\x12\n\x10version_selector\"8\n\x10GetModelResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.fluoroscope.v1.Model*q\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x32\xb2\x01\n\x0cModelService\x12S\n\nListModels\x12!.fluoroscope.v1.ListModelsRequest\x1a\".fluoroscope.v1.ListModelsResponse\x12M\n\x08GetModel\x12\x1f.fluoroscope.v1.GetModelRequest\x1a .fluoroscope.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66luoroscope/v1/model.proto\x12\x0e\x66luoroscope.v1\x1a\x1b\x66luoroscope/v1/tensor.proto\"\xff\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.fluoroscope.v1.ModelState\x12\x14\n\x0cstate_reason\x18\x04 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x05 \x01(\t\x12*\n\x06inputs\x18\x06 \x03(\x0b\x32\x1a.fluoroscope.v1.TensorSpec\x12+\n\x07outputs\x18\x07 \x03(\x0b\x32\x1a.fluoroscope.v1.TensorSpec\x12\x0f\n\x07\x62uckets\x18\x08 \x03(\x03\x12\x17\n\x0fparameter_count\x18\t \x01(\x03\x12\x17\n\x0fparameter_bytes\x18\n \x01(\x03\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t\x12\x12\n\nsite_count\x18\x0c \x01(\x03\x12\x14\n\x0cload_seconds\x18\r \x01(\x01\x12.\n\x08versions\x18\x14 \x03(\x0b\x32\x1c.fluoroscope.v1.ModelVersion\x12\x31\n\x06labels\x18\x15 \x03(\x0b\x32!.fluoroscope.v1.Model.LabelsEntry\x12\x0e\n\x06\x64igest\x18\x1e \x01(\t\x12\x0e\n\x06sealed\x18\x1f \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x86\x01\n\x0cModelVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.fluoroscope.v1.ModelState\x12\x14\n\x0cstate_reason\x18\x03 \x01(\t\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x14\n\x0cload_seconds\x18\x05 \x01(\x01\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x12ListModelsResponse\x12%\n\x06models\x18\x01 \x03(\x0b\x32\x15.fluoroscope.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"X\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12\x0f\n\x05label\x18\x03 \x01(\tH\x00\x42\x12\n\x10version_selector\"8\n\x10GetModelResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.fluoroscope.v1.Model\"C\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x07version\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\n\n\x08_version\"9\n\x11LoadModelResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.fluoroscope.v1.Model\"T\n\x12UnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x07version\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x42\n\n\x08_version\";\n\x13UnloadModelResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.fluoroscope.v1.Model\"Q\n\x0fSetLabelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x14\n\x07version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\n\n\x08_version\"8\n\x10SetLabelResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.fluoroscope.v1.Model*\xa6\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x12\x19\n\x15MODEL_STATE_UNLOADING\x10\x04\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x05\x32\xab\x03\n\x0cModelService\x12S\n\nListModels\x12!.fluoroscope.v1.ListModelsRequest\x1a\".fluoroscope.v1.ListModelsResponse\x12M\n\x08GetModel\x12\x1f.fluoroscope.v1.GetModelRequest\x1a .fluoroscope.v1.GetModelResponse\x12P\n\tLoadModel\x12 .fluoroscope.v1.LoadModelRequest\x1a!.fluoroscope.v1.LoadModelResponse\x12V\n\x0bUnloadModel\x12\".fluoroscope.v1.UnloadModelRequest\x1a#.fluoroscope.v1.UnloadModelResponse\x12M\n\x08SetLabel\x12\x1f.fluoroscope.v1.SetLabelRequest\x1a .fluoroscope.v1.SetLabelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'fluoroscope.v1.model_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELSTATE']._serialized_start=720
-  _globals['_MODELSTATE']._serialized_end=833
+  _globals['_MODEL_LABELSENTRY']._loaded_options = None
+  _globals['_MODEL_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_MODELSTATE']._serialized_start=1437
+  _globals['_MODELSTATE']._serialized_end=1603
   _globals['_MODEL']._serialized_start=76
-  _globals['_MODEL']._serialized_end=441
-  _globals['_LISTMODELSREQUEST']._serialized_start=443
-  _globals['_LISTMODELSREQUEST']._serialized_end=501
-  _globals['_LISTMODELSRESPONSE']._serialized_start=503
-  _globals['_LISTMODELSRESPONSE']._serialized_end=587
-  _globals['_GETMODELREQUEST']._serialized_start=589
-  _globals['_GETMODELREQUEST']._serialized_end=660
-  _globals['_GETMODELRESPONSE']._serialized_start=662
-  _globals['_GETMODELRESPONSE']._serialized_end=718
-  _globals['_MODELSERVICE']._serialized_start=836
-  _globals['_MODELSERVICE']._serialized_end=1014
+  _globals['_MODEL']._serialized_end=587
+  _globals['_MODEL_LABELSENTRY']._serialized_start=542
+  _globals['_MODEL_LABELSENTRY']._serialized_end=587
+  _globals['_MODELVERSION']._serialized_start=590
+  _globals['_MODELVERSION']._serialized_end=724
+  _globals['_LISTMODELSREQUEST']._serialized_start=726
+  _globals['_LISTMODELSREQUEST']._serialized_end=784
+  _globals['_LISTMODELSRESPONSE']._serialized_start=786
+  _globals['_LISTMODELSRESPONSE']._serialized_end=870
+  _globals['_GETMODELREQUEST']._serialized_start=872
+  _globals['_GETMODELREQUEST']._serialized_end=960
+  _globals['_GETMODELRESPONSE']._serialized_start=962
+  _globals['_GETMODELRESPONSE']._serialized_end=1018
+  _globals['_LOADMODELREQUEST']._serialized_start=1020
+  _globals['_LOADMODELREQUEST']._serialized_end=1087
+  _globals['_LOADMODELRESPONSE']._serialized_start=1089
+  _globals['_LOADMODELRESPONSE']._serialized_end=1146
+  _globals['_UNLOADMODELREQUEST']._serialized_start=1148
+  _globals['_UNLOADMODELREQUEST']._serialized_end=1232
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=1234
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=1293
+  _globals['_SETLABELREQUEST']._serialized_start=1295
+  _globals['_SETLABELREQUEST']._serialized_end=1376
+  _globals['_SETLABELRESPONSE']._serialized_start=1378
+  _globals['_SETLABELRESPONSE']._serialized_end=1434
+  _globals['_MODELSERVICE']._serialized_start=1606
+  _globals['_MODELSERVICE']._serialized_end=2033
 # @@protoc_insertion_point(module_scope)

@@ -34,6 +34,10 @@ class _ModelStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     """Requests are answered."""
     MODEL_STATE_FAILED: _ModelState.ValueType  # 3
     """It could not be loaded; state_reason says why."""
+    MODEL_STATE_UNLOADING: _ModelState.ValueType  # 4
+    """It gets no new requests; those under way are being finished."""
+    MODEL_STATE_UNLOADED: _ModelState.ValueType  # 5
+    """An operator has unloaded it."""
 
 class ModelState(_ModelState, metaclass=_ModelStateEnumTypeWrapper):
     """How far a model has come."""
@@ -46,6 +50,10 @@ MODEL_STATE_READY: ModelState.ValueType  # 2
 """Requests are answered."""
 MODEL_STATE_FAILED: ModelState.ValueType  # 3
 """It could not be loaded; state_reason says why."""
+MODEL_STATE_UNLOADING: ModelState.ValueType  # 4
+"""It gets no new requests; those under way are being finished."""
+MODEL_STATE_UNLOADED: ModelState.ValueType  # 5
+"""An operator has unloaded it."""
 Global___ModelState: typing_extensions.TypeAlias = ModelState
 
 @typing.final
@@ -53,6 +61,22 @@ class Model(google.protobuf.message.Message):
     """One version of one network, as this server has it."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class LabelsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
     NAME_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
@@ -67,6 +91,8 @@ class Model(google.protobuf.message.Message):
     DEVICE_FIELD_NUMBER: builtins.int
     SITE_COUNT_FIELD_NUMBER: builtins.int
     LOAD_SECONDS_FIELD_NUMBER: builtins.int
+    VERSIONS_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
     DIGEST_FIELD_NUMBER: builtins.int
     SEALED_FIELD_NUMBER: builtins.int
     name: builtins.str
@@ -109,6 +135,14 @@ class Model(google.protobuf.message.Message):
     def buckets(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """The batch sizes that programs are compiled for, ascending. The last is the most rows of a request."""
 
+    @property
+    def versions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ModelVersion]:
+        """All versions of the model that the server knows of, by number, those that were refused included."""
+
+    @property
+    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """The labels of the model, with the versions that they name. These are always loaded."""
+
     def __init__(
         self,
         *,
@@ -125,12 +159,50 @@ class Model(google.protobuf.message.Message):
         device: builtins.str = ...,
         site_count: builtins.int = ...,
         load_seconds: builtins.float = ...,
+        versions: collections.abc.Iterable[Global___ModelVersion] | None = ...,
+        labels: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
         digest: builtins.str = ...,
         sealed: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["buckets", b"buckets", "device", b"device", "digest", b"digest", "family", b"family", "inputs", b"inputs", "load_seconds", b"load_seconds", "name", b"name", "outputs", b"outputs", "parameter_bytes", b"parameter_bytes", "parameter_count", b"parameter_count", "sealed", b"sealed", "site_count", b"site_count", "state", b"state", "state_reason", b"state_reason", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["buckets", b"buckets", "device", b"device", "digest", b"digest", "family", b"family", "inputs", b"inputs", "labels", b"labels", "load_seconds", b"load_seconds", "name", b"name", "outputs", b"outputs", "parameter_bytes", b"parameter_bytes", "parameter_count", b"parameter_count", "sealed", b"sealed", "site_count", b"site_count", "state", b"state", "state_reason", b"state_reason", "version", b"version", "versions", b"versions"]) -> None: ...
 
 Global___Model: typing_extensions.TypeAlias = Model
+
+@typing.final
+class ModelVersion(google.protobuf.message.Message):
+    """How far one version of a model has come."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    STATE_REASON_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    LOAD_SECONDS_FIELD_NUMBER: builtins.int
+    version: builtins.int
+    """The checkpoint step."""
+    state: Global___ModelState.ValueType
+    """Whether it can answer."""
+    state_reason: builtins.str
+    """Why it cannot; of a version that is loaded, why a newer save of the same step was refused. Else empty."""
+    load_seconds: builtins.float
+    """How long it took to load, compile and warm up, in seconds; 0 if it is not loaded."""
+    @property
+    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The labels that name it, sorted."""
+
+    def __init__(
+        self,
+        *,
+        version: builtins.int = ...,
+        state: Global___ModelState.ValueType = ...,
+        state_reason: builtins.str = ...,
+        labels: collections.abc.Iterable[builtins.str] | None = ...,
+        load_seconds: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["labels", b"labels", "load_seconds", b"load_seconds", "state", b"state", "state_reason", b"state_reason", "version", b"version"]) -> None: ...
+
+Global___ModelVersion: typing_extensions.TypeAlias = ModelVersion
 
 @typing.final
 class ListModelsRequest(google.protobuf.message.Message):
@@ -186,19 +258,23 @@ class GetModelRequest(google.protobuf.message.Message):
 
     MODEL_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
+    LABEL_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The name of the model. Required."""
     version: builtins.int
     """This checkpoint step and no other."""
+    label: builtins.str
+    """The version that this label names."""
     def __init__(
         self,
         *,
         model: builtins.str = ...,
         version: builtins.int = ...,
+        label: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["version", b"version", "version_selector", b"version_selector"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["model", b"model", "version", b"version", "version_selector", b"version_selector"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["version_selector", b"version_selector"]) -> typing.Literal["version"] | None: ...
+    def HasField(self, field_name: typing.Literal["label", b"label", "version", b"version", "version_selector", b"version_selector"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["label", b"label", "model", b"model", "version", b"version", "version_selector", b"version_selector"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["version_selector", b"version_selector"]) -> typing.Literal["version", "label"] | None: ...
 
 Global___GetModelRequest: typing_extensions.TypeAlias = GetModelRequest
 
@@ -222,3 +298,149 @@ class GetModelResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["model", b"model"]) -> None: ...
 
 Global___GetModelResponse: typing_extensions.TypeAlias = GetModelResponse
+
+@typing.final
+class LoadModelRequest(google.protobuf.message.Message):
+    """What to load."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """The name of the model. Required."""
+    version: builtins.int
+    """Which checkpoint step; it then serves until it is unloaded, whatever newer ones come. Unset means what
+    the model's own policy wants, the newest step unless it says otherwise; steps that were refused are
+    tried anew, and what was unloaded by hand may be loaded again.
+    """
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        version: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_version", b"_version", "version", b"version"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_version", b"_version", "model", b"model", "version", b"version"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_version", b"_version"]) -> typing.Literal["version"] | None: ...
+
+Global___LoadModelRequest: typing_extensions.TypeAlias = LoadModelRequest
+
+@typing.final
+class LoadModelResponse(google.protobuf.message.Message):
+    """A model of which a version was loaded."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    @property
+    def model(self) -> Global___Model:
+        """The version that was asked for; if none was, the one that serves now."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___Model | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["model", b"model"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["model", b"model"]) -> None: ...
+
+Global___LoadModelResponse: typing_extensions.TypeAlias = LoadModelResponse
+
+@typing.final
+class UnloadModelRequest(google.protobuf.message.Message):
+    """What to unload."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    FORCE_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """The name of the model. Required."""
+    version: builtins.int
+    """Which version. Unset means all of them."""
+    force: builtins.bool
+    """Unload it even if a label names it; the label goes, too."""
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        version: builtins.int | None = ...,
+        force: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_version", b"_version", "version", b"version"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_version", b"_version", "force", b"force", "model", b"model", "version", b"version"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_version", b"_version"]) -> typing.Literal["version"] | None: ...
+
+Global___UnloadModelRequest: typing_extensions.TypeAlias = UnloadModelRequest
+
+@typing.final
+class UnloadModelResponse(google.protobuf.message.Message):
+    """A model of which a version was unloaded."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    @property
+    def model(self) -> Global___Model:
+        """The version that serves now. If there is none, its state and state_reason say so."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___Model | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["model", b"model"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["model", b"model"]) -> None: ...
+
+Global___UnloadModelResponse: typing_extensions.TypeAlias = UnloadModelResponse
+
+@typing.final
+class SetLabelRequest(google.protobuf.message.Message):
+    """Where a label shall point."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    LABEL_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """The name of the model. Required."""
+    label: builtins.str
+    """The label: letters, digits, ".", "_" and "-". Required."""
+    version: builtins.int
+    """The version that it names from now on. Unset means none: the label is taken away."""
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        label: builtins.str = ...,
+        version: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_version", b"_version", "version", b"version"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_version", b"_version", "label", b"label", "model", b"model", "version", b"version"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_version", b"_version"]) -> typing.Literal["version"] | None: ...
+
+Global___SetLabelRequest: typing_extensions.TypeAlias = SetLabelRequest
+
+@typing.final
+class SetLabelResponse(google.protobuf.message.Message):
+    """A model of which a label was set."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    @property
+    def model(self) -> Global___Model:
+        """The version that serves now."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___Model | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["model", b"model"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["model", b"model"]) -> None: ...
+
+Global___SetLabelResponse: typing_extensions.TypeAlias = SetLabelResponse

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ModelServiceStub(object):
-    """Tells which models the server has.
+    """Tells which models the server has, and changes which of their versions it serves.
     """
 
     def __init__(self, channel):
@@ -45,10 +45,25 @@ class ModelServiceStub(object):
                 request_serializer=fluoroscope_dot_v1_dot_model__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=fluoroscope_dot_v1_dot_model__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.LoadModel = channel.unary_unary(
+                '/fluoroscope.v1.ModelService/LoadModel',
+                request_serializer=fluoroscope_dot_v1_dot_model__pb2.LoadModelRequest.SerializeToString,
+                response_deserializer=fluoroscope_dot_v1_dot_model__pb2.LoadModelResponse.FromString,
+                _registered_method=True)
+        self.UnloadModel = channel.unary_unary(
+                '/fluoroscope.v1.ModelService/UnloadModel',
+                request_serializer=fluoroscope_dot_v1_dot_model__pb2.UnloadModelRequest.SerializeToString,
+                response_deserializer=fluoroscope_dot_v1_dot_model__pb2.UnloadModelResponse.FromString,
+                _registered_method=True)
+        self.SetLabel = channel.unary_unary(
+                '/fluoroscope.v1.ModelService/SetLabel',
+                request_serializer=fluoroscope_dot_v1_dot_model__pb2.SetLabelRequest.SerializeToString,
+                response_deserializer=fluoroscope_dot_v1_dot_model__pb2.SetLabelResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer(object):
-    """Tells which models the server has.
+    """Tells which models the server has, and changes which of their versions it serves.
     """
 
     def ListModels(self, request, context):
@@ -59,7 +74,40 @@ class ModelServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """Describes one model. NOT_FOUND: no such model or version; the message lists those there are.
+        """Describes one model. NOT_FOUND: no such model, version or label; the message lists those there are.
+        UNAVAILABLE: no version of it is loaded; the message says why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LoadModel(self, request, context):
+        """Loads a version of a model, and answers when it serves. A version that serves already is left as it
+        is. The work goes on if the caller gives up.
+
+        NOT_FOUND: no such model, or no such committed step; the message lists those there are.
+        FAILED_PRECONDITION: the step is refused; the message says why, and the old version goes on serving.
+        If it does not fit into memory, the reason is OUT_OF_MEMORY.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnloadModel(self, request, context):
+        """Unloads a version of a model, or all of them, and answers when the requests under way have ended and
+        its memory is free. New requests are refused at once. It stays away until LoadModel asks for it, or
+        the server starts anew.
+
+        NOT_FOUND: no such model, or the version is not loaded. FAILED_PRECONDITION: a label names it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetLabel(self, request, context):
+        """Lets a label point to a version from now on, or to nothing.
+
+        NOT_FOUND: no such model. FAILED_PRECONDITION: the version is not loaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +126,21 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     request_deserializer=fluoroscope_dot_v1_dot_model__pb2.GetModelRequest.FromString,
                     response_serializer=fluoroscope_dot_v1_dot_model__pb2.GetModelResponse.SerializeToString,
             ),
+            'LoadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoadModel,
+                    request_deserializer=fluoroscope_dot_v1_dot_model__pb2.LoadModelRequest.FromString,
+                    response_serializer=fluoroscope_dot_v1_dot_model__pb2.LoadModelResponse.SerializeToString,
+            ),
+            'UnloadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnloadModel,
+                    request_deserializer=fluoroscope_dot_v1_dot_model__pb2.UnloadModelRequest.FromString,
+                    response_serializer=fluoroscope_dot_v1_dot_model__pb2.UnloadModelResponse.SerializeToString,
+            ),
+            'SetLabel': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLabel,
+                    request_deserializer=fluoroscope_dot_v1_dot_model__pb2.SetLabelRequest.FromString,
+                    response_serializer=fluoroscope_dot_v1_dot_model__pb2.SetLabelResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'fluoroscope.v1.ModelService', rpc_method_handlers)
@@ -87,7 +150,7 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService(object):
-    """Tells which models the server has.
+    """Tells which models the server has, and changes which of their versions it serves.
     """
 
     @staticmethod
@@ -134,6 +197,87 @@ class ModelService(object):
             '/fluoroscope.v1.ModelService/GetModel',
             fluoroscope_dot_v1_dot_model__pb2.GetModelRequest.SerializeToString,
             fluoroscope_dot_v1_dot_model__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fluoroscope.v1.ModelService/LoadModel',
+            fluoroscope_dot_v1_dot_model__pb2.LoadModelRequest.SerializeToString,
+            fluoroscope_dot_v1_dot_model__pb2.LoadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnloadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fluoroscope.v1.ModelService/UnloadModel',
+            fluoroscope_dot_v1_dot_model__pb2.UnloadModelRequest.SerializeToString,
+            fluoroscope_dot_v1_dot_model__pb2.UnloadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLabel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fluoroscope.v1.ModelService/SetLabel',
+            fluoroscope_dot_v1_dot_model__pb2.SetLabelRequest.SerializeToString,
+            fluoroscope_dot_v1_dot_model__pb2.SetLabelResponse.FromString,
             options,
             channel_credentials,
             insecure,

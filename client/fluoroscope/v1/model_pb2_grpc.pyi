@@ -57,8 +57,56 @@ _ModelServiceGetModelType = typing_extensions.TypeVar(
     ],
 )
 
-class ModelServiceStub(typing.Generic[_ModelServiceListModelsType, _ModelServiceGetModelType]):
-    """Tells which models the server has."""
+_ModelServiceLoadModelType = typing_extensions.TypeVar(
+    '_ModelServiceLoadModelType',
+    grpc.UnaryUnaryMultiCallable[
+        fluoroscope.v1.model_pb2.LoadModelRequest,
+        fluoroscope.v1.model_pb2.LoadModelResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        fluoroscope.v1.model_pb2.LoadModelRequest,
+        fluoroscope.v1.model_pb2.LoadModelResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        fluoroscope.v1.model_pb2.LoadModelRequest,
+        fluoroscope.v1.model_pb2.LoadModelResponse,
+    ],
+)
+
+_ModelServiceUnloadModelType = typing_extensions.TypeVar(
+    '_ModelServiceUnloadModelType',
+    grpc.UnaryUnaryMultiCallable[
+        fluoroscope.v1.model_pb2.UnloadModelRequest,
+        fluoroscope.v1.model_pb2.UnloadModelResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        fluoroscope.v1.model_pb2.UnloadModelRequest,
+        fluoroscope.v1.model_pb2.UnloadModelResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        fluoroscope.v1.model_pb2.UnloadModelRequest,
+        fluoroscope.v1.model_pb2.UnloadModelResponse,
+    ],
+)
+
+_ModelServiceSetLabelType = typing_extensions.TypeVar(
+    '_ModelServiceSetLabelType',
+    grpc.UnaryUnaryMultiCallable[
+        fluoroscope.v1.model_pb2.SetLabelRequest,
+        fluoroscope.v1.model_pb2.SetLabelResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        fluoroscope.v1.model_pb2.SetLabelRequest,
+        fluoroscope.v1.model_pb2.SetLabelResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        fluoroscope.v1.model_pb2.SetLabelRequest,
+        fluoroscope.v1.model_pb2.SetLabelResponse,
+    ],
+)
+
+class ModelServiceStub(typing.Generic[_ModelServiceListModelsType, _ModelServiceGetModelType, _ModelServiceLoadModelType, _ModelServiceUnloadModelType, _ModelServiceSetLabelType]):
+    """Tells which models the server has, and changes which of their versions it serves."""
 
     @typing.overload
     def __init__(self: ModelServiceStub[
@@ -69,6 +117,18 @@ class ModelServiceStub(typing.Generic[_ModelServiceListModelsType, _ModelService
         grpc.UnaryUnaryMultiCallable[
             fluoroscope.v1.model_pb2.GetModelRequest,
             fluoroscope.v1.model_pb2.GetModelResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            fluoroscope.v1.model_pb2.LoadModelRequest,
+            fluoroscope.v1.model_pb2.LoadModelResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            fluoroscope.v1.model_pb2.UnloadModelRequest,
+            fluoroscope.v1.model_pb2.UnloadModelResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            fluoroscope.v1.model_pb2.SetLabelRequest,
+            fluoroscope.v1.model_pb2.SetLabelResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -82,13 +142,50 @@ class ModelServiceStub(typing.Generic[_ModelServiceListModelsType, _ModelService
             fluoroscope.v1.model_pb2.GetModelRequest,
             fluoroscope.v1.model_pb2.GetModelResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            fluoroscope.v1.model_pb2.LoadModelRequest,
+            fluoroscope.v1.model_pb2.LoadModelResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            fluoroscope.v1.model_pb2.UnloadModelRequest,
+            fluoroscope.v1.model_pb2.UnloadModelResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            fluoroscope.v1.model_pb2.SetLabelRequest,
+            fluoroscope.v1.model_pb2.SetLabelResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     ListModels: _ModelServiceListModelsType
     """Lists the models, by name."""
 
     GetModel: _ModelServiceGetModelType
-    """Describes one model. NOT_FOUND: no such model or version; the message lists those there are."""
+    """Describes one model. NOT_FOUND: no such model, version or label; the message lists those there are.
+    UNAVAILABLE: no version of it is loaded; the message says why.
+    """
+
+    LoadModel: _ModelServiceLoadModelType
+    """Loads a version of a model, and answers when it serves. A version that serves already is left as it
+    is. The work goes on if the caller gives up.
+
+    NOT_FOUND: no such model, or no such committed step; the message lists those there are.
+    FAILED_PRECONDITION: the step is refused; the message says why, and the old version goes on serving.
+    If it does not fit into memory, the reason is OUT_OF_MEMORY.
+    """
+
+    UnloadModel: _ModelServiceUnloadModelType
+    """Unloads a version of a model, or all of them, and answers when the requests under way have ended and
+    its memory is free. New requests are refused at once. It stays away until LoadModel asks for it, or
+    the server starts anew.
+
+    NOT_FOUND: no such model, or the version is not loaded. FAILED_PRECONDITION: a label names it.
+    """
+
+    SetLabel: _ModelServiceSetLabelType
+    """Lets a label point to a version from now on, or to nothing.
+
+    NOT_FOUND: no such model. FAILED_PRECONDITION: the version is not loaded.
+    """
 
 ModelServiceAsyncStub: typing_extensions.TypeAlias = ModelServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -99,10 +196,22 @@ ModelServiceAsyncStub: typing_extensions.TypeAlias = ModelServiceStub[
         fluoroscope.v1.model_pb2.GetModelRequest,
         fluoroscope.v1.model_pb2.GetModelResponse,
     ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        fluoroscope.v1.model_pb2.LoadModelRequest,
+        fluoroscope.v1.model_pb2.LoadModelResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        fluoroscope.v1.model_pb2.UnloadModelRequest,
+        fluoroscope.v1.model_pb2.UnloadModelResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        fluoroscope.v1.model_pb2.SetLabelRequest,
+        fluoroscope.v1.model_pb2.SetLabelResponse,
+    ],
 ]
 
 class ModelServiceServicer(metaclass=abc.ABCMeta):
-    """Tells which models the server has."""
+    """Tells which models the server has, and changes which of their versions it serves."""
 
     @abc.abstractmethod
     def ListModels(
@@ -118,6 +227,46 @@ class ModelServiceServicer(metaclass=abc.ABCMeta):
         request: fluoroscope.v1.model_pb2.GetModelRequest,
         context: _ServicerContext,
     ) -> typing.Union[fluoroscope.v1.model_pb2.GetModelResponse, collections.abc.Awaitable[fluoroscope.v1.model_pb2.GetModelResponse]]:
-        """Describes one model. NOT_FOUND: no such model or version; the message lists those there are."""
+        """Describes one model. NOT_FOUND: no such model, version or label; the message lists those there are.
+        UNAVAILABLE: no version of it is loaded; the message says why.
+        """
+
+    @abc.abstractmethod
+    def LoadModel(
+        self,
+        request: fluoroscope.v1.model_pb2.LoadModelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[fluoroscope.v1.model_pb2.LoadModelResponse, collections.abc.Awaitable[fluoroscope.v1.model_pb2.LoadModelResponse]]:
+        """Loads a version of a model, and answers when it serves. A version that serves already is left as it
+        is. The work goes on if the caller gives up.
+
+        NOT_FOUND: no such model, or no such committed step; the message lists those there are.
+        FAILED_PRECONDITION: the step is refused; the message says why, and the old version goes on serving.
+        If it does not fit into memory, the reason is OUT_OF_MEMORY.
+        """
+
+    @abc.abstractmethod
+    def UnloadModel(
+        self,
+        request: fluoroscope.v1.model_pb2.UnloadModelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[fluoroscope.v1.model_pb2.UnloadModelResponse, collections.abc.Awaitable[fluoroscope.v1.model_pb2.UnloadModelResponse]]:
+        """Unloads a version of a model, or all of them, and answers when the requests under way have ended and
+        its memory is free. New requests are refused at once. It stays away until LoadModel asks for it, or
+        the server starts anew.
+
+        NOT_FOUND: no such model, or the version is not loaded. FAILED_PRECONDITION: a label names it.
+        """
+
+    @abc.abstractmethod
+    def SetLabel(
+        self,
+        request: fluoroscope.v1.model_pb2.SetLabelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[fluoroscope.v1.model_pb2.SetLabelResponse, collections.abc.Awaitable[fluoroscope.v1.model_pb2.SetLabelResponse]]:
+        """Lets a label point to a version from now on, or to nothing.
+
+        NOT_FOUND: no such model. FAILED_PRECONDITION: the version is not loaded.
+        """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

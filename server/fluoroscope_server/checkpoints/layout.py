@@ -32,11 +32,20 @@ def steps(path: Path) -> list[int]:
     Raises:
         CheckpointError: if `path` is not a folder that can be listed.
     """
+    return sorted(step_folders(path))
+
+
+def step_folders(path: Path) -> dict[int, Path]:
+    """Returns the folders of the committed steps by number; see `steps`.
+
+    Raises:
+        CheckpointError: if `path` is not a folder that can be listed.
+    """
     try:
         _require_folder(path)
         if _is_checkpoint(path):
-            return [] if _is_unfinished(path) else [_own_step(path)]
-        return sorted(_committed(path))
+            return {} if _is_unfinished(path) else {_own_step(path): path}
+        return _committed(path)
     except OSError as error:
         raise _unlistable(path, error) from None
 

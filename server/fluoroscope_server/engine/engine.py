@@ -87,7 +87,11 @@ class Engine:
             compile_differences, capacity=capacity, max_compiles=max_compiles, on_compile=on_compile
         )
         self.seconds: dict[int, float] = dict.fromkeys(self.buckets, float("inf"))
-        self._predictions = {bucket: self._compile_prediction(bucket) for bucket in self.buckets}
+        try:
+            self._predictions = {bucket: self._compile_prediction(bucket) for bucket in self.buckets}
+        except BaseException:
+            self.close()  # who catches this must not hold the weights
+            raise
 
     @property
     def sites(self) -> SiteTable:
@@ -235,9 +239,14 @@ class Engine:
             yield tuple((predicted[self.signature.output_names.index(name)],) for name in inspection.outputs)
 
     def close(self) -> None:
-        """Compiles nothing more."""
+        """Compiles nothing more, and lets go of the weights and of all programs; nothing runs any more.
+
+        What is on the device at the moment ends as it would have: it holds what it needs.
+        """
         self._programs.close()
         self._differences.close()
+        self._leaves = ()
+        self._predictions = {}
 
     def _compile(self, plan: Plan) -> Program:
         if plan.of_parameters:

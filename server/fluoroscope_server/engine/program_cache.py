@@ -116,10 +116,12 @@ class ProgramCache(Generic[Plan, Program]):
             return self._held.get(plan) or self._pinned.get(plan)
 
     def close(self) -> None:
-        """Compiles nothing more; who waits for a program not yet begun is told so."""
+        """Compiles nothing more, and holds nothing; who waits for a program not yet begun is told so."""
         with self._lock:
             self._closed = True
             self._compiler.shutdown(wait=False, cancel_futures=True)
+            self._held.clear()
+            self._pinned.clear()
 
     def _find(self, plan: Plan) -> Program | None:
         if plan in self._held:

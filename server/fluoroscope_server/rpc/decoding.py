@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError, Message
 from fluoroscope.v1 import inspection_pb2 as inspection
 from fluoroscope.wire import WireError, decode_tensor
 from fluoroscope_server.engine import Capture, Cast, Execution, Full, SiteKind, Slice
-from fluoroscope_server.errors import InvalidRequestError, NotFoundError
+from fluoroscope_server.errors import InvalidRequestError
 from fluoroscope_server.rpc.reduction import decode_cast, decode_reduction
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from fluoroscope.v1.tensor_pb2 import Tensor
     from fluoroscope_server.engine import Reduction
+    from fluoroscope_server.serving import Selector
 
 EXECUTIONS: dict[int, Execution] = {
     inspection.EXECUTION_UNSPECIFIED: Execution.AUTO,
@@ -64,12 +65,10 @@ def decode_inputs(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def decode_version(request: Message) -> int | None:
-    """Returns the version that a request names; None if it names none. No version has a label."""
-    if request.WhichOneof("version_selector") == "label":
-        label = getattr(request, "label")  # noqa: B009 (of some requests only)
-        raise NotFoundError(f"there is no label {label!r}: name a version", field="label", reason="LABEL_NOT_FOUND")
-    return request.version if request.HasField("version") else None  # type: ignore[attr-defined]  # every request with a version_selector comes here
+def decode_version(request: Message) -> Selector:
+    """Returns the version that a request names, by number or by label; None if it names none."""
+    named = request.WhichOneof("version_selector")
+    return getattr(request, named) if named else None
 
 
 def decode_kinds(kinds: Iterable[int], *, field: str) -> tuple[SiteKind, ...]:

@@ -9,7 +9,9 @@ from fluoroscope_server.keys import Scope, caller
 if TYPE_CHECKING:
     from fluoroscope.v1 import model_pb2
 
-PUBLIC: Final = frozenset({"name", "version", "state", "inputs", "outputs", "buckets", "device", "load_seconds"})
+PUBLIC: Final = frozenset(
+    {"name", "version", "state", "inputs", "outputs", "buckets", "device", "load_seconds", "labels"}
+)
 """The fields of `Model` that a predicting client needs, or that tell nothing of the network. What is added to the
 message is private until it is named here."""
 

@@ -10,13 +10,30 @@ from fluoroscope.v1.tensor_pb2 import TensorSpec as TensorSpecMessage
 from fluoroscope.wire import dtype_to_wire
 from fluoroscope_server.rpc.decoding import KINDS
 from fluoroscope_server.rpc.reduction import encode_reduction
+from fluoroscope_server.serving import VersionState
 
 if TYPE_CHECKING:
     from fluoroscope_server.engine import Cost, Inspection, Program, ResultSpec, Site
-    from fluoroscope_server.serving import Answer, PlannedInspection, Servable
+    from fluoroscope_server.serving import Answer, ModelEntry, PlannedInspection, Servable, VersionStatus
     from fluoroscope_server.signature import TensorSpec
 
 KIND_NUMBERS = {kind: number for number, kind in KINDS.items()}
+
+
+STATES = {
+    VersionState.LOADING: model.MODEL_STATE_LOADING,
+    VersionState.READY: model.MODEL_STATE_READY,
+    VersionState.FAILED: model.MODEL_STATE_FAILED,
+    VersionState.UNLOADING: model.MODEL_STATE_UNLOADING,
+}
+"""The numbers of the states of a version on the wire."""
+
+IDLE_STATES = {
+    "MODEL_LOADING": model.MODEL_STATE_LOADING,
+    "MODEL_UNLOADED": model.MODEL_STATE_UNLOADED,
+    "MODEL_FAILED": model.MODEL_STATE_FAILED,
+}
+"""The numbers of the states of a model of which no version is loaded, by the reason."""
 
 
 def encode_spec(spec: TensorSpec) -> TensorSpecMessage:
@@ -37,8 +54,8 @@ def encode_site(site: Site) -> inspection.Site:
     )
 
 
-def encode_model(servable: Servable) -> model.Model:
-    """Returns a servable as a message."""
+def encode_model(entry: ModelEntry, servable: Servable) -> model.Model:
+    """Returns a model as a message, described by one of its versions that is loaded."""
     engine = servable.engine
     return model.Model(
         name=servable.name,
@@ -53,8 +70,32 @@ def encode_model(servable: Servable) -> model.Model:
         device=engine.device,
         site_count=sum(1 for site in engine.sites if not site.reason),
         load_seconds=servable.load_seconds,
+        versions=map(_version, entry.statuses()),
+        labels=entry.labels,
         digest=servable.digest,
         sealed=servable.sealed,
+    )
+
+
+def encode_idle_model(entry: ModelEntry) -> model.Model:
+    """Returns a model of which no version is loaded as a message."""
+    reason, why = entry.idleness
+    state = IDLE_STATES[reason]
+    return model.Model(
+        name=entry.name,
+        state=state,
+        state_reason="" if state == model.MODEL_STATE_LOADING else why,
+        versions=map(_version, entry.statuses()),
+    )
+
+
+def _version(status: VersionStatus) -> model.ModelVersion:
+    return model.ModelVersion(
+        version=status.version,
+        state=STATES[status.state],
+        state_reason=status.reason,
+        labels=status.labels,
+        load_seconds=status.load_seconds,
     )
 
 

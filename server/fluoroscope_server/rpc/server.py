@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fluoroscope_server.metrics import Metrics
-    from fluoroscope_server.serving import Repository
+    from fluoroscope_server.serving import Operations, Repository
     from fluoroscope_server.settings import Settings
 
 Methods = dict[str, Any]
@@ -52,8 +52,10 @@ ENDING_SECONDS = 0.5
 class RpcServer:
     """Owns the port. Everything it does happens on the event loop that made it."""
 
-    def __init__(self, repository: Repository, metrics: Metrics, settings: Settings) -> None:
-        """Registers all services; nothing listens yet.
+    def __init__(
+        self, repository: Repository, metrics: Metrics, settings: Settings, operations: Operations | None = None
+    ) -> None:
+        """Registers all services; nothing listens yet. Without `operations`, models stay as they are.
 
         Raises:
             SettingsError: the tokens or the certificates cannot be read.
@@ -69,7 +71,7 @@ class RpcServer:
         self._certificates = _certificates(settings)
         self._server = grpc.aio.server(options=options_of(settings))
         self._health = HealthService()
-        for service, methods in self._services(repository, metrics, settings).items():
+        for service, methods in self._services(repository, metrics, settings, operations).items():
             paths = {name: f"/{service}/{name}" for name in methods}
             gated = {name: each if service in UNLIMITED else gate.guard(each) for name, each in methods.items()}
             observed = {
@@ -77,15 +79,19 @@ class RpcServer:
             }
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, observed),))
 
-    def _services(self, repository: Repository, metrics: Metrics, settings: Settings) -> Mapping[str, Methods]:
+    def _services(
+        self, repository: Repository, metrics: Metrics, settings: Settings, operations: Operations | None
+    ) -> Mapping[str, Methods]:
         """Returns every service by its full name. To add an RPC: a row here, and its method in the service."""
         limits = Limits(max_rows=settings.max_rows, max_results=settings.max_results, max_queue=settings.max_queue)
         most, calls = settings.max_inspection_bytes, OpenCalls()
         inference = InferenceService(repository, metrics, limits, calls)
         inspection = InspectionService(repository, metrics, limits, max_bytes=most)
-        open_inference = OpenInferenceService(repository, metrics, limits, calls, self._health, max_bytes=most)
+        open_inference = OpenInferenceService(
+            repository, metrics, limits, calls, self._health, max_bytes=most, operations=operations
+        )
         comparison = ComparisonMethod(repository, metrics, limits)
-        model = ModelService(repository)
+        model = ModelService(repository, operations)
         services: dict[str, Methods] = {
             _name(inference_pb2, "InferenceService"): {
                 "Predict": grpc.unary_unary_rpc_method_handler(inference.predict)
@@ -100,6 +106,9 @@ class RpcServer:
             _name(model_pb2, "ModelService"): {
                 "ListModels": grpc.unary_unary_rpc_method_handler(model.list_models),
                 "GetModel": grpc.unary_unary_rpc_method_handler(model.get_model),
+                "LoadModel": grpc.unary_unary_rpc_method_handler(model.load_model),
+                "UnloadModel": grpc.unary_unary_rpc_method_handler(model.unload_model),
+                "SetLabel": grpc.unary_unary_rpc_method_handler(model.set_label),
             },
             OPEN_INFERENCE: {
                 "ServerLive": grpc.unary_unary_rpc_method_handler(open_inference.server_live),
@@ -112,6 +121,8 @@ class RpcServer:
                 "ModelConfig": grpc.unary_unary_rpc_method_handler(open_inference.model_config),
                 "ModelStatistics": grpc.unary_unary_rpc_method_handler(open_inference.model_statistics),
                 "RepositoryIndex": grpc.unary_unary_rpc_method_handler(open_inference.repository_index),
+                "RepositoryModelLoad": grpc.unary_unary_rpc_method_handler(open_inference.repository_model_load),
+                "RepositoryModelUnload": grpc.unary_unary_rpc_method_handler(open_inference.repository_model_unload),
             },
             health.SERVICE_NAME: {
                 "Check": grpc.unary_unary_rpc_method_handler(self._health.check),

@@ -19,6 +19,7 @@ from fluoroscope_server.errors import (
     PermissionDeniedError,
     UnauthenticatedError,
     UnavailableError,
+    WrongStateError,
 )
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ CODES: dict[type[FluoroscopeError], grpc.StatusCode] = {
     InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
     NotFoundError: grpc.StatusCode.NOT_FOUND,
     NotCapturableError: grpc.StatusCode.FAILED_PRECONDITION,
+    WrongStateError: grpc.StatusCode.FAILED_PRECONDITION,
     LimitExceededError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
     DeadlineExpiredError: grpc.StatusCode.DEADLINE_EXCEEDED,

@@ -6,10 +6,15 @@ from fluoroscope_server.serving.comparing import ComparedSide, ComparisonAnswer,
 from fluoroscope_server.serving.device_queue import DeviceQueue
 from fluoroscope_server.serving.limits import Limits
 from fluoroscope_server.serving.loading import load
+from fluoroscope_server.serving.model_entry import ModelEntry, Selector, VersionState, VersionStatus
+from fluoroscope_server.serving.operations import Operations
 from fluoroscope_server.serving.planned_inspection import PlannedInspection
+from fluoroscope_server.serving.reports import Reports
 from fluoroscope_server.serving.repository import Repository
 from fluoroscope_server.serving.servable import Servable
 from fluoroscope_server.serving.stages import StageClock
+from fluoroscope_server.serving.swap import Swapper
+from fluoroscope_server.serving.watcher import Watcher
 
 __all__ = [
     "Admission",
@@ -18,10 +23,18 @@ __all__ = [
     "ComparisonAnswer",
     "DeviceQueue",
     "Limits",
+    "ModelEntry",
+    "Operations",
     "PlannedInspection",
+    "Reports",
     "Repository",
+    "Selector",
     "Servable",
     "StageClock",
+    "Swapper",
+    "VersionState",
+    "VersionStatus",
+    "Watcher",
     "blaming",
     "compare",
     "load",

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import re
 import time
-import tomllib
 from typing import TYPE_CHECKING, Any
 
 from fluoroscope_server.checkpoints import open_checkpoint, verify
@@ -17,21 +16,18 @@ from fluoroscope_server.model_config import EXAMPLE, ModelConfig
 from fluoroscope_server.serving.batcher import Batcher
 from fluoroscope_server.serving.canary import check_weights, try_forward
 from fluoroscope_server.serving.joined_inspections import JoinedInspections
+from fluoroscope_server.serving.model_file import CONFIG_FILE, read_model_file
 from fluoroscope_server.serving.presets import compile_presets
 from fluoroscope_server.serving.servable import Servable, predict_batch
 from fluoroscope_server.serving.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from fluoroscope_server.checkpoints import Checkpoint, Verified
     from fluoroscope_server.families import Network, Variables
     from fluoroscope_server.serving.device_queue import DeviceQueue
     from fluoroscope_server.settings import ModelSource
-
-CONFIG_FILE = "model.toml"
-"""The file in a model's folder that says what the network is, if the checkpoint does not."""
 
 _OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|out.of.memory", re.IGNORECASE)
 """What XLA says: some versions pass an INTERNAL error on, with only the text to tell."""
@@ -118,7 +114,7 @@ def open_model(
     Raises:
         ModelError: the checkpoint is damaged or cannot be read, or does not say what its network is.
     """
-    raw = _model_file(source.path)
+    raw = read_model_file(source.path).network
     verified = verify(source.path, step=step, require_seal=require_seal)
     checkpoint = open_checkpoint(source.path, step=verified.place.step, item=raw.get("item"), prefix=raw.get("prefix"))
     config = ModelConfig.parse(raw or _stored_config(checkpoint, source), family=source.family)
@@ -143,25 +139,18 @@ def loading(what: str) -> Iterator[None]:
     """Turns whatever is raised inside the block into a ModelError that says of what."""
     try:
         yield
-    except ModelError as error:
-        raise type(error)(f"{what}: {error.message}", reason=error.reason) from error
     except Exception as error:  # the compiler and the operator's code raise what they like: they are told which model
-        if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
+        cause = (
+            error.__cause__ if isinstance(error, ModelError) else error
+        )  # the family's own code may take memory, too
+        if isinstance(cause, MemoryError) or _OUT_OF_MEMORY.search(str(cause)):
             raise OutOfMemoryError(
-                f"{what} does not fit into memory: {str(error).rstrip('.')}. Free the memory of the device, serve "
+                f"{what} does not fit into memory: {str(cause).rstrip('.')}. Free the memory of the device, serve "
                 "fewer models on it, or choose smaller `buckets`"
             ) from error
+        if isinstance(error, ModelError):
+            raise type(error)(f"{what}: {error.message}", reason=error.reason) from error
         raise ModelError(f"{what} cannot be loaded: {type(error).__name__}: {error}") from error
-
-
-def _model_file(folder: Path) -> dict[str, Any]:
-    """Returns what the folder's model.toml says; nothing if there is none."""
-    try:
-        return tomllib.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{folder / CONFIG_FILE} cannot be read: {error}") from error
 
 
 def _stored_config(checkpoint: Checkpoint, source: ModelSource) -> dict[str, Any]:

@@ -2,62 +2,95 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
-from fluoroscope_server.errors import NotFoundError, UnavailableError, nearest
+from fluoroscope_server.errors import NotFoundError, nearest
 from fluoroscope_server.keys import caller
+from fluoroscope_server.serving.model_entry import Loaded, ModelEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
+    from fluoroscope_server.serving.model_entry import Selector
     from fluoroscope_server.serving.servable import Servable
 
 
 class Repository:
     """Finds the servable that a request means. Belongs to the event loop."""
 
-    def __init__(self, names: Iterable[str]) -> None:
-        """Takes the names of all models that will be there once they are loaded."""
-        self._servables: dict[str, Servable | None] = dict.fromkeys(sorted(names))
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        """Takes the names of models that will be there once they are loaded."""
+        self._entries: dict[str, ModelEntry] = {}
+        for name in names:
+            self.put(ModelEntry(name))
+
+    def put(self, entry: ModelEntry) -> None:
+        """Makes a model known."""
+        self._entries[entry.name] = entry
 
     def add(self, servable: Servable) -> None:
-        """Lets requests reach a servable from now on."""
-        self._servables[servable.name] = servable
+        """Lets requests reach a servable from now on; its model is made known if it is not."""
+        if servable.name not in self._entries:
+            self.put(ModelEntry(servable.name))
+        self._entries[servable.name].loaded[servable.version] = Loaded(servable=servable)
+
+    def remove(self, name: str) -> None:
+        """Forgets a model."""
+        del self._entries[name]
 
     def names(self) -> list[str]:
         """Returns the names of all models, loaded or not, sorted."""
-        return list(self._servables)
+        return sorted(self._entries)
 
-    def get(self, name: str, version: int | None = None) -> Servable:
-        """Returns the servable of a model.
+    def entries(self) -> list[ModelEntry]:
+        """Returns all models, sorted by name."""
+        return [self._entries[name] for name in self.names()]
+
+    def entry(self, name: str) -> ModelEntry:
+        """Returns a model.
 
         Raises:
             PermissionDeniedError: it is none of the caller's.
-            NotFoundError: there is no such model or version.
-            UnavailableError: the model is still being loaded.
+            NotFoundError: there is none of that name.
         """
         who = caller()
         if name:
             who.permit(name)
-        if name not in self._servables:
-            known = [each for each in self._servables if who.sees(each)]
+        entry = self._entries.get(name)
+        if entry is None:
             problem = f"there is no model {name!r}" if name else "the request names no model"
-            raise NotFoundError(
-                f"{problem}; this server has: {nearest(name, known)}", field="model", reason="MODEL_NOT_FOUND"
-            )
-        servable = self._servables[name]
-        if servable is None:
-            raise UnavailableError(f"model {name!r} is still being loaded; try again soon", reason="MODEL_LOADING")
-        if version is not None and version != servable.version:
-            raise NotFoundError(
-                f"model {name!r} has no version {version}; it has {servable.version}",
-                field="version",
-                reason="VERSION_NOT_FOUND",
-            )
-        return servable
+            known = nearest(name, filter(who.sees, self.names()))
+            raise NotFoundError(f"{problem}; this server has: {known}", field="model", reason="MODEL_NOT_FOUND")
+        return entry
+
+    def get(self, name: str, selector: Selector = None) -> Servable:
+        """Returns the servable that a request means, which is kept until the task that asks has ended.
+
+        gRPC makes a task for each call. A call that answers many requests uses `using` for each of them.
+
+        Args:
+            name: the model.
+            selector: which version of it, by number or by label; None means the one that serves.
+
+        Raises:
+            PermissionDeniedError: the model is none of the caller's.
+            NotFoundError: there is no such model, version or label.
+            UnavailableError: the model is still being loaded, or cannot be served.
+        """
+        loaded = self.entry(name).select(selector)
+        loaded.users.add_current()
+        return loaded.servable
+
+    @contextlib.contextmanager
+    def using(self, name: str, selector: Selector = None) -> Iterator[Servable]:
+        """Returns what `get` does, which is kept until the context ends."""
+        loaded = self.entry(name).select(selector)
+        with loaded.users.one():
+            yield loaded.servable
 
     def close(self) -> None:
-        """Stops the compilers of all models."""
-        for servable in self._servables.values():
-            if servable is not None:
-                servable.engine.close()
+        """Stops the compilers of all models, and lets go of their weights."""
+        for entry in self._entries.values():
+            for loaded in (*entry.loaded.values(), *entry.leaving):
+                loaded.servable.engine.close()

@@ -50,7 +50,9 @@ def test_every_operation_fails_in_the_same_way(face: Face, server: FakeServer, o
 
 
 def test_a_refused_stream_says_no_more_than_the_server(face: Face, server: FakeServer) -> None:
-    server.fail(grpc.StatusCode.FAILED_PRECONDITION, "loop/x is inside a while loop")
+    server.fail(
+        grpc.StatusCode.FAILED_PRECONDITION, "loop/x is inside a while loop", ErrorInfo(reason="NOT_CAPTURABLE")
+    )
 
     with pytest.raises(fluoroscope.NotCapturableError) as caught:
         face.call("inspect", "digits", {"image": X}, sites="loop/x")

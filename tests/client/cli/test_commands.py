@@ -204,7 +204,11 @@ def test_sites_for_programs(run: Run) -> None:
 def test_models(run: Run) -> None:
     result = run("models")
 
-    assert words(result.stdout.splitlines()[1])[:5] == ["digits", "100", "ready", "base_network", "1,234"]
+    header, serving, refused, alone = result.stdout.splitlines()
+    assert words(header) == words("model version state labels family parameters inputs outputs why")
+    assert words(serving)[:6] == ["digits", "100", "ready", "stable", "base_network", "1,234"]
+    assert words(refused) == words("digits 200 failed a flipped bit")
+    assert words(alone)[:3] == ["pair", "0", "failed"]
     assert "tokens: int32[batch, 3], mask: bool[batch, 3]" in result.stdout
     assert [model["name"] for model in json.loads(run("models", "--json").stdout)] == ["digits", "pair"]
 
@@ -213,6 +217,9 @@ def test_one_model(run: Run) -> None:
     result = run("models", "pair")
 
     assert "failed: no checkpoint" in result.stdout
+    about = run("models", "digits", "--label", "stable").stdout
+    assert "ready (stable)" in about
+    assert "failed: a flipped bit" in about
     assert "image: float32[batch, 2, 2, 1]" in run("models", "digits").stdout
     assert f"checkpoint   {'5eed' * 16} (sealed)" in run("models", "digits").stdout
     assert json.loads(run("models", "digits", "--json").stdout)["inputs"][0]["shape"] == [-1, 2, 2, 1]
@@ -220,6 +227,7 @@ def test_one_model(run: Run) -> None:
 
 def test_a_version_without_a_model(run: Run) -> None:
     assert run("models", "--version", "3").exit_code == 2
+    assert run("models", "--label", "stable").exit_code == 2
 
 
 def test_plan_for_people(run: Run, server: FakeServer) -> None:
@@ -248,3 +256,31 @@ def test_plan_for_programs(run: Run) -> None:
 
     assert (answer["bytes"], answer["program"]["stages"], answer["held"]) == (48, 3, False)
     assert answer["results"][0]["site"] == "Dense_0"
+
+
+def test_what_serves_is_changed(run: Run, server: FakeServer) -> None:
+    assert words(run("load", "digits").stdout.splitlines()[1])[:4] == ["digits", "100", "ready", "stable"]
+    assert json.loads(run("load", "digits", "300", "--json").stdout)["labels"] == {"stable": 100}
+    run("unload", "digits", "200", "--force")
+    run("label", "digits", "canary", "0")
+    run("label", "digits", "canary", "--clear")
+
+    newest, step, unload, label, cleared = server.requests
+    assert (newest.model, newest.HasField("version"), step.version) == ("digits", False, 300)
+    assert (unload.version, unload.force) == (200, True)
+    assert (label.label, label.HasField("version"), label.version) == ("canary", True, 0)
+    assert (cleared.label, cleared.HasField("version")) == ("canary", False)
+
+
+@pytest.mark.parametrize("arguments", ["label digits canary", "label digits canary 3 --clear", "load digits -1"])
+def test_changes_that_say_nothing(run: Run, arguments: str) -> None:
+    assert run(*words(arguments)).exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["predict", "inspect", "plan", "sites", "models"])
+def test_a_label_in_place_of_a_version(run: Run, server: FakeServer, command: str) -> None:
+    inputs = [X] if command in {"predict", "inspect"} else []
+    assert run(command, "digits", *inputs, "--label", "stable").exit_code == 0
+    asked = server.requests[-1]
+    assert (asked.inspection if command == "plan" else asked).label == "stable"
+    assert run(command, "digits", *inputs, "--label", "stable", "--version", "100").exit_code == 1

@@ -45,6 +45,36 @@ def test_version_zero_is_a_version(face: Face, server: FakeServer) -> None:
     assert [request.HasField("version") for request in server.requests] == [False, True]
 
 
+def test_a_label_is_sent_in_place_of_a_version(face: Face, server: FakeServer) -> None:
+    face.call("predict", "digits", {"image": [[[[1], [2]], [[3], [4]]]]}, label="stable")
+    face.call("sites", "digits", label="stable")
+    face.call("inspect", "digits", {"image": X}, sites="**", label="stable")
+    face.call("plan", "digits", 1, sites="**", label="stable")
+
+    *asked, planned = server.requests
+    assert {request.label for request in (*asked, planned.inspection)} == {"stable"}
+    with pytest.raises(fluoroscope.InvalidRequestError, match="version is 1 and label is 'stable'"):
+        face.call("predict", "digits", {"image": X}, version=1, label="stable")
+
+
+def test_what_serves_is_changed(face: Face, server: FakeServer) -> None:
+    loaded = face.call("load_model", "digits", version=300)
+    face.call("unload_model", "digits", force=True)
+    face.call("set_label", "digits", "canary", 0)
+    face.call("set_label", "digits", "canary", None)
+
+    load, unload, label, cleared = server.requests
+    assert (load.model, load.version) == ("digits", 300)
+    assert (unload.HasField("version"), unload.force) == (False, True)
+    assert (label.label, label.HasField("version"), label.version) == ("canary", True, 0)
+    assert not cleared.HasField("version")
+    assert loaded.labels == {"stable": 100}
+    assert [(each.version, each.state, each.state_reason, each.labels) for each in loaded.versions] == [
+        (100, fluoroscope.ModelState.READY, "", ("stable",)),
+        (200, fluoroscope.ModelState.FAILED, "a flipped bit", ()),
+    ]
+
+
 def test_lists_take_the_dtype_of_the_input(face: Face, server: FakeServer) -> None:
     face.call("predict", "digits", {"image": [[[[1], [2]], [[3], [4]]]]})
 

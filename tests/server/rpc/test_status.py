@@ -26,6 +26,7 @@ EXPECTED = {
     "InvalidRequestError": "INVALID_ARGUMENT",
     "NotFoundError": "NOT_FOUND",
     "NotCapturableError": "FAILED_PRECONDITION",
+    "WrongStateError": "FAILED_PRECONDITION",
     "LimitExceededError": "RESOURCE_EXHAUSTED",
     "UnavailableError": "UNAVAILABLE",
     "DeadlineExpiredError": "DEADLINE_EXCEEDED",

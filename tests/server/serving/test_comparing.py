@@ -16,7 +16,7 @@ from fluoroscope_server.engine import Tolerance
 from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, NotFoundError
 from fluoroscope_server.metrics import STAGES, Metrics
 from fluoroscope_server.rpc.comparison import ComparisonMethod
-from fluoroscope_server.serving import ComparedSide, Limits, StageClock, blaming, compare, load
+from fluoroscope_server.serving import ComparedSide, Limits, Repository, StageClock, blaming, compare, load
 from fluoroscope_server.settings import ModelSource
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def test_versions_are_chosen_by_number_and_the_first_divergence_is_named(servabl
         (
             lambda request: request.right.MergeFrom(type(request.right)(label="x")),
             "right.label",
-            "on the right side, there is no label 'x'",
+            "on the right side, model 'digits' has no label 'x'; it has none",
         ),
         (lambda request: setattr(request, "rtol", -1), "rtol", "rtol is -1.0"),
         (lambda request: setattr(request, "atol", float("nan")), "atol", "atol is nan"),
@@ -173,7 +173,8 @@ def test_versions_are_chosen_by_number_and_the_first_divergence_is_named(servabl
     ],
 )
 def test_wrong_turns(change: Callable[[Any], object], field: str, message: str, servable: Servable) -> None:
-    repository: Any = Versions(servable)
+    repository = Repository()
+    repository.add(servable)
     request = request_of(X)
     change(request)
     with pytest.raises((InvalidRequestError, NotFoundError)) as caught:

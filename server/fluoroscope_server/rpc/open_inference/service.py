@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fluoroscope_server.errors import FluoroscopeError, NotFoundError, PermissionDeniedError, UnavailableError
+from fluoroscope_server.errors import (
+    FluoroscopeError,
+    InvalidRequestError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnavailableError,
+)
 from fluoroscope_server.keys import caller
+from fluoroscope_server.rpc.changes import changes
 from fluoroscope_server.rpc.context import client_of
 from fluoroscope_server.rpc.decoding import parse
 from fluoroscope_server.rpc.open_inference.description import config_of, metadata_of
@@ -20,14 +28,14 @@ from fluoroscope_server.rpc.status import message_of
 from fluoroscope_server.serving import StageClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from fluoroscope_server.engine import Capture
     from fluoroscope_server.metrics import Metrics
     from fluoroscope_server.rpc.context import Context
     from fluoroscope_server.rpc.health import HealthService
     from fluoroscope_server.rpc.open_calls import OpenCalls
-    from fluoroscope_server.serving import Answer, Limits, Repository, Servable
+    from fluoroscope_server.serving import Answer, Limits, Operations, Repository, Servable
 
 SERVICE_NAME = str(messages.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name)
 """The full name of the service."""
@@ -51,10 +59,12 @@ class OpenInferenceService:
         health: HealthService,
         *,
         max_bytes: int,
+        operations: Operations | None = None,
     ) -> None:
         """Takes the models, where to count, what a request may ask for, the open predictions, and the health.
 
-        An answer has at most `max_bytes` of values from inside a network.
+        An answer has at most `max_bytes` of values from inside a network. Without `operations`, models stay as they
+        are.
         """
         self._repository = repository
         self._metrics = metrics
@@ -62,6 +72,7 @@ class OpenInferenceService:
         self._calls = calls
         self._health = health
         self._max_bytes = max_bytes
+        self._operations = operations
 
     async def server_live(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
         """Answers one `ServerLive`."""
@@ -94,7 +105,8 @@ class OpenInferenceService:
         """Answers one `ModelMetadata`."""
         request = parse(messages.ModelMetadataRequest, data)
         servable = self._find(request.name, request.version)
-        return metadata_of(servable, [servable.version]).SerializeToString()
+        versions = sorted(self._repository.entry(request.name).loaded)
+        return metadata_of(servable, versions).SerializeToString()
 
     async def model_config(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
         """Answers one `ModelConfig`."""
@@ -113,15 +125,32 @@ class OpenInferenceService:
         """Answers one `RepositoryIndex`."""
         request = parse(messages.RepositoryIndexRequest, data)
         response = messages.RepositoryIndexResponse()
-        for name in self._visible():
-            try:
-                servable = self._repository.get(name)
-            except UnavailableError as error:
-                if not request.ready:
-                    response.models.add(name=name, state="UNAVAILABLE", reason=error.message)
-            else:
-                response.models.add(name=name, version=str(servable.version), state="READY")
+        for entry in map(self._repository.entry, self._visible()):
+            for number in sorted(entry.loaded):
+                response.models.add(name=entry.name, version=str(number), state="READY")
+            if not entry.loaded and not request.ready:
+                why = f"model {entry.name!r} {entry.idleness[1]}"
+                response.models.add(name=entry.name, state="UNAVAILABLE", reason=why)
         return response.SerializeToString()
+
+    async def repository_model_load(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
+        """Answers one `RepositoryModelLoad`: what the model's own policy wants."""
+        request = parse(messages.RepositoryModelLoadRequest, data)
+        for name in request.parameters:
+            raise InvalidRequestError(
+                f"parameter {name!r} is not taken: a client cannot say what a network is; its folder does",
+                field=f"parameters[{name}]",
+            )
+        with _unknown():
+            await changes(self._operations, request.model_name).load(request.model_name)
+        return messages.RepositoryModelLoadResponse().SerializeToString()
+
+    async def repository_model_unload(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
+        """Answers one `RepositoryModelUnload`: all versions, unless a label names one."""
+        request = parse(messages.RepositoryModelUnloadRequest, data)
+        with _unknown():
+            await changes(self._operations, request.model_name).unload(request.model_name)
+        return messages.RepositoryModelUnloadResponse().SerializeToString()
 
     async def model_infer(self, data: bytes, context: Context) -> bytes:
         """Answers one `ModelInfer`: everything in one message."""
@@ -161,20 +190,20 @@ class OpenInferenceService:
     ) -> AsyncIterator[messages.ModelInferResponse]:
         """Yields the answers to one request of a stream; the last one says that it is the last."""
         clock = StageClock()
-        servable = self._find(request.model_name, request.model_version)
-        capture = capture_of(request)
-        if capture is None:
-            last = await self._predict(request, servable, clock, client)
-        else:
-            last = None
-            async for name, array in self._inspect(request, servable, capture, clock, client):
-                if last is not None:
-                    yield _marked(last, final=False)
-                last = _empty(request, servable)
-                add_output(last, name, array)
-        clock.lap("encode")
-        self._metrics.observe_stages("ModelInfer", clock.times)
-        yield _marked(last or _empty(request, servable), final=True)
+        with self._using(request.model_name, request.model_version) as servable:  # a stream may last for days
+            capture = capture_of(request)
+            if capture is None:
+                last = await self._predict(request, servable, clock, client)
+            else:
+                last = None
+                async for name, array in self._inspect(request, servable, capture, clock, client):
+                    if last is not None:
+                        yield _marked(last, final=False)
+                    last = _empty(request, servable)
+                    add_output(last, name, array)
+            clock.lap("encode")
+            self._metrics.observe_stages("ModelInfer", clock.times)
+            yield _marked(last or _empty(request, servable), final=True)
 
     async def _predict(
         self, request: messages.ModelInferRequest, servable: Servable, clock: StageClock, client: str
@@ -210,19 +239,17 @@ class OpenInferenceService:
         servable.tally.answered(answer.inspection.rows, clock)
 
     def _find(self, name: str, version: str) -> Servable:
-        """Returns the servable that a request means; says of one that is not there what these clients look for."""
-        if version and not (version.isascii() and version.isdigit()):
-            raise NotFoundError(
-                f"Request for unknown model: {name!r} has no version {version!r}; a version is a number",
-                field="model_version",
-                reason="VERSION_NOT_FOUND",
-            )
-        try:
-            return self._repository.get(name, int(version) if version else None)
-        except NotFoundError as error:
-            raise NotFoundError(
-                f"Request for unknown model: {error.message}", field=error.field, reason=error.reason
-            ) from error
+        """Returns the servable that a request means, kept until the call has ended."""
+        with _unknown():
+            return self._repository.get(name, _number(name, version))
+
+    @contextlib.contextmanager
+    def _using(self, name: str, version: str) -> Iterator[Servable]:
+        """Returns the servable that one request of a stream means, kept until the context ends."""
+        with contextlib.ExitStack() as stack:
+            with _unknown():
+                servable = stack.enter_context(self._repository.using(name, _number(name, version)))
+            yield servable
 
     def _visible(self) -> list[str]:
         return [name for name in self._repository.names() if caller().sees(name)]
@@ -235,6 +262,27 @@ class OpenInferenceService:
             except UnavailableError:
                 continue
         return found
+
+
+@contextlib.contextmanager
+def _unknown() -> Iterator[None]:
+    """Says of a model that is not there what these clients look for."""
+    try:
+        yield
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"Request for unknown model: {error.message}", field=error.field, reason=error.reason
+        ) from error
+
+
+def _number(name: str, version: str) -> int | None:
+    if version and not (version.isascii() and version.isdigit()):
+        raise NotFoundError(
+            f"{name!r} has no version {version!r}; a version is a number",
+            field="model_version",
+            reason="VERSION_NOT_FOUND",
+        )
+    return int(version) if version else None
 
 
 def _empty(request: messages.ModelInferRequest, servable: Servable) -> messages.ModelInferResponse:

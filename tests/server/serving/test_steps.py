@@ -1,0 +1,76 @@
+"""What a scan finds: committed steps, which of them were saved anew, and which folders are models."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fluoroscope_server.errors import CheckpointError
+from fluoroscope_server.serving.steps import scan_models, scan_steps
+
+from .house import damage, write_step
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_steps_that_are_committed(tmp_path: Path) -> None:
+    write_step(tmp_path, 3)
+    shutil.copytree(tmp_path / "3", tmp_path / "4.orbax-checkpoint-tmp-7")
+    (tmp_path / "5").mkdir()
+    (found,) = scan_steps(tmp_path).values()
+    assert (found.version, found.folder, found.contents) == (3, tmp_path / "3", None)
+
+
+def test_a_single_checkpoint_is_a_step(tmp_path: Path) -> None:
+    write_step(tmp_path, 3)
+    shutil.move(tmp_path / "3", tmp_path / "run")
+    assert [(step.version, step.folder) for step in scan_steps(tmp_path / "run").values()] == [(0, tmp_path / "run")]
+
+
+def test_a_step_that_is_saved_anew(tmp_path: Path) -> None:
+    folder = write_step(tmp_path, 3)
+    before = scan_steps(tmp_path)[3].saved
+    assert before
+    (folder / "seal.json").write_text("{}")
+    assert scan_steps(tmp_path)[3].saved == before, "what is put beside a save makes it no other"
+    write_step(tmp_path, 3)
+    assert scan_steps(tmp_path)[3].saved != before
+
+
+def test_a_step_that_is_looked_into(tmp_path: Path) -> None:
+    folder = write_step(tmp_path, 3)
+    seen = [scan_steps(tmp_path, closely=[3])[3]]
+    assert seen[0] == scan_steps(tmp_path, closely=[3])[3]
+    damage(folder)
+    seen.append(scan_steps(tmp_path, closely=[3])[3])
+    assert seen[0].saved == seen[1].saved
+    (tmp_path / "model.toml").write_text("")
+    seen.append(scan_steps(tmp_path, closely=[3])[3])
+    (folder / "more").write_text("")
+    seen.append(scan_steps(tmp_path, closely=[3])[3])
+    assert len({step.contents for step in seen}) == len(seen)
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    assert scan_steps(tmp_path) == {}
+    with pytest.raises(CheckpointError, match="there is no such folder"):
+        scan_steps(tmp_path / "nowhere")
+
+
+def test_folders_that_are_models(tmp_path: Path) -> None:
+    write_step(tmp_path / "series", 3)
+    write_step(tmp_path, 4)
+    shutil.move(tmp_path / "4", tmp_path / "single")
+    for name in ("described", "empty", "known", ".hidden", "_hidden", "unfinished"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "described" / "model.toml").write_text("")
+    (tmp_path / ".hidden" / "model.toml").write_text("")
+    (tmp_path / "unfinished" / "4.orbax-checkpoint-tmp-7").mkdir()
+    (tmp_path / "file").write_text("")
+    found = scan_models(tmp_path, known=["known", "gone"])
+    assert found == {name: tmp_path / name for name in ("described", "known", "series", "single")}
+    with pytest.raises(FileNotFoundError):
+        scan_models(tmp_path / "nowhere")

@@ -1,0 +1,332 @@
+"""Models that are watched: real steps come, go and break, and what is served is always a whole network."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import shutil
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from fluoroscope_server.errors import FluoroscopeError, UnavailableError
+from fluoroscope_server.serving import StageClock
+
+from .house import House, damage, items, write_step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
+
+    from fluoroscope_server.serving import DeviceQueue
+
+    Test = Callable[[House], Coroutine[Any, Any, None]]
+    Run = Callable[[Test], None]
+
+WAIT = 60
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Path:
+    """The folder of the model `net`, with step 1."""
+    model = tmp_path / "models" / "net"
+    write_step(model, 1)
+    return model
+
+
+@pytest.fixture
+def run(tmp_path: Path, device: DeviceQueue) -> Run:
+    """Runs a test in a house that has looked at its models once."""
+
+    def run(test: Test) -> None:
+        async def main() -> None:
+            async with House(tmp_path / "models", device) as house:
+                await test(house)
+
+        asyncio.run(asyncio.wait_for(main(), WAIT))
+
+    return run
+
+
+def test_a_new_step_takes_the_place_of_the_old_whose_memory_is_freed(run: Run, net: Path) -> None:
+    async def test(house: House) -> None:
+        assert await house.answers() == 1
+        held = [weakref.ref(leaf) for leaf in house.entry().loaded[1].servable.engine._leaves]
+        gc.collect()
+        before = len(jax.live_arrays())
+        write_step(net, 2)
+        await house.watcher.look()
+        assert await house.answers() == 2
+        await house.released()
+        assert [each() for each in held] == [None] * len(held)
+        assert len(jax.live_arrays()) <= before
+        assert house.loaded() == [2]
+        assert house.sample("fluoroscope_model_serving_version", model="net") == 2
+        info = {"model": "net", "family": "base_network", "device": "cpu"}
+        assert house.sample("fluoroscope_model_info", version="2", **info) == 1
+        assert house.sample("fluoroscope_model_info", version="1", **info) is None
+        assert [line.partition(" (")[0].partition(",")[0] for line in house.said] == [
+            f"loading net from {net}",
+            "loaded net: version 1",
+            "loading net",
+            "loaded net: version 2",
+            "unloaded net: version 1",
+        ]
+
+    run(test)
+
+
+def test_requests_under_way_are_finished_on_the_old_version(run: Run, net: Path) -> None:
+    async def test(house: House) -> None:
+        asked, go = asyncio.Event(), asyncio.Event()
+
+        async def slow() -> int:
+            servable = house.repository.get("net")
+            asked.set()
+            await go.wait()
+            outputs = await servable.predict({"x": np.ones((1, 2), np.float32)}, (), StageClock())
+            return int(outputs["logits"][0, 0])
+
+        under_way = asyncio.ensure_future(slow())
+        await asked.wait()
+        write_step(net, 2)
+        await house.watcher.look()
+        assert await house.answers() == 2
+        assert [(each.version, each.state.name) for each in house.entry().statuses()] == [
+            (1, "UNLOADING"),
+            (2, "READY"),
+        ]
+        with pytest.raises(FluoroscopeError, match="has no version 1; it has 2"):
+            await house.answers(1)
+        go.set()
+        assert await under_way == 1
+        await house.released()
+        assert [each.version for each in house.entry().statuses()] == [2]
+
+    run(test)
+
+
+def test_a_step_that_is_broken_is_refused_until_it_changes(run: Run, net: Path) -> None:
+    async def test(house: House) -> None:
+        damage(write_step(net, 2))
+        for _ in range(3):
+            await house.watcher.look()
+        assert await house.answers() == 1
+        assert house.loads == [("net", 1), ("net", 2)], "it is not tried again and again"
+        assert house.refusals("UNREADABLE") == 1
+        (line,) = [line for line in house.said if line.startswith("refused")]
+        assert line.startswith(f"refused version 2 of net: model 'net': checkpoint '{net}', step 2")
+        assert line.endswith("; version 1 goes on serving")
+        refused = house.entry().statuses()[1]
+        assert (refused.version, refused.state.name) == (2, "FAILED")
+        assert "checkpoint 'net', step 2" in refused.reason
+        assert str(net) not in refused.reason
+        write_step(net, 2)
+        await house.watcher.look()
+        assert await house.answers() == 2
+        assert house.refusals("UNREADABLE") == 1
+
+    run(test)
+
+
+def test_the_newest_that_is_whole_serves_from_the_start(run: Run, net: Path) -> None:
+    write_step(net, 2)
+    for step in (3, 4):
+        damage(write_step(net, step))
+
+    async def test(house: House) -> None:
+        assert await house.answers() == 2
+        assert [step for _, step in house.loads] == [4, 3, 2]
+        assert house.health == {"net": True}
+
+    run(test)
+
+
+def test_a_save_under_way_is_not_there_yet(run: Run, net: Path) -> None:
+    async def test(house: House) -> None:
+        folder = write_step(net, 2)
+        unfinished = folder.rename(net / "2.orbax-checkpoint-tmp-0")
+        (net / "3").mkdir()
+        await house.watcher.look()
+        assert (await house.answers(), [step for _, step in house.loads]) == (1, [1])
+        unfinished.rename(folder)
+        await house.watcher.look()
+        assert await house.answers() == 2
+        assert house.refusals("UNREADABLE") == 0
+
+    run(test)
+
+
+def test_a_step_that_is_deleted_while_it_is_loaded(run: Run, net: Path) -> None:
+    async def test(house: House) -> None:
+        write_step(net, 2)
+        write_step(net, 3)
+        house.before = lambda _, step: shutil.rmtree(net / "3", ignore_errors=True) if step == 3 else None
+        await house.watcher.look()
+        assert await house.answers() == 2
+        assert [step for _, step in house.loads] == [1, 3, 2]
+        assert house.refusals("UNREADABLE") == 0
+        assert "version 3 of net was changed or deleted while it was being loaded" in house.said
+
+    run(test)
+
+
+def test_a_step_that_is_saved_anew_takes_its_own_place(run: Run, net: Path) -> None:
+    async def test(house: House) -> None:
+        write_step(net, 1, value=1.5)
+        await house.watcher.look()
+        assert await house.ask() == (1, 1.5)
+        damage(write_step(net, 1))
+        await house.watcher.look()
+        await house.watcher.look()
+        assert await house.ask() == (1, 1.5)
+        assert len(house.loads) == 3
+        assert house.entry().statuses()[0].reason.startswith("a newer save of it was refused: ")
+        await house.released()
+        version = {"model": "net", "version": "1"}
+        assert house.sample("fluoroscope_model_load_seconds", **version) is not None
+
+    run(test)
+
+
+def test_the_policy_of_a_model_file(run: Run, net: Path) -> None:
+    for step in (2, 3):
+        write_step(net, step)
+    file = net / "model.toml"
+    file.write_text("versions = {latest = 2}\nlabels = {stable = 1}")
+
+    async def test(house: House) -> None:
+        assert house.loaded() == [1, 2, 3]
+        assert (await house.answers("stable"), await house.answers(2), await house.answers()) == (1, 2, 3)
+        write_step(net, 4)
+        file.write_text("labels = {stable = 2, gone = 7}")
+        await house.watcher.look()
+        assert (house.loaded(), house.entry().labels) == ([2, 4], {"stable": 2})
+        file.write_text("versions = [1, 3]")
+        await house.watcher.look()
+        assert (house.loaded(), house.entry().labels) == ([1, 3], {})
+        file.write_text("versions = ")
+        await house.watcher.look()
+        await house.watcher.look()
+        assert house.loaded() == [1, 3]
+        assert len([line for line in house.said if "model.toml cannot be read" in line]) == 1
+
+    run(test)
+
+
+def test_models_that_come_and_go(run: Run, net: Path) -> None:
+    async def test(house: House) -> None:
+        other = net.parent / "other"
+        write_step(other, 7)
+        write_step(net.parent / "a b", 8)
+        broken = net.parent / "broken"
+        damage(write_step(broken, 9))
+        (net.parent / "soon").mkdir()
+        (net.parent / "soon" / "model.toml").touch()
+        for _ in range(2):
+            await house.watcher.look()
+        assert await house.answers(name="other") == 7
+        assert house.repository.names() == ["broken", "net", "other", "soon"]
+        assert house.health == {"broken": False, "net": True, "other": True, "soon": False}
+        with pytest.raises(
+            UnavailableError, match="model 'broken' has no version that serves; 9 was refused: UNREADABLE"
+        ):
+            await house.answers(name="broken")
+        assert len([line for line in house.said if "model name 'a b' may hold letters" in line]) == 1
+        write_step(net.parent / "soon", 1)
+        shutil.rmtree(other)
+        shutil.rmtree(broken)
+        await house.watcher.look()
+        assert await house.answers(name="soon") == 1
+        assert house.repository.names() == ["net", "soon"]
+        assert house.health["other"] is False
+        assert house.sample("fluoroscope_refused_checkpoints_total", model="broken", reason="UNREADABLE") is None
+        await house.released()
+
+    run(test)
+
+
+def test_a_repository_that_cannot_be_listed_changes_nothing(run: Run, net: Path) -> None:
+    async def test(house: House) -> None:
+        net.parent.rename(net.parent.with_name("away"))
+        for _ in range(2):
+            await house.watcher.look()
+        assert await house.answers() == 1
+        assert len([line for line in house.said if "cannot be listed" in line]) == 1
+        net.parent.with_name("away").rename(net.parent)
+        write_step(net, 2)
+        await house.watcher.look()
+        assert await house.answers() == 2
+
+    run(test)
+
+
+def test_not_one_request_fails_while_versions_are_swapped(run: Run, net: Path) -> None:
+    swaps = 4
+
+    async def test(house: House) -> None:
+        last: int = 1 + swaps
+        seen: list[int] = []
+
+        async def client() -> None:
+            while not seen or seen[-1] < last:
+                seen.append(await house.answers())
+
+        clients = [asyncio.ensure_future(client()) for _ in range(8)]
+        for step in range(2, last + 1):
+            write_step(net, step)
+            await house.watcher.look()
+        await asyncio.gather(*clients)
+        assert set(seen) == set(range(1, last + 1))
+        assert len(seen) > 100
+        await house.released()
+        assert house.loaded() == [last]
+
+    run(test)
+
+
+def test_a_trainer_that_writes_and_deletes_steps_at_the_same_time(run: Run, net: Path) -> None:
+    """Two steps are kept, so that each of them soon is deleted, often while it is read."""
+    shutil.rmtree(net)
+    last = 12
+    options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+
+    def train() -> None:
+        with ocp.CheckpointManager(net, options=options) as trainer:
+            for step in range(1, last + 1):
+                trainer.save(step, args=items(step))
+
+    async def test(house: House) -> None:
+        training = threading.Thread(target=train)
+        training.start()
+        seen: list[int] = []
+        while training.is_alive() or not seen or seen[-1] < last:
+            await house.watcher.look()
+            if "net" in house.repository.names() and house.entry().loaded:
+                seen.append(await house.answers())
+        training.join()
+        assert seen == sorted(seen)
+        assert house.loaded() == [last]
+        await house.watcher.look()
+        assert house.entry().refused == {}, "of what was deleted nothing is left"
+        await house.released()
+
+    run(test)
+
+
+def test_it_looks_again_and_again(run: Run, net: Path) -> None:
+    async def test(house: House) -> None:
+        swapped = asyncio.Event()
+        house.heard = lambda line: swapped.set() if line.startswith("unloaded net: version 1") else None
+        watching = asyncio.ensure_future(house.watcher.run())
+        write_step(net, 2)
+        await swapped.wait()
+        watching.cancel()
+        assert await house.answers() == 2
+
+    run(test)
