@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import shutil
 import subprocess
@@ -223,7 +224,7 @@ small, large = (ModelSource(name="digits", path=Path(path)) for path in sys.argv
 device = DeviceQueue("device")
 load(small, device, capacity=1, on_compile=print)  # whatever is allocated once is there now
 pages = int(Path("/proc/self/statm").read_text().split()[0])
-most = pages * resource.getpagesize() + (160 << 20)
+most = pages * resource.getpagesize() + (400 << 20)
 resource.setrlimit(resource.RLIMIT_AS, (most, most))
 try:
     load(large, device, capacity=1, on_compile=print)
@@ -237,11 +238,12 @@ device.close()
 def test_weights_that_do_not_fit_into_memory(
     tmp_path: Path, original: Path, save: Callable[..., Path], model_config: dict[str, Any]
 ) -> None:
-    """384 MiB of zeros, which are next to nothing on disk, where 160 MiB are left."""
-    config = {**model_config, "config": {"hidden_sizes": [1 << 24], "num_classes": 1}}
+    """A leaf of 512 MiB of zeros, which are next to nothing on disk, where 400 MiB are left."""
+    sizes = (4, 1 << 13, 1 << 14, 1)
+    config = {**model_config, "config": {"hidden_sizes": sizes[1:3], "num_classes": sizes[3]}}
     tree = {
-        "Dense_0": {"kernel": jnp.zeros((4, 1 << 24)), "bias": jnp.zeros(1 << 24)},
-        "Dense_1": {"kernel": jnp.zeros((1 << 24, 1)), "bias": jnp.zeros(1)},
+        f"Dense_{layer}": {"kernel": jnp.zeros((before, after)), "bias": jnp.zeros(after)}
+        for layer, (before, after) in enumerate(itertools.pairwise(sizes))
     }
     path = save(tmp_path / "large", tree, config)
     code = [sys.executable, "-c", LIMITED, str(original), str(path)]
