@@ -78,6 +78,8 @@ class House:
         """Called with each line that is said."""
         self.health_changed: Callable[[str, bool], None] = lambda _, __: None
         """Called when the health of a model is set."""
+        self.require_seal = False
+        """Whether to refuse what is not sealed."""
         self._device = device
         self.repository = Repository()
         reports = Reports(self.metrics, announce=self._hear, set_health=self._set_health)
@@ -104,7 +106,14 @@ class House:
     def _load(self, source: ModelSource, step: int | None) -> Servable:
         self.loads.append((source.name, step))
         self.before(source.name, step)
-        return load(source, self._device, step=step, capacity=4, on_compile=lambda _: None)
+        return load(
+            source,
+            self._device,
+            step=step,
+            capacity=4,
+            on_compile=lambda _: None,
+            require_seal=self.require_seal,
+        )
 
     def entry(self, name: str = "net") -> ModelEntry:
         return self.repository.entry(name)

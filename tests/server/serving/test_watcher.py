@@ -14,6 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from fluoroscope_server.checkpoints import seal
 from fluoroscope_server.errors import FluoroscopeError, UnavailableError
 from fluoroscope_server.serving import StageClock
 
@@ -130,6 +131,24 @@ def test_a_step_that_is_broken_is_refused_until_it_changes(run: Run, net: Path) 
         await house.watcher.look()
         assert await house.answers() == 2
         assert house.refusals("UNREADABLE") == 1
+
+    run(test)
+
+
+def test_a_step_serves_once_it_is_sealed(run: Run, net: Path) -> None:
+    async def test(house: House) -> None:
+        house.require_seal = True
+        write_step(net, 2)
+        for _ in range(2):
+            await house.watcher.look()
+        assert (await house.answers(), house.refusals("UNSEALED"), len(house.loads)) == (1, 1, 2)
+        seal(net, 2)
+        await house.watcher.look()
+        assert await house.answers() == 2
+        assert house.entry().loaded[2].servable.sealed
+        house.require_seal = False
+        await house.watcher.look()
+        assert len(house.loads) == 3, "what serves is not loaded again because of a seal"
 
     run(test)
 
