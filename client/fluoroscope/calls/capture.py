@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-import ml_dtypes
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from fluoroscope.calls.activation import Activation
-from fluoroscope.calls.errors import CorruptStreamError, IncompleteStreamError, InvalidRequestError
+from fluoroscope.calls.errors import CorruptStreamError, IncompleteStreamError
 from fluoroscope.calls.exchange import Exchange, StreamCall
-from fluoroscope.calls.execution import execution_to_wire
 from fluoroscope.calls.inputs import as_arrays, fill_inputs
 from fluoroscope.calls.inspection import Inspection
-from fluoroscope.calls.kind import kinds_to_wire
 from fluoroscope.calls.parts import last_parts
 from fluoroscope.calls.progress import Progress, stages_of
-from fluoroscope.calls.reduction import Full, Reduction
-from fluoroscope.calls.slice import Slice
+from fluoroscope.calls.question import inspection_message
+from fluoroscope.calls.reduction import Full
 from fluoroscope.v1 import inspection_pb2
-from fluoroscope.wire import CorruptError, IncompleteError, StreamJoiner, WireError, dtype_to_wire
+from fluoroscope.wire import CorruptError, IncompleteError, StreamJoiner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -31,11 +25,10 @@ if TYPE_CHECKING:
     from fluoroscope.calls.exchange import Steps
     from fluoroscope.calls.execution import Execution
     from fluoroscope.calls.inputs import Inputs
-    from fluoroscope.v1.tensor_pb2 import DataType
+    from fluoroscope.calls.question import Sites
+    from fluoroscope.calls.reduction import Reduction
+    from fluoroscope.calls.slice import Slice
     from fluoroscope.wire import Arrived, StreamResult
-
-Sites: TypeAlias = "str | Sequence[str] | Mapping[str, Reduction[Any] | Sequence[Reduction[Any]]]"
-"""Paths or globs of sites, or a mapping from them to what is to be done to each."""
 
 
 def inspect_activations(
@@ -93,15 +86,18 @@ def inspect_activations(
         CorruptStreamError: What came is not what the server sent.
     """
     arrays = yield from as_arrays(inputs, model=model, version=version, timeout=timeout)
-    request = inspection_pb2.InspectActivationsRequest(
-        model=model,
-        captures=capture_messages(sites, kinds, reduce, dtype, slices),
+    request = inspection_message(
+        model,
+        sites=sites,
+        kinds=kinds,
+        reduce=reduce,
+        dtype=dtype,
+        slices=slices,
         outputs=outputs,
-        max_bytes=max_bytes or 0,
-        execution=execution_to_wire(execution),
+        max_bytes=max_bytes,
+        execution=execution,
+        version=version,
     )
-    if version is not None:
-        request.version = version
     fill_inputs(request.inputs, arrays)
     exchange = Exchange(
         method="/fluoroscope.v1.InspectionService/InspectActivations",
@@ -178,52 +174,3 @@ class ActivationReader:
         stages = begun.stages if joiner.trailer is None else stages_of(joiner.trailer)
         self._said = replace(begun, results=self._whole, byte_count=joiner.byte_count, stages=stages)
         self._listener(self._said)
-
-
-def capture_messages(
-    sites: Sites,
-    kinds: str | Iterable[str],
-    reduce: Reduction[Any] | Sequence[Reduction[Any]],
-    dtype: DTypeLike | None,
-    slices: Slice | Sequence[Slice],
-) -> list[inspection_pb2.Capture]:
-    """Returns the captures as the contract says them; raises InvalidRequestError if they name no site."""
-    if isinstance(sites, Mapping):
-        groups: dict[tuple[Reduction[Any], ...], list[str]] = {}
-        for glob, each in sites.items():
-            groups.setdefault(_several(each), []).append(glob)
-    else:
-        groups = {_several(reduce): [sites] if isinstance(sites, str) else list(sites)}
-    if not any(groups.values()):
-        raise InvalidRequestError('no sites are given; "**" means all of them', field="sites")
-    cuts = [slices] if isinstance(slices, Slice) else slices
-    return [
-        inspection_pb2.Capture(
-            sites=globs,
-            kinds=kinds_to_wire(kinds),
-            slices=[cut.message() for cut in cuts],
-            reductions=[_message(reduction) for reduction in reductions],
-            data_type=None if dtype is None else _data_type(dtype),
-        )
-        for reductions, globs in groups.items()
-    ]
-
-
-def _several(reduce: Reduction[Any] | Sequence[Reduction[Any]]) -> tuple[Reduction[Any], ...]:
-    return (reduce,) if isinstance(reduce, Reduction) else tuple(reduce)
-
-
-def _message(reduction: Reduction[Any]) -> inspection_pb2.Reduction:
-    if not isinstance(reduction, Reduction):
-        raise InvalidRequestError(f"reduce is {reduction!r}; expected a reduction such as Statistics()", field="reduce")
-    try:
-        return reduction.message()
-    except (TypeError, ValueError) as error:  # protobuf's, of a number that has no room in its field
-        raise InvalidRequestError(f"{reduction!r} cannot be asked for: {error}", field="reduce") from None
-
-
-def _data_type(dtype: DTypeLike) -> DataType.ValueType:
-    try:
-        return dtype_to_wire(np.dtype(getattr(ml_dtypes, dtype, dtype) if isinstance(dtype, str) else dtype))
-    except (TypeError, WireError) as error:
-        raise InvalidRequestError(f"dtype is {dtype!r}, which is none: {error}", field="dtype") from None

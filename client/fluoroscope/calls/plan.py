@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fluoroscope.calls.capture import capture_messages
 from fluoroscope.calls.exchange import Exchange
-from fluoroscope.calls.execution import execution_to_wire
 from fluoroscope.calls.inputs import as_arrays
 from fluoroscope.calls.kind import kind_from_wire
 from fluoroscope.calls.progress import Program
+from fluoroscope.calls.question import inspection_message
 from fluoroscope.calls.reduction import Full
 from fluoroscope.v1 import inspection_pb2
 
@@ -19,11 +18,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
-    from fluoroscope.calls.capture import Sites
     from fluoroscope.calls.exchange import Steps
     from fluoroscope.calls.execution import Execution
     from fluoroscope.calls.inputs import Inputs
     from fluoroscope.calls.kind import SiteKind
+    from fluoroscope.calls.question import Sites
     from fluoroscope.calls.reduction import Reduction
     from fluoroscope.calls.slice import Slice
 
@@ -165,15 +164,18 @@ def plan(
     if not isinstance(inputs, int):
         arrays = yield from as_arrays(inputs, model=model, version=version, timeout=timeout)
         inputs = next((len(array) for array in arrays.values() if array.ndim), 0)
-    inspection = inspection_pb2.InspectActivationsRequest(
-        model=model,
-        captures=capture_messages(sites, kinds, reduce, dtype, slices),
+    inspection = inspection_message(
+        model,
+        sites=sites,
+        kinds=kinds,
+        reduce=reduce,
+        dtype=dtype,
+        slices=slices,
         outputs=outputs,
-        max_bytes=max_bytes or 0,
-        execution=execution_to_wire(execution),
+        max_bytes=max_bytes,
+        execution=execution,
+        version=version,
     )
-    if version is not None:
-        inspection.version = version
     answer = yield Exchange(
         method="/fluoroscope.v1.InspectionService/PlanInspection",
         request=inspection_pb2.PlanInspectionRequest(
