@@ -5,6 +5,17 @@ from fluoroscope_server.engine.comparison import ComparedSite, Comparison, Side,
 from fluoroscope_server.engine.compile_cache import CompileCache
 from fluoroscope_server.engine.cost import Cost
 from fluoroscope_server.engine.difference import SiteDifference, Tolerance
+from fluoroscope_server.engine.edit import (
+    Add,
+    Change,
+    Edit,
+    MeanAblate,
+    PatchFromInputs,
+    PatchFromRow,
+    Scale,
+    Set,
+    Zero,
+)
 from fluoroscope_server.engine.engine import Engine
 from fluoroscope_server.engine.finiteness import nonfinite_leaves
 from fluoroscope_server.engine.inspection import Execution, Inspection, ResultSpec, check_outputs
@@ -35,8 +46,10 @@ from fluoroscope_server.engine.site import Site, SiteKind
 from fluoroscope_server.engine.site_table import SiteTable
 
 __all__ = [
+    "Add",
     "Capture",
     "Cast",
+    "Change",
     "Common",
     "ComparedSite",
     "Comparison",
@@ -45,20 +58,26 @@ __all__ = [
     "Cost",
     "Covariance",
     "DeadUnits",
+    "Edit",
     "Engine",
     "Execution",
     "Full",
     "Histogram",
     "Inspection",
     "Mean",
+    "MeanAblate",
     "Norm",
     "Part",
+    "PatchFromInputs",
+    "PatchFromRow",
     "Program",
     "Quantiles",
     "Reduction",
     "Result",
     "ResultSpec",
     "Results",
+    "Scale",
+    "Set",
     "Side",
     "Site",
     "SiteDifference",
@@ -73,6 +92,7 @@ __all__ = [
     "Tolerance",
     "TopK",
     "ValueSpec",
+    "Zero",
     "check_outputs",
     "common",
     "joined",

@@ -20,10 +20,12 @@ from fluoroscope_server.engine.parameters import (
     needs_compiler,
     resolve_parameters,
 )
+from fluoroscope_server.engine.placing import place
 from fluoroscope_server.engine.prediction import prediction
 from fluoroscope_server.engine.program import compile_program
 from fluoroscope_server.engine.program_cache import ProgramCache
 from fluoroscope_server.engine.question import pose
+from fluoroscope_server.engine.target import choose
 from fluoroscope_server.engine.traced import trace
 from fluoroscope_server.errors import InvalidRequestError, LimitExceededError
 from fluoroscope_server.families import abstract_inputs
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from fluoroscope_server.engine.capture import Capture
     from fluoroscope_server.engine.difference import DifferencePrograms, Pairs
+    from fluoroscope_server.engine.edit import Edit
     from fluoroscope_server.engine.inspection import Inspection
     from fluoroscope_server.engine.plan import Plan
     from fluoroscope_server.engine.program import Program, Results
@@ -168,15 +171,22 @@ class Engine:
         return outputs
 
     def inspect(
-        self, captures: Sequence[Capture], outputs: Sequence[str], *, rows: int, execution: Execution = Execution.AUTO
+        self,
+        captures: Sequence[Capture],
+        outputs: Sequence[str],
+        *,
+        rows: int,
+        execution: Execution = Execution.AUTO,
+        edits: Sequence[Edit] = (),
     ) -> Inspection:
-        """Resolves a question against this network; raises as `resolve` and `bucket_for` do."""
+        """Resolves a question against this network; raises as `resolve`, `choose` and `bucket_for` do."""
         smallest = self.bucket_for(rows)
 
         def bucket_for(least: int) -> int:
             return smallest if least <= rows or self._traced.mixes_rows else self.bucket_for(least)
 
-        return resolve(
+        targets = choose(edits, self.sites, rows=rows)
+        inspection = resolve(
             captures,
             outputs,
             rows=rows,
@@ -184,7 +194,11 @@ class Engine:
             sites=self.sites,
             signature=self.signature,
             execution=execution,
+            least_rows=max((target.site.least_rows for target in targets), default=1),
         )
+        if not targets:
+            return inspection
+        return place(targets, self._traced, rows=rows, bucket=inspection.plan.bucket).put_into(inspection)
 
     def inspect_parameters(self, captures: Sequence[Capture]) -> Inspection:
         """Resolves a question about the variables of this network; raises as `resolve` does."""

@@ -268,6 +268,36 @@ def function_of(
     return compute
 
 
+def variables_of(structures: Iterable[jax.ShapeDtypeStruct]) -> tuple[jex.Var, ...]:
+    """Returns new variables of these shapes and dtypes."""
+    inputs = jax.make_jaxpr(lambda *arrays: arrays)(*structures).jaxpr.invars
+    return tuple(fresh_variable(variable) for variable in inputs)  # JAX may hand out the same ones again
+
+
+def written(function: Callable[..., Any], atoms: Sequence[Atom]) -> tuple[list[jex.JaxprEqn], list[Atom]]:
+    """Returns a function of arrays as equations on atoms, and the atoms that are its results."""
+    closed = jax.make_jaxpr(function)(*map(structure, atoms))
+    if closed.consts:
+        raise ValueError("the function closes over arrays; give them as arguments")
+    known: dict[jex.Var, Atom] = dict(zip(closed.jaxpr.invars, atoms, strict=True))
+    equations = [renamed(equation, known) for equation in closed.jaxpr.eqns]
+    return equations, [read(atom, known) for atom in closed.jaxpr.outvars]
+
+
+def renamed(equation: jex.JaxprEqn, known: dict[jex.Var, Atom]) -> jex.JaxprEqn:
+    """Returns an equation on what its inputs are known as, with new outputs, which become known."""
+    outputs = [fresh_variable(variable) for variable in equation.outvars]
+    inputs = [read(atom, known) for atom in equation.invars]
+    known.update(zip(equation.outvars, outputs, strict=True))
+    copy: jex.JaxprEqn = equation.replace(invars=inputs, outvars=outputs)
+    return copy
+
+
+def read(atom: Atom, known: Mapping[jex.Var, Atom]) -> Atom:
+    """Returns what an atom is known as; itself, if it is not."""
+    return atom if is_literal(atom) else known.get(atom, atom)
+
+
 def _is_reference(atom: Atom) -> bool:
     return hasattr(atom.aval, "inner_aval")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fluoroscope_server.engine import jaxprs
+from fluoroscope_server.engine.editing import edited
 from fluoroscope_server.engine.flops import equation_flops
 from fluoroscope_server.engine.reductions import ValueSpec
 from fluoroscope_server.engine.steps import Looped, Wanted, can_iterate, split
@@ -64,19 +65,28 @@ class Question:
 def pose(plan: Plan, traced: TracedNetwork) -> Question:
     """Puts a plan to a network. Compiles nothing."""
     flat, values = traced.flat[plan.bucket], traced.values[plan.bucket]
-    sites = [traced.sites[captured.site] for captured in plan.captured]
-    found = [values[site.value] for site in sites]
-    wanted = [
-        Wanted(place=place, atom=value.atom, loop=value.loop, iteration=site.iteration)
-        for place, (site, value) in enumerate(zip(sites, found, strict=True))
-    ]
+    if plan.edits:
+        flat = edited(flat, plan.edits, input_count=len(traced.signature.inputs))
+        values = {value.path: value for value in flat.values}
+    wanted: list[Wanted] = []
+    batch_axes: list[int | None] = []
+    for place, captured in enumerate(plan.captured):
+        if captured.is_output:
+            atom = flat.jaxpr.outputs[traced.signature.output_names.index(captured.site)]
+            wanted.append(Wanted(place=place, atom=atom))
+            batch_axes.append(0)
+            continue
+        site = traced.sites[captured.site]
+        value = values[site.value]
+        wanted.append(Wanted(place=place, atom=value.atom, loop=value.loop, iteration=site.iteration))
+        batch_axes.append(site.batch_axis)
     staged = plan.staged and not flat.jaxpr.has_references
     cuts = _cuts(flat, plan.captured, wanted) if staged else []
     return Question(
         plan=plan,
         flat=flat,
         steps=tuple(split(flat, wanted, (), cuts=cuts)),
-        batch_axes=tuple(site.batch_axis for site in sites),
+        batch_axes=tuple(batch_axes),
     )
 
 

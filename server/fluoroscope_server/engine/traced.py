@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fluoroscope_server.engine.flat import FlatNetwork
     from fluoroscope_server.engine.naming import NamedValue
     from fluoroscope_server.families import Network
+    from fluoroscope_server.signature import Signature
 
 _tracing = threading.Lock()
 """Held while a network is traced: its code is the operator's, and need not be safe under threads."""
@@ -30,6 +31,9 @@ _tracing = threading.Lock()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracedNetwork:
     """A network as data: what it computes for each batch size, and the names of all values."""
+
+    signature: Signature
+    """Its inputs and outputs."""
 
     flat: Mapping[int, FlatNetwork]
     """The flat jaxpr for each bucket. Its inputs are the leaves of the variables, then the inputs."""
@@ -62,6 +66,7 @@ def trace(network: Network, buckets: Sequence[int]) -> TracedNetwork:
         flat = {size: _trace_one(network, size) for size in sizes}
     input_count = len(network.signature.inputs)
     return TracedNetwork(
+        signature=network.signature,
         flat={size: flat[size] for size in buckets},
         values={size: {value.path: value for value in flat[size].values} for size in buckets},
         sites=SiteTable(list_sites(flat, input_count)),
