@@ -9,6 +9,16 @@ from fluoroscope.calls.capture import inspect_activations
 from fluoroscope.calls.compare import compare
 from fluoroscope.calls.comparison import Comparison, SiteComparison
 from fluoroscope.calls.covariance import SiteCorrelation, SiteCovariance
+from fluoroscope.calls.edit import (
+    Add,
+    Edit,
+    MeanAblate,
+    PatchFromInputs,
+    PatchFromRow,
+    Scale,
+    Set,
+    Zero,
+)
 from fluoroscope.calls.errors import (
     CallCancelledError,
     ConnectionFailedError,
@@ -60,6 +70,7 @@ from fluoroscope.wire import Arrived
 
 __all__ = [
     "Activation",
+    "Add",
     "Arrived",
     "CallCancelledError",
     "Comparison",
@@ -69,6 +80,7 @@ __all__ = [
     "Covariance",
     "DeadUnits",
     "DeadlineExceededError",
+    "Edit",
     "Exchange",
     "Execution",
     "FluoroscopeError",
@@ -79,11 +91,14 @@ __all__ = [
     "InvalidRequestError",
     "LimitExceededError",
     "Mean",
+    "MeanAblate",
     "Model",
     "ModelState",
     "Norm",
     "NotCapturableError",
     "NotFoundError",
+    "PatchFromInputs",
+    "PatchFromRow",
     "PermissionDeniedError",
     "Plan",
     "PlannedResult",
@@ -91,8 +106,10 @@ __all__ = [
     "Progress",
     "Quantiles",
     "Reduction",
+    "Scale",
     "ServerError",
     "ServerUnavailableError",
+    "Set",
     "Site",
     "SiteComparison",
     "SiteCorrelation",
@@ -111,6 +128,7 @@ __all__ = [
     "TopElements",
     "TopK",
     "UnauthenticatedError",
+    "Zero",
     "compare",
     "error_of",
     "get_model",

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fluoroscope.calls.activation import Activation
+from fluoroscope.calls.edit import edit_messages
 from fluoroscope.calls.errors import CorruptStreamError, IncompleteStreamError
 from fluoroscope.calls.exchange import Exchange, StreamCall
 from fluoroscope.calls.inputs import as_arrays, fill_inputs
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
+    from fluoroscope.calls.edit import Edit
     from fluoroscope.calls.exchange import Steps
     from fluoroscope.calls.execution import Execution
     from fluoroscope.calls.inputs import Inputs
@@ -43,6 +45,7 @@ def inspect_activations(
     outputs: Sequence[str] = (),
     max_bytes: int | None = None,
     execution: Execution = "auto",
+    edits: Edit | Sequence[Edit] = (),
     version: int | None = None,
     timeout: float | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -69,6 +72,9 @@ def inspect_activations(
         max_bytes: Refuse if the values together have more bytes. None means the server's own limit.
         execution: `"fused"` runs one program; `"staged"` a chain of them, so that the first values come while the
             last are computed; `"auto"` lets the server decide by how much is to be sent.
+        edits: What to write while the network runs: `Zero("Dense_1", units=[3, 7])`, `Set`, `Add`, `Scale`,
+            `MeanAblate`, `PatchFromRow`, `PatchFromInputs`. Edits of one value are applied in this order; values and
+            outputs are those of the edited network.
         version: The checkpoint step to look into. None means the one that serves now.
         timeout: How many seconds the whole may take. None means what the client was made with.
         progress: Called after each message with what has come so far, header and trailer included.
@@ -79,13 +85,14 @@ def inspect_activations(
     Raises:
         NotFoundError: No such model, version or site; for a site the message lists the nearest names.
         InvalidRequestError: The inputs do not fit the model, a glob matches nothing, a slice lies
-            outside the value, or a value cannot be reduced or cast so.
+            outside the value, or a value cannot be reduced, cast or edited so.
         NotCapturableError: A site exists but cannot be captured; the message says why.
         LimitExceededError: The values would have more bytes than allowed, or the server is too busy.
         IncompleteStreamError: The stream ended early; the message says what came.
         CorruptStreamError: What came is not what the server sent.
     """
     arrays = yield from as_arrays(inputs, model=model, version=version, timeout=timeout)
+    changes = yield from edit_messages(edits, model=model, version=version, timeout=timeout)
     request = inspection_message(
         model,
         sites=sites,
@@ -96,6 +103,7 @@ def inspect_activations(
         outputs=outputs,
         max_bytes=max_bytes,
         execution=execution,
+        edits=changes,
         version=version,
     )
     fill_inputs(request.inputs, arrays)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fluoroscope.calls.edit import planned_edit_messages
 from fluoroscope.calls.exchange import Exchange
 from fluoroscope.calls.inputs import as_arrays
 from fluoroscope.calls.kind import kind_from_wire
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
+    from fluoroscope.calls.edit import Edit
     from fluoroscope.calls.exchange import Steps
     from fluoroscope.calls.execution import Execution
     from fluoroscope.calls.inputs import Inputs
@@ -133,6 +135,7 @@ def plan(
     outputs: Sequence[str] = (),
     max_bytes: int | None = None,
     execution: Execution = "auto",
+    edits: Edit | Sequence[Edit] = (),
     compile: bool = False,  # noqa: A002  # the contract's own word
     version: int | None = None,
     timeout: float | None = None,
@@ -150,6 +153,7 @@ def plan(
         outputs: Outputs of the network to bring as well.
         max_bytes: Refuse if the values together have more bytes. None means the server's own limit.
         execution: How to run it, as for `inspect`.
+        edits: What to write while the network runs, as for `inspect`; inputs to patch from are not sent.
         compile: Compile the program if it is not held: then the plan knows the memory that it takes, and `inspect` need
             not wait.
         version: The checkpoint step to look into. None means the one that serves now.
@@ -174,6 +178,7 @@ def plan(
         outputs=outputs,
         max_bytes=max_bytes,
         execution=execution,
+        edits=planned_edit_messages(edits),
         version=version,
     )
     answer = yield Exchange(

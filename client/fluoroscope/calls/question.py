@@ -39,6 +39,7 @@ def inspection_message(
     outputs: Sequence[str],
     max_bytes: int | None,
     execution: Execution,
+    edits: Sequence[inspection_pb2.Edit],
     version: int | None,
 ) -> inspection_pb2.InspectActivationsRequest:
     """Returns the request for an inspection, without its inputs; takes what `inspect_activations` takes.
@@ -52,6 +53,7 @@ def inspection_message(
         outputs=outputs,
         max_bytes=max_bytes or 0,
         execution=execution_to_wire(execution),
+        edits=edits,
     )
     if version is not None:
         request.version = version

@@ -10,6 +10,7 @@ import click
 from fluoroscope.cli.assignment import INPUTS, is_input, read_inputs
 from fluoroscope.cli.bar import Bar, RowBar
 from fluoroscope.cli.dataset import DATASET, read_data_set
+from fluoroscope.cli.edit import EDITS
 from fluoroscope.cli.ending import epilog
 from fluoroscope.cli.options import CAST, OUTPUT, VERSION
 from fluoroscope.cli.output import writing
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fluoroscope.calls import Activation, Execution, Reduction, Slice
+    from fluoroscope.cli.edit import EditForm
 
 _EXAMPLES = """Examples:
   fluoroscope inspect digits image=@seven.png                     every module, as a table
@@ -31,10 +33,11 @@ _EXAMPLES = """Examples:
   fluoroscope inspect digits image=@x.npy '**' --reduce statistics --json
   fluoroscope inspect digits image=@x.npy 'relu:*' --reduce histogram:bins=20,low=0 --reduce dead --reduce topk:5
   fluoroscope inspect digits image=@x.npy Conv_0 --slice 0:0:1 --slice -1:0:8
+  fluoroscope inspect digits image=@x.npy __call__ --edit 'zero relu:1 units=3,7' --edit 'scale Dense_0 by=0.5'
   fluoroscope inspect digits --dataset images.npz 'relu:*' --reduce dead --reduce quantiles:0.5"""
 
 
-@click.command(epilog=epilog(_EXAMPLES, REDUCTIONS, INPUTS, DATASET))
+@click.command(epilog=epilog(_EXAMPLES, REDUCTIONS, EDITS, INPUTS, DATASET))
 @click.argument("model")
 @click.argument("words", nargs=-1, metavar="[INPUT=VALUE]... [GLOB]...")
 @question_options
@@ -60,6 +63,7 @@ def inspect(
     outputs: tuple[str, ...],
     max_bytes: int | None,
     execution: Execution,
+    edits: tuple[EditForm, ...],
     dataset: str | None,
     batch_size: int | None,
     version: int | None,
@@ -79,7 +83,9 @@ def inspect(
             "--output writes tensors, and --reduce asks for none; --json prints statistics, histograms and quantiles."
         )
     inputs = tuple(filter(is_input, words))
-    _check_data_set(dataset, batch_size, {"--dtype": dtype, "--with-output": outputs, " ".join(inputs): inputs})
+    _check_data_set(
+        dataset, batch_size, {"--dtype": dtype, "--with-output": outputs, "--edit": edits, " ".join(inputs): inputs}
+    )
     sites = [*globs, *(word for word in words if not is_input(word))]
     question: dict[str, Any] = {
         "sites": sites or "**",
@@ -104,6 +110,7 @@ def inspect(
                 dtype=dtype,
                 outputs=outputs,
                 execution=execution,
+                edits=[form.edit(described, cast=cast) for form in edits],
                 version=version,
                 progress=bar,
             )

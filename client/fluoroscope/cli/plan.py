@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fluoroscope.calls import Full
+from fluoroscope.cli.edit import EDITS
 from fluoroscope.cli.ending import epilog
 from fluoroscope.cli.form import print_json
 from fluoroscope.cli.options import VERSION
@@ -17,6 +18,7 @@ from fluoroscope.cli.table import bytes_cell, print_table, shape_cell
 
 if TYPE_CHECKING:
     from fluoroscope.calls import Execution, Plan, Reduction, Slice
+    from fluoroscope.cli.edit import EditForm
 
 _EXAMPLES = """Examples:
   fluoroscope plan digits 'Dense_*'                         what would these bring and cost, for one example?
@@ -24,7 +26,7 @@ _EXAMPLES = """Examples:
   fluoroscope plan digits '**' --rows 64 --compile --json   how much memory does it take on the device?"""
 
 
-@click.command(epilog=epilog(_EXAMPLES, REDUCTIONS))
+@click.command(epilog=epilog(_EXAMPLES, REDUCTIONS, EDITS))
 @click.argument("model")
 @click.argument("words", nargs=-1, metavar="[GLOB]...")
 @click.option("--rows", type=click.IntRange(1), default=1, show_default=True, help="How many examples to plan for.")
@@ -48,6 +50,7 @@ def plan(
     outputs: tuple[str, ...],
     max_bytes: int | None,
     execution: Execution,
+    edits: tuple[EditForm, ...],
     version: int | None,
 ) -> None:
     """Tells what looking into MODEL would bring and cost: bytes, floating point operations, stages. It runs nothing.
@@ -69,6 +72,7 @@ def plan(
             outputs=outputs,
             max_bytes=max_bytes,
             execution=execution,
+            edits=[form.edit(None) for form in edits],
             compile=compile,
             version=version,
         )

@@ -62,7 +62,8 @@ class PatchFromInputs:
     """Writes what the site's value is when the network runs, unedited, on other inputs."""
 
     inputs: Mapping[str, np.ndarray]
-    """These inputs by name: as many examples as the batch has, each for its own, or one for all. Checked already."""
+    """These inputs by name: as many examples as the batch has, each for its own, or one for all. Checked already; empty
+    where nothing will run."""
 
 
 Change: TypeAlias = Zero | Set | Add | Scale | MeanAblate | PatchFromRow | PatchFromInputs

@@ -20,6 +20,7 @@ from fluoroscope_server.rpc.decoding import (
     decode_version,
     parse,
 )
+from fluoroscope_server.rpc.edit import decode_edits
 from fluoroscope_server.rpc.encoding import encode_header, encode_plan, encode_site
 from fluoroscope_server.rpc.paging import page_of
 from fluoroscope_server.rpc.reduction import encode_summary
@@ -78,6 +79,7 @@ class InspectionService:
             question.outputs,
             max_bytes=self._limit(question),
             execution=decode_execution(question.execution),
+            edits=decode_edits(question.edits),
             compile=request.compile,
             limits=self._limits,
         )
@@ -136,6 +138,7 @@ class InspectionService:
             execution=decode_execution(request.execution),
             client=client,
             limits=self._limits,
+            edits=decode_edits(request.edits),
         )
         self._metrics.count_program(held=answer.held)
         return answer
