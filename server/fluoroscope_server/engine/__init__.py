@@ -18,8 +18,10 @@ from fluoroscope_server.engine.edit import (
 )
 from fluoroscope_server.engine.engine import Engine
 from fluoroscope_server.engine.finiteness import nonfinite_leaves
+from fluoroscope_server.engine.gradient import Gradient
 from fluoroscope_server.engine.inspection import Execution, Inspection, ResultSpec, check_outputs
 from fluoroscope_server.engine.joining import Common, common, joined, own_results
+from fluoroscope_server.engine.plan import Objective
 from fluoroscope_server.engine.program import Program, Results
 from fluoroscope_server.engine.reductions import (
     Cast,
@@ -62,11 +64,13 @@ __all__ = [
     "Engine",
     "Execution",
     "Full",
+    "Gradient",
     "Histogram",
     "Inspection",
     "Mean",
     "MeanAblate",
     "Norm",
+    "Objective",
     "Part",
     "PatchFromInputs",
     "PatchFromRow",

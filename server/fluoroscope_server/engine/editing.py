@@ -168,7 +168,11 @@ class _Writing:
         if value.loop is None:
             return replace(value, atom=self.lines.read(value.atom))
         body = self._bodies.get(value.loop)
-        return replace(value, atom=value.atom if body is None else body.read(value.atom), loop=self._new[value.loop])
+        return replace(
+            value,
+            atom=value.atom if body is None else body.read(value.atom),
+            loop=self._new.get(value.loop, value.loop),
+        )
 
     def _edit(self, variable: jex.Var) -> None:
         for write in self.writes.get(variable, ()):

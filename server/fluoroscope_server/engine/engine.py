@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import numpy as np
 
 from fluoroscope_server.engine.cost import Cost
 from fluoroscope_server.engine.difference import compile_differences
+from fluoroscope_server.engine.gradient import put_into, refusal_of
 from fluoroscope_server.engine.inspection import Execution, resolve
 from fluoroscope_server.engine.parameters import (
     compile_parameters,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from fluoroscope_server.engine.capture import Capture
     from fluoroscope_server.engine.difference import DifferencePrograms, Pairs
     from fluoroscope_server.engine.edit import Edit
+    from fluoroscope_server.engine.gradient import Gradient
     from fluoroscope_server.engine.inspection import Inspection
     from fluoroscope_server.engine.plan import Plan
     from fluoroscope_server.engine.program import Program, Results
@@ -178,8 +181,9 @@ class Engine:
         rows: int,
         execution: Execution = Execution.AUTO,
         edits: Sequence[Edit] = (),
+        gradient: Gradient | None = None,
     ) -> Inspection:
-        """Resolves a question against this network; raises as `resolve`, `choose` and `bucket_for` do."""
+        """Resolves a question against this network; raises as `resolve`, `choose`, `put_into` and `bucket_for` do."""
         smallest = self.bucket_for(rows)
 
         def bucket_for(least: int) -> int:
@@ -195,10 +199,13 @@ class Engine:
             signature=self.signature,
             execution=execution,
             least_rows=max((target.site.least_rows for target in targets), default=1),
+            refuse=None if gradient is None else functools.partial(refusal_of, traced=self._traced),
         )
-        if not targets:
-            return inspection
-        return place(targets, self._traced, rows=rows, bucket=inspection.plan.bucket).put_into(inspection)
+        if targets:
+            inspection = place(targets, self._traced, rows=rows, bucket=inspection.plan.bucket).put_into(inspection)
+        if gradient is not None:
+            inspection = put_into(inspection, gradient, self.signature, self.parameters)
+        return inspection
 
     def inspect_parameters(self, captures: Sequence[Capture]) -> Inspection:
         """Resolves a question about the variables of this network; raises as `resolve` does."""

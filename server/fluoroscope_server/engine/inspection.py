@@ -86,6 +86,9 @@ class ResultSpec:
     edits: tuple[int, ...] = ()
     """Which edits of the request change the value at this site."""
 
+    is_gradient: bool = False
+    """Whether it is not of the value, but of the gradient with respect to it."""
+
     @property
     def byte_size(self) -> int:
         """Returns how many bytes the result has when sent in chunks; 0 for a summary."""
@@ -122,8 +125,8 @@ class Inspection:
     results: tuple[ResultSpec, ...]
     """The results: the parts of the captured values, in the order of the plan, then the outputs."""
 
-    edit_arguments: tuple[np.ndarray, ...] = field(default=(), compare=False, repr=False)
-    """What the program takes for the edits of the plan."""
+    arguments: tuple[np.ndarray, ...] = field(default=(), compare=False, repr=False)
+    """What the program takes for the edits of the plan, and for its gradient."""
 
     @property
     def byte_size(self) -> int:
@@ -141,6 +144,7 @@ def resolve(
     signature: Signature,
     execution: Execution = Execution.AUTO,
     least_rows: int = 1,
+    refuse: Callable[[Site], str] | None = None,
 ) -> Inspection:
     """Resolves the globs, slices and names of a question against a network.
 
@@ -155,6 +159,7 @@ def resolve(
         signature: its inputs and outputs.
         execution: how to run it.
         least_rows: the least batch size at which all that is edited is computed.
+        refuse: says why a site cannot be asked for so; empty if it can. With it, there may be no captures.
 
     Raises:
         NotFoundError: a name is no site.
@@ -163,7 +168,7 @@ def resolve(
             cannot be reduced so, or an output is unknown.
         LimitExceededError: there are more captures or globs than can be resolved in a moment.
     """
-    if not captures:
+    if not captures and refuse is None:
         raise InvalidRequestError("captures is empty; to run the network alone, call Predict", field="captures")
     if len(captures) > MOST_CAPTURES:
         raise LimitExceededError(
@@ -177,14 +182,14 @@ def resolve(
     least_rows = max(rows, least_rows)
     for index, capture in enumerate(captures):
         field = f"captures[{index}]"
-        for site in sites.select(capture.sites, capture.kinds, field=field):
+        for site in sites.select(capture.sites, capture.kinds, field=field, refuse=refuse):
             least_rows = max(least_rows, site.least_rows)
             cuts, starts, shape = _cut(site, capture.slices, rows, field)
             value = ValueSpec(site=site.path, dtype=site.dtype, shape=shape)
             for place, reduction in enumerate(capture.reductions):
                 reduction.check(value, field=f"{field}.reductions[{place}]")
                 captured = CapturedValue(site=site.path, cuts=cuts, reduction=reduction)
-                found[captured, (starts, reduction.numbers)] = _results(site, value, reduction, rows)
+                found[captured, (starts, reduction.numbers)] = results_of(site, value, reduction, rows)
     if len(found) > MOST_RESULTS:
         raise InvalidRequestError(
             f"the captures ask for {len(found):,} results, and the limit is {MOST_RESULTS:,}: choose fewer sites or "
@@ -229,7 +234,8 @@ def check_outputs(names: Sequence[str], signature: Signature) -> tuple[str, ...]
     return tuple(name for name in signature.output_names if name in names)
 
 
-def _results(site: Site, value: ValueSpec, reduction: Reduction, rows: int) -> tuple[ResultSpec, ...]:
+def results_of(site: Site, value: ValueSpec, reduction: Reduction, rows: int) -> tuple[ResultSpec, ...]:
+    """Returns the results that a reduction of a site's value gives."""
     parts = reduction.parts(value)
     return tuple(
         ResultSpec(

@@ -36,7 +36,7 @@ _CALLED = {
     "custom_vjp_call_jaxpr": "fun_jaxpr",
 }
 """The primitives that only call a jaxpr, with the parameter that holds it. Without differentiation,
-each is equal to its jaxpr written out in place."""
+each is equal to its jaxpr written out in place; with it, all but those that have a derivative of their own."""
 
 _ANONYMOUS = frozenset({"checkpoint", "remat", "remat2", "closed_call", "core_call"})
 """Of these, those that stand for no function that a person would look for."""
@@ -58,6 +58,11 @@ def called_jaxpr(equation: jex.JaxprEqn) -> Closed | None:
         return None
     jaxpr = equation.params[parameter]
     return jaxpr if isinstance(jaxpr, _Closed) else _Closed(jaxpr, ())
+
+
+def has_own_derivative(equation: jex.JaxprEqn) -> bool:
+    """Returns whether an equation calls a function whose derivative its author wrote."""
+    return equation.primitive.name.startswith("custom_")
 
 
 def called_name(equation: jex.JaxprEqn) -> str | None:
@@ -173,6 +178,13 @@ def repetitions(equation: jex.JaxprEqn) -> int:
     return length if isinstance(length, int) else 1
 
 
+def loops_without_end(equation: jex.JaxprEqn) -> bool:
+    """Returns whether an equation is a while loop, or holds one."""
+    return equation.primitive.name == "while" or any(
+        loops_without_end(each) for held in inner_jaxprs(equation) for each in held.jaxpr.eqns
+    )
+
+
 def name_stack(equation: jex.JaxprEqn) -> str:
     """Returns the names of the scopes around an equation, with slashes."""
     return str(equation.source_info.name_stack)
@@ -255,6 +267,16 @@ class FlatJaxpr:
     def has_references(self) -> bool:
         """Returns whether there are mutable arrays, which cannot go from one program to another."""
         return any(_is_reference(variable) for equation in self.equations for variable in equation.outvars)
+
+
+def flat_of(closed: Closed) -> FlatJaxpr:
+    """Returns a jaxpr as plain data, as it is."""
+    return FlatJaxpr(
+        inputs=tuple(closed.jaxpr.invars),
+        constants=dict(zip(closed.jaxpr.constvars, closed.consts, strict=True)),
+        equations=tuple(closed.jaxpr.eqns),
+        outputs=tuple(closed.jaxpr.outvars),
+    )
 
 
 def function_of(

@@ -66,6 +66,12 @@ def spread(
     return whole, varying
 
 
+def padded(array: np.ndarray, axis: int, size: int, *, fill: int = 0) -> np.ndarray:
+    """Returns an array with `fill` behind its own elements up to a size of an axis."""
+    widths = [(0, size - own if each == axis else 0) for each, own in enumerate(array.shape)]
+    return np.pad(array, widths, constant_values=fill)
+
+
 def _refusal(array: np.ndarray, dtype: np.dtype) -> str:
     """Returns why a dtype cannot hold an array; empty if it can."""
     if array.dtype == dtype:

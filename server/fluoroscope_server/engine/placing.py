@@ -9,7 +9,8 @@ import numpy as np
 
 from fluoroscope_server.engine import jaxprs
 from fluoroscope_server.engine.edit import Add, MeanAblate, PatchFromInputs, PatchFromRow, Scale, Set, Zero
-from fluoroscope_server.engine.plan import CapturedValue, Operation, PlannedEdit
+from fluoroscope_server.engine.operand import padded
+from fluoroscope_server.engine.plan import CapturedValue, Operation, Origin, PlannedEdit
 from fluoroscope_server.engine.reductions import Full
 from fluoroscope_server.engine.site import ALL
 from fluoroscope_server.engine.target import normal
@@ -64,7 +65,9 @@ class PlacedEdits:
 
     def put_into(self, inspection: Inspection) -> Inspection:
         """Returns an inspection of the edited network; its outputs are captured there, too."""
-        outputs = [CapturedValue(site=name, cuts=(), reduction=Full(), is_output=True) for name in inspection.outputs]
+        outputs = [
+            CapturedValue(site=name, cuts=(), reduction=Full(), origin=Origin.OUTPUT) for name in inspection.outputs
+        ]
         plan = inspection.plan
         return replace(
             inspection,
@@ -76,7 +79,7 @@ class PlacedEdits:
                 spec if spec.site is None else replace(spec, edits=self.numbers_at(spec.site))
                 for spec in inspection.results
             ),
-            edit_arguments=self.arguments,
+            arguments=self.arguments,
         )
 
 
@@ -128,7 +131,7 @@ def place(targets: Sequence[Target], traced: TracedNetwork, *, rows: int, bucket
     }
     for number in sources:
         arguments += [
-            _padded(inputs[number][name], 0, bucket) for name in traced.signature.input_names if inputs[number]
+            padded(inputs[number][name], 0, bucket) for name in traced.signature.input_names if inputs[number]
         ]
     return PlacedEdits(planned=tuple(planned), arguments=tuple(arguments), _numbers=numbers, _values=values)
 
@@ -207,7 +210,7 @@ class _Placing:
         varying = tuple(axis + self._shift for axis in target.varying)
         operand = np.zeros(()) if target.operand is None else target.operand
         if self._batch_axis in varying:
-            operand = _padded(operand, self._batch_axis - self._shift, self.bucket)
+            operand = padded(operand, self._batch_axis - self._shift, self.bucket)
         if self.value.loop is not None and not self._shift and 0 not in varying:
             operand = operand[0]
         return [operand], varying
@@ -217,8 +220,3 @@ def _mask(indices: Iterable[int], size: int) -> np.ndarray:
     mask = np.zeros(size, bool)
     mask[list(indices)] = True
     return mask
-
-
-def _padded(array: np.ndarray, axis: int, size: int) -> np.ndarray:
-    """Returns an array with zeros behind its own up to a size of an axis."""
-    return np.pad(array, [(0, size - own if each == axis else 0) for each, own in enumerate(array.shape)])

@@ -24,12 +24,28 @@ class Cut:
     """Take each step-th of them."""
 
 
+class Origin(enum.Enum):
+    """Where a captured value is from, and what its name is."""
+
+    SITE = "site"
+    """A site, by its path."""
+
+    OUTPUT = "output"
+    """An output of the network, by its name."""
+
+    INPUT = "input"
+    """An input of the network, by its name; only its gradient is captured."""
+
+    PARAMETER = "parameter"
+    """A parameter, by its path; only its gradient is captured."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapturedValue:
     """One site, and what becomes of its value."""
 
     site: str
-    """The path of the site."""
+    """The path of the site; the name of what is none."""
 
     cuts: tuple[Cut, ...]
     """How the value is cut, by axis."""
@@ -37,8 +53,8 @@ class CapturedValue:
     reduction: Reduction
     """What is computed of what is left."""
 
-    is_output: bool = False
-    """Whether it is an output of the network, whose name stands in the place of the path."""
+    origin: Origin = Origin.SITE
+    """Where the value is from."""
 
 
 class Operation(enum.Enum):
@@ -93,6 +109,27 @@ class PlannedEdit:
     """Which of the second runs; all edits of one run have the same number."""
 
 
+class Objective(enum.Enum):
+    """What scalar is made of an output, to take the gradient of."""
+
+    LOGIT = "logit"
+    """The sum of the elements that indices of the last axis choose: one for each place of the other axes."""
+
+    CROSS_ENTROPY = "cross_entropy"
+    """The sum of softmax cross-entropies along the last axis, against these indices as labels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedGradient:
+    """Of what the gradient is taken. Which indices are an argument of the program, negative where none counts."""
+
+    output: str
+    """The name of the output."""
+
+    objective: Objective
+    """The scalar."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What one program computes. Equal questions are equal plans, in whatever order they were asked."""
@@ -105,6 +142,9 @@ class Plan:
 
     edits: tuple[PlannedEdit, ...] = ()
     """What is written, in the execution order of the values; at the same value, in the order of the request."""
+
+    gradient: PlannedGradient | None = None
+    """If not None, what is captured are the gradients of this scalar with respect to the values, outputs excepted."""
 
     staged: bool = False
     """Whether it runs in stages, so that the first values can be sent while the last are computed."""

@@ -39,7 +39,7 @@ class Program:
     """The constants of the network, by variable."""
 
     variables: tuple[Any, ...]
-    """The variables that the leaves, then the inputs, and then the arguments of edits are the values of."""
+    """What the leaves, the inputs, and the arguments of edits and of a gradient, in this order, are the values of."""
 
     flops: float
     """How many floating point operations it is, as `Flops` counts them."""
@@ -66,7 +66,7 @@ class Program:
             inspection: the rows, starts, numbers and edits to run with; its plan must be this program's.
         """
         values = dict(self.constants)
-        given = itertools.chain(leaves, inputs, inspection.edit_arguments)
+        given = itertools.chain(leaves, inputs, inspection.arguments)
         values.update(zip(self.variables, given, strict=True))
         rows = np.asarray(inspection.rows, np.int32)
         for stage in self.stages:
