@@ -22,6 +22,7 @@ from fluoroscope_server.metrics import STAGES, Metrics
 from fluoroscope_server.rpc import RpcServer
 from fluoroscope_server.rpc.decoding import KINDS
 from fluoroscope_server.rpc.edit import CHANGES
+from fluoroscope_server.rpc.gradient import OBJECTIVES
 from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2
 from fluoroscope_server.rpc.reduction import REDUCTIONS, SUMMARIES
 from fluoroscope_server.serving import Repository, presets
@@ -76,6 +77,11 @@ def test_every_edit_of_the_contract_is_made_and_can_be_asked_for() -> None:
     assert {"".join(map(str.capitalize, name.split("_"))) for name in contract} <= set(fluoroscope.__all__)
     readme = (ROOT / "README.md").read_text()
     assert [name for name in EDIT_WORDS if f"`{name} " not in readme] == [], "each needs a row in README.md"
+
+
+def test_every_objective_of_the_contract_can_be_differentiated() -> None:
+    contract = {field.name for field in inspection_pb2.Gradient.DESCRIPTOR.oneofs_by_name["objective"].fields}
+    assert set(OBJECTIVES) == contract == {objective.value for objective in OBJECTIVES.values()}
 
 
 def test_every_summary_of_the_contract_is_sent() -> None:

@@ -37,6 +37,7 @@ from fluoroscope.calls.errors import (
 )
 from fluoroscope.calls.exchange import Exchange, Steps, StreamCall
 from fluoroscope.calls.execution import Execution
+from fluoroscope.calls.gradient import Gradient
 from fluoroscope.calls.health import wait_ready
 from fluoroscope.calls.histogram import SiteHistogram
 from fluoroscope.calls.inspection import Inspection
@@ -85,6 +86,7 @@ __all__ = [
     "Execution",
     "FluoroscopeError",
     "Full",
+    "Gradient",
     "Histogram",
     "IncompleteStreamError",
     "Inspection",

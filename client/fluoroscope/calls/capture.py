@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fluoroscope.calls.edit import Edit
     from fluoroscope.calls.exchange import Steps
     from fluoroscope.calls.execution import Execution
+    from fluoroscope.calls.gradient import Gradient
     from fluoroscope.calls.inputs import Inputs
     from fluoroscope.calls.question import Sites
     from fluoroscope.calls.reduction import Reduction
@@ -46,6 +47,7 @@ def inspect_activations(
     max_bytes: int | None = None,
     execution: Execution = "auto",
     edits: Edit | Sequence[Edit] = (),
+    gradient: Gradient | None = None,
     version: int | None = None,
     timeout: float | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -75,6 +77,8 @@ def inspect_activations(
         edits: What to write while the network runs: `Zero("Dense_1", units=[3, 7])`, `Set`, `Add`, `Scale`,
             `MeanAblate`, `PatchFromRow`, `PatchFromInputs`. Edits of one value are applied in this order; values and
             outputs are those of the edited network.
+        gradient: Bring gradients of this with respect to the values, in place of the values:
+            `Gradient("logits", index=4)`. `sites` may be empty if it is with respect to inputs or parameters.
         version: The checkpoint step to look into. None means the one that serves now.
         timeout: How many seconds the whole may take. None means what the client was made with.
         progress: Called after each message with what has come so far, header and trailer included.
@@ -86,7 +90,7 @@ def inspect_activations(
         NotFoundError: No such model, version or site; for a site the message lists the nearest names.
         InvalidRequestError: The inputs do not fit the model, a glob matches nothing, a slice lies
             outside the value, or a value cannot be reduced, cast or edited so.
-        NotCapturableError: A site exists but cannot be captured; the message says why.
+        NotCapturableError: A site exists but cannot be captured, or has no gradient; the message says why.
         LimitExceededError: The values would have more bytes than allowed, or the server is too busy.
         IncompleteStreamError: The stream ended early; the message says what came.
         CorruptStreamError: What came is not what the server sent.
@@ -104,6 +108,7 @@ def inspect_activations(
         max_bytes=max_bytes,
         execution=execution,
         edits=changes,
+        gradient=gradient,
         version=version,
     )
     fill_inputs(request.inputs, arrays)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fluoroscope.calls.edit import Edit
     from fluoroscope.calls.exchange import Steps
     from fluoroscope.calls.execution import Execution
+    from fluoroscope.calls.gradient import Gradient
     from fluoroscope.calls.inputs import Inputs
     from fluoroscope.calls.kind import SiteKind
     from fluoroscope.calls.question import Sites
@@ -51,6 +52,9 @@ class PlannedResult:
     byte_size: int
     """How many bytes would be sent; 0 for numbers that describe the value."""
 
+    edits: tuple[int, ...] = ()
+    """Which of the edits would change the value at this very site, counting from 0."""
+
     @classmethod
     def from_wire(cls, message: inspection_pb2.ResultHeader) -> PlannedResult:
         """Returns the result of a message."""
@@ -62,6 +66,7 @@ class PlannedResult:
             part=message.part,
             shape=tuple(message.shape),
             byte_size=message.byte_size,
+            edits=tuple(message.edits),
         )
 
 
@@ -136,6 +141,7 @@ def plan(
     max_bytes: int | None = None,
     execution: Execution = "auto",
     edits: Edit | Sequence[Edit] = (),
+    gradient: Gradient | None = None,
     compile: bool = False,  # noqa: A002  # the contract's own word
     version: int | None = None,
     timeout: float | None = None,
@@ -154,6 +160,7 @@ def plan(
         max_bytes: Refuse if the values together have more bytes. None means the server's own limit.
         execution: How to run it, as for `inspect`.
         edits: What to write while the network runs, as for `inspect`; inputs to patch from are not sent.
+        gradient: Gradients in place of values, as for `inspect`.
         compile: Compile the program if it is not held: then the plan knows the memory that it takes, and `inspect` need
             not wait.
         version: The checkpoint step to look into. None means the one that serves now.
@@ -179,6 +186,7 @@ def plan(
         max_bytes=max_bytes,
         execution=execution,
         edits=planned_edit_messages(edits),
+        gradient=gradient,
         version=version,
     )
     answer = yield Exchange(

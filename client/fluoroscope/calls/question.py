@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
     from fluoroscope.calls.execution import Execution
+    from fluoroscope.calls.gradient import Gradient
     from fluoroscope.v1.tensor_pb2 import DataType
 
 Sites: TypeAlias = "str | Sequence[str] | Mapping[str, Reduction[Any] | Sequence[Reduction[Any]]]"
@@ -40,6 +41,7 @@ def inspection_message(
     max_bytes: int | None,
     execution: Execution,
     edits: Sequence[inspection_pb2.Edit],
+    gradient: Gradient | None,
     version: int | None,
 ) -> inspection_pb2.InspectActivationsRequest:
     """Returns the request for an inspection, without its inputs; takes what `inspect_activations` takes.
@@ -47,13 +49,15 @@ def inspection_message(
     Raises:
         InvalidRequestError: The contract cannot say it.
     """
+    alone = gradient is not None and gradient.names_more and not sites
     request = inspection_pb2.InspectActivationsRequest(
         model=model,
-        captures=capture_messages(sites, kinds, reduce, dtype, slices),
+        captures=() if alone else capture_messages(sites, kinds, reduce, dtype, slices),
         outputs=outputs,
         max_bytes=max_bytes or 0,
         execution=execution_to_wire(execution),
         edits=edits,
+        gradient=None if gradient is None else gradient.message([_reduction(each) for each in _several(reduce)]),
     )
     if version is not None:
         request.version = version

@@ -12,6 +12,7 @@ from fluoroscope.cli.bar import Bar, RowBar
 from fluoroscope.cli.dataset import DATASET, read_data_set
 from fluoroscope.cli.edit import EDITS
 from fluoroscope.cli.ending import epilog
+from fluoroscope.cli.gradient import read_gradient
 from fluoroscope.cli.options import CAST, OUTPUT, VERSION
 from fluoroscope.cli.output import writing
 from fluoroscope.cli.question import question_options
@@ -34,6 +35,7 @@ _EXAMPLES = """Examples:
   fluoroscope inspect digits image=@x.npy 'relu:*' --reduce histogram:bins=20,low=0 --reduce dead --reduce topk:5
   fluoroscope inspect digits image=@x.npy Conv_0 --slice 0:0:1 --slice -1:0:8
   fluoroscope inspect digits image=@x.npy __call__ --edit 'zero relu:1 units=3,7' --edit 'scale Dense_0 by=0.5'
+  fluoroscope inspect digits image=@x.npy 'Dense_*' --gradient logits=4 --wrt inputs/image --reduce norm
   fluoroscope inspect digits --dataset images.npz 'relu:*' --reduce dead --reduce quantiles:0.5"""
 
 
@@ -64,6 +66,9 @@ def inspect(
     max_bytes: int | None,
     execution: Execution,
     edits: tuple[EditForm, ...],
+    logit: str | None,
+    loss: str | None,
+    names: tuple[str, ...],
     dataset: str | None,
     batch_size: int | None,
     version: int | None,
@@ -84,11 +89,21 @@ def inspect(
         )
     inputs = tuple(filter(is_input, words))
     _check_data_set(
-        dataset, batch_size, {"--dtype": dtype, "--with-output": outputs, "--edit": edits, " ".join(inputs): inputs}
+        dataset,
+        batch_size,
+        {
+            "--dtype": dtype,
+            "--with-output": outputs,
+            "--edit": edits,
+            "--gradient": logit,
+            "--loss": loss,
+            " ".join(inputs): inputs,
+        },
     )
     sites = [*globs, *(word for word in words if not is_input(word))]
+    gradient = read_gradient(logit, loss, names)
     question: dict[str, Any] = {
-        "sites": sites or "**",
+        "sites": sites or (() if names else "**"),
         "kinds": kinds or (() if sites else ("module",)),
         "reduce": list(reductions),
         "slices": slices,
@@ -111,6 +126,7 @@ def inspect(
                 outputs=outputs,
                 execution=execution,
                 edits=[form.edit(described, cast=cast) for form in edits],
+                gradient=gradient,
                 version=version,
                 progress=bar,
             )

@@ -10,6 +10,7 @@ from fluoroscope.calls import Full
 from fluoroscope.cli.edit import EDITS
 from fluoroscope.cli.ending import epilog
 from fluoroscope.cli.form import print_json
+from fluoroscope.cli.gradient import read_gradient
 from fluoroscope.cli.options import VERSION
 from fluoroscope.cli.question import question_options
 from fluoroscope.cli.reduction import REDUCTIONS
@@ -51,6 +52,9 @@ def plan(
     max_bytes: int | None,
     execution: Execution,
     edits: tuple[EditForm, ...],
+    logit: str | None,
+    loss: str | None,
+    names: tuple[str, ...],
     version: int | None,
 ) -> None:
     """Tells what looking into MODEL would bring and cost: bytes, floating point operations, stages. It runs nothing.
@@ -64,7 +68,7 @@ def plan(
         found = client.plan(
             model,
             rows,
-            sites=sites or "**",
+            sites=sites or (() if names else "**"),
             kinds=kinds or (() if sites else ("module",)),
             reduce=list(reductions) or Full(),
             dtype=dtype,
@@ -73,6 +77,7 @@ def plan(
             max_bytes=max_bytes,
             execution=execution,
             edits=[form.edit(None) for form in edits],
+            gradient=read_gradient(logit, loss, names),
             compile=compile,
             version=version,
         )

@@ -53,6 +53,24 @@ _EDIT: _Option = click.option(
     metavar="'CHANGE SITE...'",
     help="What to write while the network runs, from the list below; repeatable, applied in order.",
 )
+_GRADIENT: _Option = click.option(
+    "--gradient",
+    "logit",
+    metavar="OUTPUT=INDEX",
+    help="Bring gradients of this element of an output, in place of values; one index, or one for each example: 3,1.",
+)
+_LOSS: _Option = click.option(
+    "--loss",
+    metavar="OUTPUT=LABEL",
+    help="Bring gradients of the softmax cross-entropy against a label, or one for each example.",
+)
+_WRT: _Option = click.option(
+    "--wrt",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="A parameter, or an input as inputs/NAME, or a glob, to take the gradient with respect to, too; repeatable.",
+)
 _EXECUTION: _Option = click.option(
     "--execution",
     type=click.Choice(list(EXECUTIONS)),
@@ -71,7 +89,9 @@ _MAX_BYTES: _Option = click.option(
 def question_options(command: Any) -> Any:  # click's own decorators are as vague
     """Gives a command the options, in this order."""
     reduce = _reduce("full; of a data set, statistics")
-    return _with(command, SITES, reduce, _DTYPE, KIND, _SLICE, _OUTPUTS, _EDIT, _EXECUTION, _MAX_BYTES)
+    return _with(
+        command, SITES, reduce, _DTYPE, KIND, _SLICE, _OUTPUTS, _EDIT, _GRADIENT, _LOSS, _WRT, _EXECUTION, _MAX_BYTES
+    )
 
 
 def parameter_options(command: Any) -> Any:  # as above

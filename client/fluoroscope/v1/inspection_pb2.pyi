@@ -823,6 +823,66 @@ class Edit(google.protobuf.message.Message):
 Global___Edit: typing_extensions.TypeAlias = Edit
 
 @typing.final
+class Gradient(google.protobuf.message.Message):
+    """A scalar to take the gradient of: a sum over the examples, so that the gradient of each is its own.
+
+    It is computed as one program, forwards and backwards, in float32 and in the types of the network; that of a loop runs
+    all its iterations. Functions keep the derivatives that their authors wrote. A site inside of such a function,
+    or of no floats, is FAILED_PRECONDITION if it is named, and left out of what a glob matches; so is a
+    network that JAX cannot differentiate, because of a while loop for one.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OUTPUT_FIELD_NUMBER: builtins.int
+    LOGIT_FIELD_NUMBER: builtins.int
+    CROSS_ENTROPY_FIELD_NUMBER: builtins.int
+    INPUTS_FIELD_NUMBER: builtins.int
+    PARAMETERS_FIELD_NUMBER: builtins.int
+    REDUCTIONS_FIELD_NUMBER: builtins.int
+    output: builtins.str
+    """Which output of the network the scalar is made of. Required."""
+    @property
+    def logit(self) -> fluoroscope.v1.tensor_pb2.Tensor:
+        """The element with this index, a logit for one."""
+
+    @property
+    def cross_entropy(self) -> fluoroscope.v1.tensor_pb2.Tensor:
+        """The softmax cross-entropy along the last axis against this label."""
+
+    @property
+    def inputs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names and globs of inputs to take the gradient with respect to as well. These results come first, as sites
+        "inputs/NAME" of kind SITE_KIND_INPUT.
+        """
+
+    @property
+    def parameters(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names and globs of parameters to take the gradient with respect to as well. These results come next, as sites of
+        kind SITE_KIND_PARAMETER. They are of the sum over the examples, not of the mean.
+        """
+
+    @property
+    def reductions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Reduction]:
+        """What to send of each gradient with respect to an input or a parameter. Unset means the whole."""
+
+    def __init__(
+        self,
+        *,
+        output: builtins.str = ...,
+        logit: fluoroscope.v1.tensor_pb2.Tensor | None = ...,
+        cross_entropy: fluoroscope.v1.tensor_pb2.Tensor | None = ...,
+        inputs: collections.abc.Iterable[builtins.str] | None = ...,
+        parameters: collections.abc.Iterable[builtins.str] | None = ...,
+        reductions: collections.abc.Iterable[Global___Reduction] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["cross_entropy", b"cross_entropy", "logit", b"logit", "objective", b"objective"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cross_entropy", b"cross_entropy", "inputs", b"inputs", "logit", b"logit", "objective", b"objective", "output", b"output", "parameters", b"parameters", "reductions", b"reductions"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["objective", b"objective"]) -> typing.Literal["logit", "cross_entropy"] | None: ...
+
+Global___Gradient: typing_extensions.TypeAlias = Gradient
+
+@typing.final
 class InspectActivationsRequest(google.protobuf.message.Message):
     """A batch of inputs and what to look at while the network runs on it."""
 
@@ -854,6 +914,7 @@ class InspectActivationsRequest(google.protobuf.message.Message):
     MAX_BYTES_FIELD_NUMBER: builtins.int
     EXECUTION_FIELD_NUMBER: builtins.int
     EDITS_FIELD_NUMBER: builtins.int
+    GRADIENT_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The name of the model, as ListModels gives it. Required."""
     version: builtins.int
@@ -868,7 +929,7 @@ class InspectActivationsRequest(google.protobuf.message.Message):
 
     @property
     def captures(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Capture]:
-        """What to capture. At least one. A site and reduction asked for twice is sent once."""
+        """What to capture. At least one, unless there is a gradient. A site and reduction asked for twice is sent once."""
 
     @property
     def outputs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
@@ -882,6 +943,12 @@ class InspectActivationsRequest(google.protobuf.message.Message):
         edited network. Values, rows, units and where slices start never make another program necessary.
         """
 
+    @property
+    def gradient(self) -> Global___Gradient:
+        """Send gradients of this with respect to the values that are captured, and not the values. Of the edited network, if there
+        are edits; it then always runs as one program. captures may be empty if it names inputs or parameters. Unset means none.
+        """
+
     def __init__(
         self,
         *,
@@ -893,9 +960,10 @@ class InspectActivationsRequest(google.protobuf.message.Message):
         max_bytes: builtins.int = ...,
         execution: Global___Execution.ValueType = ...,
         edits: collections.abc.Iterable[Global___Edit] | None = ...,
+        gradient: Global___Gradient | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["version", b"version", "version_selector", b"version_selector"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["captures", b"captures", "edits", b"edits", "execution", b"execution", "inputs", b"inputs", "max_bytes", b"max_bytes", "model", b"model", "outputs", b"outputs", "version", b"version", "version_selector", b"version_selector"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["gradient", b"gradient", "version", b"version", "version_selector", b"version_selector"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["captures", b"captures", "edits", b"edits", "execution", b"execution", "gradient", b"gradient", "inputs", b"inputs", "max_bytes", b"max_bytes", "model", b"model", "outputs", b"outputs", "version", b"version", "version_selector", b"version_selector"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["version_selector", b"version_selector"]) -> typing.Literal["version"] | None: ...
 
 Global___InspectActivationsRequest: typing_extensions.TypeAlias = InspectActivationsRequest
@@ -1161,6 +1229,7 @@ class ResultHeader(google.protobuf.message.Message):
     VALUE_SHAPE_FIELD_NUMBER: builtins.int
     VALUE_DATA_TYPE_FIELD_NUMBER: builtins.int
     EDITS_FIELD_NUMBER: builtins.int
+    IS_GRADIENT_FIELD_NUMBER: builtins.int
     site: builtins.str
     """The path of a site."""
     output: builtins.str
@@ -1177,6 +1246,8 @@ class ResultHeader(google.protobuf.message.Message):
     """
     value_data_type: fluoroscope.v1.tensor_pb2.DataType.ValueType
     """The type of each element of that value, in the network."""
+    is_gradient: builtins.bool
+    """Whether it is not of the value, but of the gradient with respect to it."""
     @property
     def reduction(self) -> Global___Reduction:
         """What was done to the value, as it was asked for."""
@@ -1207,9 +1278,10 @@ class ResultHeader(google.protobuf.message.Message):
         value_shape: collections.abc.Iterable[builtins.int] | None = ...,
         value_data_type: fluoroscope.v1.tensor_pb2.DataType.ValueType = ...,
         edits: collections.abc.Iterable[builtins.int] | None = ...,
+        is_gradient: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["output", b"output", "reduction", b"reduction", "site", b"site", "source", b"source"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["byte_size", b"byte_size", "data_type", b"data_type", "edits", b"edits", "kind", b"kind", "output", b"output", "part", b"part", "reduction", b"reduction", "shape", b"shape", "site", b"site", "source", b"source", "value_data_type", b"value_data_type", "value_shape", b"value_shape"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["byte_size", b"byte_size", "data_type", b"data_type", "edits", b"edits", "is_gradient", b"is_gradient", "kind", b"kind", "output", b"output", "part", b"part", "reduction", b"reduction", "shape", b"shape", "site", b"site", "source", b"source", "value_data_type", b"value_data_type", "value_shape", b"value_shape"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["source", b"source"]) -> typing.Literal["site", "output"] | None: ...
 
 Global___ResultHeader: typing_extensions.TypeAlias = ResultHeader

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fluoroscope_server.engine import jaxprs
-from fluoroscope_server.engine.glob import compile_glob
-from fluoroscope_server.engine.inspection import results_of
+from fluoroscope_server.engine.glob import check_globs, compile_glob
+from fluoroscope_server.engine.inspection import MOST_RESULTS, results_of
 from fluoroscope_server.engine.operand import padded
 from fluoroscope_server.engine.plan import CapturedValue, Origin, PlannedGradient
 from fluoroscope_server.engine.reductions import Full, ValueSpec
@@ -77,15 +77,24 @@ def put_into(inspection: Inspection, gradient: Gradient, signature: Signature, p
     """
     rows, plan = inspection.rows, inspection.plan
     spec = _output(gradient, signature)
-    indices = padded(_indices(gradient.indices, spec, rows), 0, plan.bucket, fill=-1)
+    indices = padded(_indices(gradient, spec, rows), 0, plan.bucket, fill=-1)
+    check_globs((*gradient.inputs, *gradient.parameters), field=FIELD)
+    reductions = list({(each, each.numbers): each for each in gradient.reductions}.values())
     captured: list[CapturedValue] = []
     results: list[ResultSpec] = []
     for origin, site in (*_inputs(gradient, signature), *_parameters(gradient, parameters)):
         value = ValueSpec(site=site.path, dtype=site.dtype, shape=site.shape)
-        for place, reduction in enumerate(gradient.reductions):
+        for place, reduction in enumerate(reductions):
             reduction.check(value, field=f"{FIELD}.reductions[{place}]")
             captured.append(CapturedValue(site=site.value, cuts=(), reduction=reduction, origin=origin))
             results += results_of(site, value, reduction, rows)
+    if len(captured) + len(plan.captured) > MOST_RESULTS:
+        raise InvalidRequestError(
+            f"the gradients asked for are {len(captured) + len(plan.captured):,} results, and the limit is "
+            f"{MOST_RESULTS:,}: name fewer parameters or reductions",
+            field=FIELD,
+            reason="TOO_MANY_RESULTS",
+        )
     return replace(
         inspection,
         plan=replace(
@@ -118,10 +127,10 @@ def _output(gradient: Gradient, signature: Signature) -> TensorSpec:
     )
 
 
-def _indices(given: np.ndarray, spec: TensorSpec, rows: int) -> np.ndarray:
+def _indices(gradient: Gradient, spec: TensorSpec, rows: int) -> np.ndarray:
     """Returns an index for each place of an output but those of its last axis, int32; an output of one axis has one."""
     *places, count = spec.with_rows(rows) if len(spec.shape) > 1 else (rows, 1)
-    field = f"{FIELD}.indices"
+    given, field = gradient.indices, f"{FIELD}.{gradient.objective.value}"
     if not jnp.issubdtype(given.dtype, jnp.integer):
         raise InvalidRequestError(
             f"the indices are {given.dtype}; expected integers", field=field, reason="WRONG_DTYPE"
@@ -142,7 +151,7 @@ def _indices(given: np.ndarray, spec: TensorSpec, rows: int) -> np.ndarray:
             field=field,
             reason="INDEX_OUT_OF_RANGE",
         )
-    return np.broadcast_to(np.maximum(given.reshape(own), -1), places).astype(np.int32)
+    return np.broadcast_to(np.maximum(given.astype(np.int64).reshape(own), -1), places).astype(np.int32)
 
 
 def _inputs(gradient: Gradient, signature: Signature) -> Iterator[tuple[Origin, Site]]:

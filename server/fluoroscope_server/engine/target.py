@@ -136,12 +136,12 @@ def _check_arithmetic(change: Change, site: Site, field: str) -> None:
 
 
 def _check_sources(sources: Sequence[int], edited: int, rows: int, field: str) -> None:
-    normal(sources, rows, what=f"the batch has {rows} rows", field=field)
     if len(sources) not in {1, edited}:
         raise InvalidRequestError(
             f"{len(sources)} rows to patch from came for {edited} edited rows: give one for all, or one for each",
             field=field,
         )
+    normal(sources, rows, what=f"the batch has {rows} rows", field=field)
 
 
 def _words(change: Set | Add | Scale, field: str) -> tuple[str, str]:
@@ -192,6 +192,8 @@ def normal(numbers: Sequence[int], size: int, *, what: str, field: str) -> np.nd
 
 
 def _different(numbers: Sequence[int], size: int, *, what: str, field: str) -> np.ndarray:
+    if len(numbers) > size:
+        raise InvalidRequestError(f"{len(numbers):,} numbers came, which cannot be all different: {what}", field=field)
     found = normal(numbers, size, what=what, field=field)
     if len(np.unique(found)) < len(found):
         raise InvalidRequestError(f"{', '.join(map(str, numbers))} are not all different: {what}", field=field)

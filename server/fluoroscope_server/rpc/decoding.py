@@ -94,8 +94,8 @@ def decode_execution(number: int) -> Execution:
 
 
 def decode_captures(request: inspection.InspectActivationsRequest) -> list[Capture]:
-    """Returns the captures of an inspection; raises InvalidRequestError if there are none, or one is wrong."""
-    if not request.captures:
+    """Returns the captures of an inspection; raises InvalidRequestError if nothing is asked for, or one is wrong."""
+    if not (request.captures or request.gradient.inputs or request.gradient.parameters):
         raise InvalidRequestError("captures is empty; to run the network alone, call Predict", field="captures")
     return [
         decode_capture(each, field=f"captures[{index}]", parameters=False)

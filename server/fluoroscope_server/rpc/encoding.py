@@ -106,6 +106,7 @@ def _result(spec: ResultSpec) -> inspection.ResultHeader:
         value_shape=spec.value_shape,
         value_data_type=dtype_to_wire(spec.value_dtype),
         edits=spec.edits,
+        is_gradient=spec.is_gradient,
     )
     encode_reduction(spec.reduction, header.reduction)
     if spec.part is not None:

@@ -22,6 +22,7 @@ from fluoroscope_server.rpc.decoding import (
 )
 from fluoroscope_server.rpc.edit import decode_edits
 from fluoroscope_server.rpc.encoding import encode_header, encode_plan, encode_site
+from fluoroscope_server.rpc.gradient import decode_gradient
 from fluoroscope_server.rpc.paging import page_of
 from fluoroscope_server.rpc.reduction import encode_summary
 from fluoroscope_server.serving import StageClock
@@ -80,6 +81,7 @@ class InspectionService:
             max_bytes=self._limit(question),
             execution=decode_execution(question.execution),
             edits=decode_edits(question.edits),
+            gradient=decode_gradient(question),
             compile=request.compile,
             limits=self._limits,
         )
@@ -139,6 +141,7 @@ class InspectionService:
             client=client,
             limits=self._limits,
             edits=decode_edits(request.edits),
+            gradient=decode_gradient(request),
         )
         self._metrics.count_program(held=answer.held)
         return answer

@@ -25,7 +25,7 @@ from fluoroscope_server.serving.second_inputs import check_second_inputs, withou
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
 
-    from fluoroscope_server.engine import Capture, Edit, Engine, Inspection, Program, Results
+    from fluoroscope_server.engine import Capture, Edit, Engine, Gradient, Inspection, Program, Results
     from fluoroscope_server.serving.batcher import Batcher, Job
     from fluoroscope_server.serving.device_queue import DeviceQueue
     from fluoroscope_server.serving.joined_inspections import JoinedInspections
@@ -131,6 +131,7 @@ class Servable:
         execution: Execution = Execution.AUTO,
         client: Hashable = "",
         edits: Sequence[Edit] = (),
+        gradient: Gradient | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Answer:
         """Resolves a question, waits for its program to be compiled if it is not held, and returns the answer.
@@ -146,7 +147,9 @@ class Servable:
         rows = check_inputs(inputs, self.engine.signature)
         limits.check_rows(rows)
         check_second_inputs(edits, self.engine.signature, rows=rows)
-        inspection = self.engine.inspect(captures, outputs, rows=rows, execution=execution, edits=edits)
+        inspection = self.engine.inspect(
+            captures, outputs, rows=rows, execution=execution, edits=edits, gradient=gradient
+        )
         refusal = limits.refusal_of(inspection, max_bytes=max_bytes)
         if refusal is not None:
             raise refusal
@@ -215,6 +218,7 @@ class Servable:
         max_bytes: int,
         execution: Execution = Execution.AUTO,
         edits: Sequence[Edit] = (),
+        gradient: Gradient | None = None,
         compile: bool = False,  # noqa: A002 (what the request calls it)
         limits: Limits = DEFAULT_LIMITS,
     ) -> PlannedInspection:
@@ -227,7 +231,9 @@ class Servable:
         """
         caller().require(Scope.INSPECT)
         edits = without_second_inputs(edits)
-        inspection = self.engine.inspect(captures, outputs, rows=rows, execution=execution, edits=edits)
+        inspection = self.engine.inspect(
+            captures, outputs, rows=rows, execution=execution, edits=edits, gradient=gradient
+        )
         refusal = limits.refusal_of(inspection, max_bytes=max_bytes)
         if compile and refusal is None:
             await asyncio.wrap_future(self.engine.program(inspection.plan))
