@@ -146,6 +146,8 @@ def inspect(
         print_seen(seen, bar.about, output)
         return
     tables.print()
+    if gradient is not None:
+        click.echo(f"these are gradients of {gradient.output}, not values; outputs excepted", err=True)
     if output is not None:
         click.echo(f"{output}: {written} arrays written", err=True)
 

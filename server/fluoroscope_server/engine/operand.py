@@ -81,7 +81,7 @@ def _refusal(array: np.ndarray, dtype: np.dtype) -> str:
         return f"it cannot hold {array.dtype} values; give {dtype}"
     with np.errstate(over="ignore"):
         converted = array.astype(dtype)
-    if wanted == 1 and given == 1 and (converted.astype(array.dtype) != array).any():
+    if wanted == given == 1 and ((converted.astype(array.dtype) != array) | ((converted < 0) != (array < 0))).any():
         return f"it cannot hold {array.min()} to {array.max()}"
     if wanted > 1 and given > 0 and (np.isfinite(array) & ~np.isfinite(converted)).any():
         return "it cannot hold what is as large"
