@@ -21,6 +21,7 @@ from fluoroscope_server.engine import (
     SiteKind,
     Slice,
     Zero,
+    common,
 )
 from fluoroscope_server.errors import InvalidRequestError, NotFoundError
 
@@ -231,6 +232,12 @@ def test_the_order_of_edits_of_different_values_makes_no_other_plan(stack: Lab) 
     plans = {stack.inspect("__call__", edits=each).plan for each in (edits, edits[::-1])}
     assert len(plans) == 1
     assert not stack.inspect("__call__").plan.edits
+
+
+def test_an_edited_inspection_is_joined_with_no_other(stack: Lab) -> None:
+    """What is written, and where, is one for all rows of a batch."""
+    assert common(stack.inspect("head")) is not None
+    assert common(stack.inspect("head", edits=[edit("embed", change=Zero())])) is None
 
 
 WRONG: dict[str, tuple[Edit, type[FluoroscopeError], str]] = {

@@ -24,6 +24,7 @@ from fluoroscope_server.engine import (
     SiteKind,
     Statistics,
     Zero,
+    common,
 )
 from fluoroscope_server.errors import InvalidRequestError, NotCapturableError, NotFoundError
 from fluoroscope_server.families.nnx import nnx_network
@@ -158,6 +159,7 @@ def test_other_indices_are_the_same_program_and_sites_only_another(
     assert not np.array_equal(first, second)
     plan = stack.inspect("embed", gradient=gradient(0), execution=Execution.STAGED).plan
     assert plan == stack.inspect("embed", gradient=gradient(1)).plan != stack.inspect("embed").plan
+    assert common(stack.inspect("embed", gradient=gradient(1))) is None
 
 
 def test_outputs_beside_a_gradient_are_those_of_predict(stack: Lab, batch: Callable[..., np.ndarray]) -> None:
