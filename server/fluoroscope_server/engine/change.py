@@ -31,8 +31,8 @@ def change_of(edit: PlannedEdit, *, looped: bool) -> Callable[..., Array]:
         axis = 0 if edit.batch_axis is None else edit.batch_axis - looped
         new = _COMPUTED[edit.operation](value, arguments[: len(arguments) - len(masks)], axis)
         where: Array | None = None
-        for axis, mask in zip(edit.masked, masks, strict=True):
-            own = _along(axis - looped, mask, value)
+        for masked, mask in zip(edit.masked, masks, strict=True):
+            own = _along(masked - looped, mask, value)
             where = own if where is None else where & own
         return new if where is None else jnp.where(where, new, value)
 

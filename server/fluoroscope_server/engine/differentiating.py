@@ -94,7 +94,8 @@ class _Network:
         values = {slope.value.atom: slope.value for slope in slopes if slope.value is not None}
         self._values = list(values)
         self._zeros = [_structure(value) for value in values.values()]
-        self._direct = [self.inputs.index(slope.variable) for slope in slopes if slope.variable is not None]
+        direct = dict.fromkeys(slope.variable for slope in slopes if slope.variable is not None)
+        self._direct = [self.inputs.index(variable) for variable in direct]
         variables = jaxprs.variables_of(self._zeros)
         writes = [
             Write(value=value, function=jnp.add, arguments=(zeros,), stacked=(value.loop is not None,))
@@ -118,15 +119,16 @@ class _Network:
         zeros = [jnp.zeros(each.shape, each.dtype) for each in self._zeros]
         with TRACING:  # derivatives that the network's author wrote are traced only now
             (of_values, of_inputs), outputs = self._grad(scalar, zeros, [arrays[place] for place in self._direct])
-        straight, plain = iter(of_inputs), iter(outputs)
-        return tuple(
-            next(straight)
-            if slope.variable is not None
-            else next(plain)
-            if slope.value is None
-            else _iteration(slope, of_values[self._values.index(slope.value.atom)])
-            for slope in self._slopes
-        )
+        plain = iter(outputs)
+        results = []
+        for slope in self._slopes:
+            if slope.value is not None:
+                results.append(_iteration(slope, of_values[self._values.index(slope.value.atom)]))
+            elif slope.variable is not None:
+                results.append(of_inputs[self._direct.index(self.inputs.index(slope.variable))])
+            else:
+                results.append(next(plain))
+        return tuple(results)
 
     def _grad(self, scalar: Callable[..., Any], *where: list[jax.Array]) -> Any:
         try:

@@ -16,12 +16,15 @@ from fluoroscope_server.engine import (
     Edit,
     Engine,
     Execution,
+    Full,
     Gradient,
+    MeanAblate,
     Norm,
     Objective,
     PatchFromInputs,
     Scale,
     SiteKind,
+    SiteStatistics,
     Statistics,
     Zero,
     common,
@@ -107,6 +110,7 @@ def test_in_the_edited_network(stack: Lab, batch: Callable[..., np.ndarray]) -> 
     edits = [
         Edit(sites=("layers[1]/up",), change=Scale(factor=np.array(-2.0))),
         Edit(sites=("layers[2]",), change=Zero(), units=(0,)),
+        Edit(sites=("layers[3]/down",), change=MeanAblate(), units=(1,)),
         Edit(sites=("embed",), change=PatchFromInputs(inputs={"x": batch(4)[:1]}), rows=(0,)),
     ]
     clean = by_hand(as_float64(stack.variables), batch(4)[:1].astype(np.float64))["embed"].astype(np.float32)
@@ -116,6 +120,8 @@ def test_in_the_edited_network(stack: Lab, batch: Callable[..., np.ndarray]) -> 
             return jnp.concatenate([jnp.asarray(clean), value[1:]])
         if path == "layers[2]":
             return value * jnp.array([0, 1, 1, 1])
+        if path == "layers[3]/down":
+            return jnp.where(jnp.arange(4) == 1, jnp.asarray(value).mean(0), value)
         return value * -2 if path == "layers[1]/up" else value
 
     question: dict[str, Any] = {"kinds": MODULES, "edits": edits, "outputs": ["output"]}
@@ -131,16 +137,24 @@ def test_in_the_edited_network(stack: Lab, batch: Callable[..., np.ndarray]) -> 
 def test_reduced_and_padded(stack: Lab, batch: Callable[..., np.ndarray]) -> None:
     """Each row's gradient is its own: one row alone has the same, and reductions count real rows only."""
     x = batch(ROWS)
-    asked = gradient(2, 0, 1, parameters=("params/head/kernel",), reductions=(Norm(axes=()),))
+    both = (Norm(axes=()), Full())
+    asked = gradient(2, 0, 1, inputs=("x",), parameters=("params/head/kernel",), reductions=both)
     whole = stack.capture("embed", "layers[2]", x=x, gradient=gradient(2, 0, 1))
     alone = stack.capture("embed", "layers[2]", x=x[1:2], gradient=gradient(0))
     for path, value in whole.items():
         close(value[1:2], alone[path], path)
-    reduced = stack.capture("embed", x=x, padding=9.0, reductions=[Statistics()], gradient=asked)
-    assert reduced["embed"].count == ROWS * 4
-    assert reduced["embed"].l2_norm == pytest.approx(np.linalg.norm(whole["embed"]), rel=1e-4)
-    _, params, _ = hand_gradients(stack, x, np.array([2, 0, 1]), Objective.LOGIT)
-    close(reduced["params/head/kernel"], np.linalg.norm(params["head"]["kernel"]))
+    inspection = stack.inspect("embed", rows=ROWS, reductions=[Statistics()], gradient=asked)
+    norm_of_input, input_, norm_of_kernel, kernel, statistics = stack.run(inspection, x, padding=9.0)
+    assert isinstance(statistics, SiteStatistics)
+    assert statistics.count == ROWS * 4
+    assert statistics.l2_norm == pytest.approx(np.linalg.norm(whole["embed"]), rel=1e-4)
+    _, params, inputs = hand_gradients(stack, x, np.array([2, 0, 1]), Objective.LOGIT)
+    for norm, gradients, expected in (
+        (norm_of_input, input_, inputs),
+        (norm_of_kernel, kernel, params["head"]["kernel"]),
+    ):
+        close(gradients, expected)
+        close(norm, np.linalg.norm(expected))
 
 
 def test_a_negative_index_leaves_a_row_out(stack: Lab, batch: Callable[..., np.ndarray]) -> None:
