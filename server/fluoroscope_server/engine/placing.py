@@ -102,16 +102,7 @@ def place(targets: Sequence[Target], traced: TracedNetwork, *, rows: int, bucket
     for order, (path, value) in enumerate(values.items()):
         if not jaxprs.is_literal(value.atom):
             first.setdefault(value.atom, (order, path))
-    groups: dict[tuple[int, jaxprs.Atom], list[Target]] = {}
-    for target in targets:
-        atom = values[target.site.value].atom
-        if not jaxprs.is_literal(atom):
-            groups.setdefault((target.number, atom), []).append(target)
-        elif target.site.path in target.edit.sites:
-            raise InvalidRequestError(
-                f"site {target.site.path!r} is a constant of the network, which nothing computes: it cannot be edited",
-                field=f"edits[{target.number}].sites",
-            )
+    groups = _groups(targets, values)
     ordered = sorted(groups.items(), key=lambda entry: first[entry[0][1]][0])  # edits of one value stay in their order
     sources: dict[int, int] = {}
     planned, arguments = [], []
@@ -134,6 +125,26 @@ def place(targets: Sequence[Target], traced: TracedNetwork, *, rows: int, bucket
             padded(inputs[number][name], 0, bucket) for name in traced.signature.input_names if inputs[number]
         ]
     return PlacedEdits(planned=tuple(planned), arguments=tuple(arguments), _numbers=numbers, _values=values)
+
+
+def _groups(targets: Sequence[Target], values: Mapping[str, NamedValue]) -> dict[tuple[int, jaxprs.Atom], list[Target]]:
+    """Returns the targets by the number of their edit and by the value that they are."""
+    groups: dict[tuple[int, jaxprs.Atom], list[Target]] = {}
+    constants: dict[int, Target] = {}
+    for target in targets:
+        atom = values[target.site.value].atom
+        if not jaxprs.is_literal(atom):
+            groups.setdefault((target.number, atom), []).append(target)
+        elif target.number not in constants or target.site.path in target.edit.sites:
+            constants[target.number] = target
+    edited = {number for number, _ in groups}
+    for number, target in constants.items():
+        if target.site.path in target.edit.sites or number not in edited:
+            raise InvalidRequestError(
+                f"site {target.site.path!r} is a constant of the network, which nothing computes: it cannot be edited",
+                field=f"edits[{number}].sites",
+            )
+    return groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

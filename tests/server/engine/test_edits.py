@@ -334,6 +334,7 @@ def test_sites_of_other_numbers(function_lab: Callable[..., Lab], batch: Callabl
         edit("weight", change=Zero(), rows=[0]): "site 'weight' has no batch axis, and a choice of rows needs one",
         edit("weight", change=MeanAblate()): "a mean over the batch needs one",
         edit("constant", change=Zero()): "site 'constant' is a constant of the network",
+        edit("const*", change=Zero()): "site 'constant' is a constant of the network",
     }.items():
         with pytest.raises(InvalidRequestError, match=message):
             lab.inspect("given", edits=[wrong])
