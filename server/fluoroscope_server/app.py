@@ -81,6 +81,7 @@ class App:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal)
+        self._announce("ready")  # only now: whoever hears it may send a signal at once
         await stop[0].wait()
         ending = asyncio.ensure_future(stop[1].wait())
         await self.stop(ending)

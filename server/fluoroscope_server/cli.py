@@ -16,6 +16,7 @@ from fluoroscope_server.commands import check, seal, token
 from fluoroscope_server.configuration import SETTINGS, Configuration
 from fluoroscope_server.errors import FluoroscopeError, SettingsError
 from fluoroscope_server.logs import PACKAGE, write_logs
+from fluoroscope_server.open_files import allow_connections
 from fluoroscope_server.private_folder import private_folder
 from fluoroscope_server.settings import default_compile_cache
 
@@ -116,6 +117,7 @@ def _compile_cache(found: Configuration) -> Path | None:
 def _run(settings: Settings) -> None:
     # What gRPC would log of a port that is taken, or of a client that is gone, says less than our own words.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    allow_connections(settings.max_connections)
     keep_large_buffers()  # before JAX and gRPC are imported: threads that they start have arenas of their own otherwise
     # Imported here, so that --help answers at once: JAX takes seconds to import.
     from fluoroscope_server.app import App  # noqa: PLC0415
@@ -123,7 +125,6 @@ def _run(settings: Settings) -> None:
     async def run() -> None:
         app = App(settings, announce=_announce)
         await app.start()
-        _announce("ready")
         await app.serve()
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

@@ -219,6 +219,23 @@ def test_a_table_and_a_file(shell: Shell, layers: dict[str, dict[str, np.ndarray
         np.testing.assert_allclose(stored["activations/1@mean:0"], value.mean(0), rtol=1e-5, atol=1e-7)
 
 
+def test_values_of_every_example(shell: Shell, layers: dict[str, dict[str, np.ndarray]]) -> None:
+    """Whole, reduced for each example, and of some examples only, chosen by where they are in the data set."""
+    value = layers["relu"]["activations/2"]
+    words = ("relu", "--dataset", "data.npz", "activations/2", "--slice=1::3")
+    reduce = ("--reduce=full", "--reduce=topk:2", "--reduce=mean:-1", "--reduce=statistics")
+    printed, _ = shell.run(*words, *reduce, "--slice=0:-400:-100:7", "--output", "some.npz")
+    some = value[-400:-100:7, :3]
+    assert f"{len(some)} x 3" in printed
+    with np.load(shell.folder / "some.npz") as stored:
+        np.testing.assert_array_equal(stored["activations/2"], some)
+        np.testing.assert_array_equal(stored["activations/2@topk:2/values"], -np.sort(-some)[:, :2])
+        np.testing.assert_array_equal(stored["activations/2@topk:2/indices"], np.argsort(-some)[:, :2])
+        np.testing.assert_allclose(stored["activations/2@mean:-1"], some.mean(-1), rtol=1e-5, atol=1e-7)
+    _, said = shell.run(*words, "--max-bytes", "6000", "--reduce=full", code=1)
+    assert "the values of 501 examples have 6,012 bytes, and to hold them the limit is 6,000" in said
+
+
 @pytest.mark.parametrize("file", ["compressed.npz:other", "array.npy", "wide.npz"])
 def test_other_files(shell: Shell, data: np.ndarray, file: str) -> None:
     np.savez_compressed(shell.folder / "compressed.npz", other=data, labels=np.arange(ROWS))
@@ -241,11 +258,12 @@ def test_other_files(shell: Shell, data: np.ndarray, file: str) -> None:
         (("relu", "--dataset", "labels.npz:labels"), "array for x is int64, 3; the model wants x: float32[batch, 6]"),
         (("function", "--dataset", "uneven.npz"), "have not the same number of examples: tokens 3, mask 2."),
         (("function", "--dataset", "labels.npy"), "is one array, and function has tokens, mask"),
-        (("relu", "--dataset", "data.npz", "--reduce", "full"), "Full() of 'Dense_0' is one for each example"),
-        (("relu", "--dataset", "data.npz", "--reduce", "mean:-1"), "add the batch axis, 0, to its axes"),
-        (("relu", "--dataset", "data.npz", "--slice", "0:0:1"), "axis 0 of 'Dense_0' is the batch"),
+        (
+            ("relu", "--dataset", "data.npz", "--slice", "0:0:502"),
+            "the 501 examples of the data set, and 0 to 502 by 1",
+        ),
         (("relu", "--dataset", "data.npz", "--batch-size", "9"), "the model relu takes at most 8 examples at once"),
-        (("relu", "--dataset", "data.npz", "x=[[1]]"), "--dataset gives all inputs, and brings only what adds up"),
+        (("relu", "--dataset", "data.npz", "x=[[1]]"), "--dataset gives all inputs, and brings sites only"),
         (("relu", "--dataset", "data.npz", "--with-output", "logits"), "leave out --with-output"),
         (("relu", "x=[[1]]", "--batch-size", "9"), "--batch-size is for --dataset"),
     ],

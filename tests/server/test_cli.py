@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -151,3 +152,10 @@ def test_a_new_token_and_its_entry_go_different_ways(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", [["ada"], ["ada", "--scope", "root"], ["--scope", "admin"]])
 def test_tokens_that_are_refused(words: list[str]) -> None:
     assert CliRunner().invoke(main, ["token", *words]).exit_code == 2
+
+
+def test_what_is_said_at_the_start_can_be_json(asked: Callable[..., tuple[Settings, str]]) -> None:
+    settings, said = asked("--log-format=json", "--compile-cache=off")
+    (event,) = [json.loads(line) for line in said.splitlines()]
+    assert event["message"].startswith('settings: model = ["a=p"] (--model); compile-cache = "off" (--compile-cache)')
+    assert settings.log_format == "json"

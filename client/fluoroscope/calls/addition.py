@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
-from fluoroscope.calls.reduction import Mean, Norm
+from fluoroscope.calls.reduction import Full, Mean, Norm, TopK
 
 if TYPE_CHECKING:
     from fluoroscope.calls.reduction import Reduction
+    from fluoroscope.calls.site import Site
 
 
 class Addable(Protocol):
@@ -40,9 +41,61 @@ class AxisSums:
         return AxisSums(sums=sums, rows=self.rows + other.rows, greatest=self.greatest)
 
 
-def addable(reduction: Reduction[Any], result: Any, *, rows: int) -> Addable:
-    """Returns what a reduction brought of a batch of so many examples as something that adds up."""
+@dataclass(slots=True, kw_only=True, eq=False)
+class Rows:
+    """Tensors that have something for each example: those of the batches, one behind the other."""
+
+    axis: int
+    """Which axis of each tensor is the batch."""
+
+    parts: list[tuple[np.ndarray, ...]]
+    """The tensors of each batch, in order."""
+
+    byte_size: int
+    """How many bytes they have together."""
+
+    @classmethod
+    def of(cls, *tensors: np.ndarray, axis: int) -> Rows:
+        """Returns the tensors of one batch."""
+        return cls(axis=axis, parts=[tensors], byte_size=sum(each.nbytes for each in tensors))
+
+    def __add__(self, other: Rows) -> Rows:
+        """Returns those of both, one behind the other."""
+        return Rows(axis=self.axis, parts=self.parts + other.parts, byte_size=self.byte_size + other.byte_size)
+
+    def __iadd__(self, other: Rows) -> Self:
+        """Puts others behind these: many batches would take long if each time a new list was made."""
+        self.parts += other.parts
+        self.byte_size += other.byte_size
+        return self
+
+    def joined(self) -> tuple[np.ndarray, ...]:
+        """Returns the tensors of all examples."""
+        return tuple(np.concatenate(tensors, self.axis) for tensors in zip(*self.parts, strict=True))
+
+
+def rows_axis(reduction: Reduction[Any], site: Site) -> int | None:
+    """Returns which axis of the tensors of a result are the examples; None if the result is one for all of them."""
+    axis, count = site.batch_axis, len(site.shape)
     match reduction:
+        case Full() | TopK():
+            return axis
+        case Mean(axes=axes) | Norm(axes=axes) if axis is not None:
+            gone = {each % count for each in ((axes,) if isinstance(axes, int) else axes)} or set(range(count))
+            return None if axis in gone else axis - sum(each < axis for each in gone)
+    return None
+
+
+def addable(reduction: Reduction[Any], result: Any, *, rows: int, axis: int | None) -> Addable:
+    """Returns what a reduction brought of a batch of so many examples as something that adds up.
+
+    `axis` is what `rows_axis` says of it.
+    """
+    match reduction:
+        case TopK() if axis is not None:
+            return Rows.of(result.values, result.indices, axis=axis)
+        case _ if axis is not None:
+            return Rows.of(result, axis=axis)
         case Mean():
             return AxisSums(sums=result.astype(np.float64) * rows, rows=rows)
         case Norm(order=math.inf):

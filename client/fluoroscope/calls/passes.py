@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from fluoroscope.calls.addition import rows_axis
 from fluoroscope.calls.covariance import SiteCorrelation
 from fluoroscope.calls.errors import InvalidRequestError
 from fluoroscope.calls.order_statistics import quantiles
@@ -22,10 +23,14 @@ from fluoroscope.calls.reduction import (
     Quantiles,
     Reduction,
     Statistics,
+    TopK,
 )
+from fluoroscope.calls.units import TopElements
 
 if TYPE_CHECKING:
-    from fluoroscope.calls.addition import AxisSums
+    from collections.abc import Callable
+
+    from fluoroscope.calls.addition import AxisSums, Rows
     from fluoroscope.calls.covariance import SiteCovariance
     from fluoroscope.calls.histogram import SiteHistogram
     from fluoroscope.calls.site import Site
@@ -48,54 +53,40 @@ def passes_of(reduction: Reduction[Any], site: Site) -> Passes:
     Raises:
         InvalidRequestError: What it brings of several batches does not come to what it brings of one.
     """
-    axis = site.batch_axis
-    if axis is not None:
-        _check(reduction, site, axis)
-    match reduction:
-        case Histogram(low=None) | Histogram(high=None) if axis is not None:
-            return _histogram(reduction)
-        case Quantiles() if axis is not None:
-            return quantiles(reduction)
-        case Correlation() if axis is not None:
-            return _correlation()
-        case Mean() if axis is not None:
-            return _mean(reduction)
-        case Norm() if axis is not None:
-            return _norm(reduction)
-    return _once(reduction)
+    if site.batch_axis is None:
+        return _once(reduction)
+    _check(reduction, site)
+    if rows_axis(reduction, site) is not None:
+        return _rows(reduction)
+    passes: Callable[[Any], Passes] = _PASSES.get(type(reduction), _once)
+    return passes(reduction)
 
 
-def _check(reduction: Reduction[Any], site: Site, axis: int) -> None:
-    """Refuses a reduction that gives something for each example, or for whom examples are units."""
-    name = f"{reduction} of {site.path!r}"
-    advice = "inspect its batches one by one"
-    match reduction:
-        case Mean(axes=axes) | Norm(axes=axes):
-            reduced = (axes,) if isinstance(axes, int) else axes
-            if reduced and not {axis, axis - len(site.shape)} & set(reduced):
-                raise _unfit(
-                    f"{name} is one for each example of the data set: add the batch axis, {axis}, to its axes, "
-                    f"or {advice}"
-                )
-        case DeadUnits() | Covariance() | Correlation():
-            if axis == len(site.shape) - 1:
-                raise _unfit(f"{name} does not add up over a data set: its last axis is the batch; {advice}")
-        case Statistics() | Histogram() | Quantiles():
-            pass
-        case _:
-            raise _unfit(f"{name} is one for each example of the data set and does not add up: {advice}")
-
-
-def _unfit(message: str) -> InvalidRequestError:
-    return InvalidRequestError(message, field="reduce")
+def _check(reduction: Reduction[Any], site: Site) -> None:
+    """Refuses a reduction for which the examples would be units."""
+    if isinstance(reduction, DeadUnits | Covariance | Correlation) and site.batch_axis == len(site.shape) - 1:
+        raise InvalidRequestError(
+            f"{reduction} of {site.path!r} does not add up over a data set: its last axis is the batch; "
+            "inspect its batches one by one",
+            field="reduce",
+        )
 
 
 def _once(reduction: Reduction[Any]) -> Passes:
     return (yield (reduction,))[reduction]
 
 
+def _rows(asked: Reduction[Any]) -> Passes:
+    """Puts what each batch has for each of its examples one behind the other."""
+    found: Rows = (yield (asked,))[asked]
+    tensors = found.joined()
+    return TopElements(values=tensors[0], indices=tensors[1]) if isinstance(asked, TopK) else tensors[0]
+
+
 def _histogram(asked: Histogram) -> Passes:
-    """Finds the ends of the range in a first pass, and counts in a second."""
+    """Finds the ends of the range in a first pass, if it is not given, and counts in a second."""
+    if asked.low is not None and asked.high is not None:
+        return (yield (asked,))[asked]
     statistics: SiteStatistics = (yield (Statistics(),))[Statistics()]
     low, high = range_of(asked, statistics)
     ranged = Histogram(bins=asked.bins, low=low, high=high)
@@ -123,7 +114,7 @@ def range_of(asked: Histogram, statistics: SiteStatistics) -> tuple[float, float
     return float(low), float(high)
 
 
-def _correlation() -> Passes:
+def _correlation(_: Correlation) -> Passes:
     """Takes covariances, which add up. What batches cannot tell from no spread at all is none."""
     covariance: SiteCovariance = (yield (Covariance(),))[Covariance()]
     std = np.sqrt(np.diag(covariance.matrix).astype(np.float64))
@@ -134,11 +125,18 @@ def _correlation() -> Passes:
     return SiteCorrelation(matrix=matrix, mean=covariance.mean, std=std, sample_count=covariance.sample_count)
 
 
-def _mean(asked: Mean) -> Passes:
+def _along_axes(asked: Mean | Norm) -> Passes:
     found: AxisSums = (yield (asked,))[asked]
-    return found.sums / found.rows
-
-
-def _norm(asked: Norm) -> Passes:
-    found: AxisSums = (yield (asked,))[asked]
+    if isinstance(asked, Mean):
+        return found.sums / found.rows
     return found.sums if found.greatest else found.sums ** (1 / asked.order)
+
+
+_PASSES: Mapping[type[Any], Callable[[Any], Passes]] = {
+    Histogram: _histogram,
+    Quantiles: quantiles,
+    Correlation: _correlation,
+    Mean: _along_axes,
+    Norm: _along_axes,
+}
+"""The passes of those whose answer is not just the sum of what batches brought."""

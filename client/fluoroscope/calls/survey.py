@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fluoroscope.calls.activation import Activation
-from fluoroscope.calls.addition import addable
-from fluoroscope.calls.errors import InvalidRequestError
+from fluoroscope.calls.addition import Rows, addable, rows_axis
+from fluoroscope.calls.errors import InvalidRequestError, LimitExceededError
 from fluoroscope.calls.passes import passes_of
 from fluoroscope.calls.reduction import Reduction
 from fluoroscope.calls.slice import Slice
@@ -16,10 +16,12 @@ from fluoroscope.calls.slice import Slice
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from fluoroscope.calls.addition import Addable
     from fluoroscope.calls.inspection import Inspection
     from fluoroscope.calls.passes import Passes
     from fluoroscope.calls.site import Site
+
+MOST_BYTES = 1 << 30
+"""How many bytes a survey may hold of what is one for each example, unless more is allowed."""
 
 
 class Survey(Mapping[str, Activation]):
@@ -36,6 +38,9 @@ class Survey(Mapping[str, Activation]):
 
     Counts, ends, histograms and quantiles are exact, of the float32 that the device computes. Means, deviations, norms,
     covariances and correlations are put together in float64 from what the device computed in float32 of each batch.
+
+    What is one for each example, such as `Full()`, `TopK(5)` or `Mean(axes=-1)`, is put one behind the other, and held
+    in memory until the end: as much as `max_bytes` allows.
     """
 
     def __init__(
@@ -44,13 +49,24 @@ class Survey(Mapping[str, Activation]):
         *,
         reduce: Reduction[Any] | Sequence[Reduction[Any]],
         slices: Slice | Sequence[Slice] = (),
+        max_bytes: int | None = None,
+        expected_rows: int | None = None,
     ) -> None:
         """Takes which sites, what to do to each, and how to cut each before; as for `inspect`.
 
+        Args:
+            sites: The sites, as `Client.sites` lists them.
+            reduce: What to compute of each.
+            slices: How to cut each value first.
+            max_bytes: The most bytes to hold of what is one for each example. None means 1 GiB.
+            expected_rows: How many examples there will be, if that is known: then the first batch tells whether they
+                are too many.
+
         Raises:
-            InvalidRequestError: There are no sites, a reduction gives something for each example and so does not add
-                up, or a slice cuts the batch axis.
+            InvalidRequestError: There are no sites, examples would be units, or a slice cuts the batch axis.
         """
+        self._max_bytes = MOST_BYTES if max_bytes is None else max_bytes
+        self._expected_rows = expected_rows
         self.rows = 0
         """How many examples the batches of a pass held."""
         reductions = (reduce,) if isinstance(reduce, Reduction) else tuple(reduce)
@@ -76,11 +92,28 @@ class Survey(Mapping[str, Activation]):
                 site.turn(self.rows)
 
     def add(self, inspection: Inspection) -> None:
-        """Takes what a batch of the data brought in this pass."""
+        """Takes what a batch of the data brought in this pass.
+
+        Raises:
+            LimitExceededError: What is one for each example has more bytes than may be held.
+        """
         self.rows += inspection.rows
         for path, site in self._sites.items():
             if site.asked:
                 site.add(inspection[path], rows=inspection.rows)
+        self._check_bytes()
+
+    def _check_bytes(self) -> None:
+        rows = max(self.rows, self._expected_rows or 0)
+        size = sum(site.held_bytes for site in self._sites.values()) * rows // max(self.rows, 1)
+        if size > self._max_bytes:
+            raise LimitExceededError(
+                f"the values of {rows:,} examples have {size:,} bytes, and to hold them the limit is "
+                f"{self._max_bytes:,}: allow more with max_bytes, ask for fewer sites or a slice of each, or for what "
+                "is one for all examples",
+                reason="SURVEY_TOO_LARGE",
+                field="max_bytes",
+            )
 
     def __getitem__(self, path: str) -> Activation:
         """Returns what came back for a site; as long as passes are left, without what they will bring."""
@@ -102,7 +135,7 @@ class _SiteSurvey:
         self._asked: dict[Reduction[Any], tuple[Reduction[Any], ...]] = {
             reduction: tuple(next(passes)) for reduction, passes in self._passes.items()
         }
-        self._sums: dict[Reduction[Any], Addable] = {}
+        self._sums: dict[Reduction[Any], Any] = {}
         self._results: dict[Reduction[Any], Any] = {}
         self.activation = Activation(site=site.path, kind=site.kind, dtype=site.dtype, shape=site.shape)
 
@@ -110,6 +143,11 @@ class _SiteSurvey:
     def asked(self) -> tuple[Reduction[Any], ...]:
         """Returns what to ask of each batch in this pass; nothing if all is known."""
         return tuple(dict.fromkeys(each for asked in self._asked.values() for each in asked))
+
+    @property
+    def held_bytes(self) -> int:
+        """Returns how many bytes are held of what is one for each example."""
+        return sum(each.byte_size for each in self._sums.values() if isinstance(each, Rows))
 
     def check(self, slices: Sequence[Slice]) -> None:
         """Refuses a slice of the batch axis."""
@@ -125,11 +163,14 @@ class _SiteSurvey:
         """Takes what a batch brought; of a value that is the same for any batch, the first is enough."""
         self.activation = replace(self.activation, shape=activation.shape)
         for asked in self.asked:
-            found = addable(asked, activation[asked], rows=rows)
-            if asked not in self._sums:
-                self._sums[asked] = found
-            elif self._site.batch_axis is not None:
+            if self._site.batch_axis is None:
+                self._sums.setdefault(asked, activation[asked])
+                continue
+            found = addable(asked, activation[asked], rows=rows, axis=rows_axis(asked, self._site))
+            if asked in self._sums:
                 self._sums[asked] += found
+            else:
+                self._sums[asked] = found
 
     def turn(self, rows: int) -> None:
         """Ends a pass over data of so many examples."""

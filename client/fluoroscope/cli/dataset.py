@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +17,7 @@ from fluoroscope.cli.table import shape_cell
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from fluoroscope.calls import Model, TensorSpec
+    from fluoroscope.calls import Model, Slice, TensorSpec
 
 DATASET: Final = """--dataset FILE sends many examples, batch by batch, and reduces them as one. FILE is one of
   x.npz        an array for each input of the model, by its name
@@ -38,6 +38,25 @@ class DataSet:
 
     rows: int
     """How many examples there are."""
+
+    def taken(self, cut: Slice) -> DataSet:
+        """Returns the examples of a slice of the batch axis.
+
+        Raises:
+            click.UsageError: There are not all of them, or there is none.
+        """
+        start, stop = (
+            end if given is None else given + (self.rows if given < 0 else 0)
+            for given, end in ((cut.start, 0), (cut.stop, self.rows))
+        )
+        step = 1 if cut.step is None else cut.step
+        if step < 1 or not 0 <= start < stop <= self.rows:
+            raise click.UsageError(
+                f"--slice: the batch axis, {cut.axis}, is the {self.rows:,} examples of the data set, and {start} to "
+                f"{stop} by {step} is no part of them."
+            )
+        arrays = {name: array[start:stop:step] for name, array in self.arrays.items()}
+        return replace(self, arrays=arrays, rows=len(range(start, stop, step)))
 
     def batches(self, size: int) -> Iterator[dict[str, np.ndarray]]:
         """Yields the inputs of so many examples, the last time of those that are left."""

@@ -19,7 +19,7 @@ from fluoroscope.cli.question import question_options
 from fluoroscope.cli.reduction import REDUCTIONS, read_reductions
 from fluoroscope.cli.report import SUMMARIES, Seen, Tables, print_seen, without_tensors, write
 from fluoroscope.cli.session import Session, session_options
-from fluoroscope.cli.survey import surveyed
+from fluoroscope.cli.survey import surveyed, taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,7 +36,8 @@ _EXAMPLES = """Examples:
   fluoroscope inspect digits image=@x.npy Conv_0 --slice 0:0:1 --slice -1:0:8
   fluoroscope inspect digits image=@x.npy __call__ --edit 'zero relu:1 units=3,7' --edit 'scale Dense_0 by=0.5'
   fluoroscope inspect digits image=@x.npy 'Dense_*' --gradient logits=4 --wrt inputs/image --reduce norm
-  fluoroscope inspect digits --dataset images.npz 'relu:*' --reduce dead --reduce quantiles:0.5"""
+  fluoroscope inspect digits --dataset images.npz 'relu:*' --reduce dead --reduce quantiles:0.5
+  fluoroscope inspect digits --dataset images.npz head --reduce full --slice 0:0:5000 -o head.npy"""
 
 
 @click.command(epilog=epilog(_EXAMPLES, REDUCTIONS, EDITS, INPUTS, DATASET))
@@ -102,7 +103,7 @@ def inspect(
     )
     sites = [*globs, *(word for word in words if not is_input(word))]
     gradient = read_gradient(logit, loss, names)
-    question: dict[str, Any] = {
+    question: Mapping[str, Any] = {
         "sites": sites or (() if names else "**"),
         "kinds": kinds or (() if sites else ("module",)),
         "reduce": list(reductions),
@@ -131,7 +132,7 @@ def inspect(
                 progress=bar,
             )
         else:
-            data = read_data_set(dataset, described, cast=cast)
+            data, question = taken(client, described, read_data_set(dataset, described, cast=cast), question)
             bar = stack.enter_context(RowBar(data.rows))
             found = surveyed(client, described, data, question, batch_size=batch_size, bar=bar)
         written, tables, seen = 0, Tables(words=reductions), Seen()
@@ -159,5 +160,5 @@ def _check_data_set(dataset: str | None, batch_size: int | None, others: Mapping
     needless = [name for name, value in others.items() if value]
     if dataset is not None and needless:
         raise click.UsageError(
-            f"--dataset gives all inputs, and brings only what adds up over batches: leave out {', '.join(needless)}."
+            f"--dataset gives all inputs, and brings sites only, uncast: leave out {', '.join(needless)}."
         )

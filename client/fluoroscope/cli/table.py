@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _WIDE = 10_000
 
-STATISTICS = ("mean", "std", "min", "max", "zeros", "NaN", "Inf")
+STATISTICS = ("mean", "std", "var", "min", "max", "zeros", "NaN", "Inf")
 """The columns that `statistics_cells` fills."""
 
 
@@ -60,7 +60,7 @@ def statistics_cells(statistics: SiteStatistics | None) -> tuple[str, ...]:
     """Returns what the columns of `STATISTICS` say."""
     if statistics is None:
         return ("",) * len(STATISTICS)
-    numbers = (statistics.mean, statistics.std, statistics.min, statistics.max)
+    numbers = (statistics.mean, statistics.std, statistics.var, statistics.min, statistics.max)
     return (
         *(f"{number:.4g}" for number in numbers),
         f"{statistics.zero_fraction:.1%}" if statistics.count else "",

@@ -701,7 +701,9 @@ class Edit(google.protobuf.message.Message):
 
     @typing.final
     class PatchFromInputs(google.protobuf.message.Message):
-        """Writes what the value is when the network runs, unedited, on other inputs. It runs as far as the site."""
+        """Writes what the value is when the network runs, unedited, on other inputs. It runs as far as the site. Not for sites
+        in a loop within a loop.
+        """
 
         DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import jax
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable, Iterable, Mapping
 
     from fluoroscope_server.engine.plan import CapturedValue
 
@@ -36,21 +36,26 @@ class Captures:
     arguments: Mapping[int, Arguments]
     """The arguments of captured values, by their place in the plan."""
 
+    raw: frozenset[int] = frozenset()
+    """Which captured values leave as they are: they are of one iteration of a loop that is reduced when it ends."""
+
     def kind(self, place: int) -> Hashable:
         """Returns what is the same for all captured values that one piece of program can reduce."""
+        if place in self.raw:
+            return "raw"
         value = self.captured[place]
         return (value.cuts, value.reduction, self.batch_axes[place])
 
-    def reduce(self, place: int, value: jax.Array, arguments: Arguments | None = None) -> Arrays:
-        """Returns the result of a captured value, given its place in the plan.
+    def inside(self, arguments: Mapping[int, Arguments], raw: Iterable[int]) -> Captures:
+        """Returns the captures in the body of a loop: with other arguments for some, and some more left as they are."""
+        return replace(self, arguments={**self.arguments, **arguments}, raw=self.raw.union(raw))
 
-        Args:
-            place: which captured value of the plan.
-            value: the value.
-            arguments: other arguments than its own.
-        """
+    def reduce(self, place: int, value: jax.Array) -> Arrays:
+        """Returns the result of a captured value, given its place in the plan."""
+        if place in self.raw:
+            return (value,)
         spec = self.captured[place]
-        starts, numbers = self.arguments[place] if arguments is None else arguments
+        starts, numbers = self.arguments[place]
         for index, cut in enumerate(spec.cuts):
             value = jax.lax.dynamic_slice_in_dim(value, starts[index], cut.extent, axis=cut.axis)
             value = jax.lax.slice_in_dim(value, 0, cut.extent, stride=cut.step, axis=cut.axis)

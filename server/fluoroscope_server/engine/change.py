@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 Array: TypeAlias = "jax.Array"
 
 
-def change_of(edit: PlannedEdit, *, looped: bool) -> Callable[..., Array]:
+def change_of(edit: PlannedEdit, *, depth: int) -> Callable[..., Array]:
     """Returns the function of an edit: `(value, *arguments) -> value`.
 
     The arguments are the value of a second run, if there is one, what the operation is given, if anything, and a mask
-    for each masked axis. In the body of a loop they are those of one iteration.
+    for each masked axis. Of a value in as many loops as `depth` says, they are those of one iteration.
     """
 
     def change(value: Array, *arguments: Array) -> Array:
         masks = arguments[len(arguments) - len(edit.masked) :]
-        axis = 0 if edit.batch_axis is None else edit.batch_axis - looped
+        axis = 0 if edit.batch_axis is None else edit.batch_axis - depth
         new = _COMPUTED[edit.operation](value, arguments[: len(arguments) - len(masks)], axis)
         where: Array | None = None
         for masked, mask in zip(edit.masked, masks, strict=True):
-            own = _along(masked - looped, mask, value)
+            own = _along(masked - depth, mask, value)
             where = own if where is None else where & own
         return new if where is None else jnp.where(where, new, value)
 
@@ -56,7 +56,7 @@ def _mean(value: Array, valid: Array, axis: int) -> Array:
 
 
 def _along(axis: int, mask: Array, value: Array) -> Array:
-    """Returns a mask of one axis with as many axes as the value; one of an iteration, axis -1, has no axis yet."""
+    """Returns a mask of one axis with as many axes as the value; one of an iteration, a negative axis, has none."""
     return mask.reshape([size if each == axis else 1 for each, size in enumerate(value.shape)])
 
 

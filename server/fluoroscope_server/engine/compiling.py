@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +13,20 @@ from fluoroscope_server.engine import jaxprs
 from fluoroscope_server.engine.captures import Captures
 from fluoroscope_server.engine.iterations import loop_stages
 from fluoroscope_server.engine.once import Once
-from fluoroscope_server.engine.running import run_step
+from fluoroscope_server.engine.running import run_steps
 from fluoroscope_server.engine.stage import Stage
 from fluoroscope_server.engine.steps import Looped, can_iterate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
     from fluoroscope_server.engine.differentiating import Differentiation
     from fluoroscope_server.engine.question import Question
     from fluoroscope_server.engine.stage import Key
     from fluoroscope_server.engine.steps import Step
+
+_UNSAID = ("jax.const", "callback")
+"""Words in the text of a program that stand for something outside of it: constants as arguments, Python functions."""
 
 
 class Compiler:
@@ -32,6 +36,7 @@ class Compiler:
         """Takes the question, and the structure of what is known before the first stage, by variable."""
         self.question = question
         self._structures: dict[Key, jax.ShapeDtypeStruct] = dict(given)
+        self._executables: dict[Hashable, Any] = {}
 
     def stages(self) -> list[Stage]:
         """Compiles everything: one stage if the plan is fused, else one for each step or iteration."""
@@ -61,17 +66,35 @@ class Compiler:
             for place in places
         )
         once = Once(function)
-        lowered = jax.jit(once).lower(shapes, numbers, jax.ShapeDtypeStruct((), np.int32), arguments)
-        given, _ = once.whole(lowered.out_info)
+        executable, structures = self._compiled(once, (shapes, numbers, jax.ShapeDtypeStruct((), np.int32), arguments))
+        given, _ = once.whole(structures)
         self.learn(outputs, given)
         return Stage(
-            executable=lowered.compile(),
+            executable=executable,
             whole=once.whole,
             inputs=tuple(inputs),
             outputs=tuple(outputs),
             places=tuple(places),
             scalars=tuple(scalars),
         )
+
+    def _compiled(self, once: Once, arguments: tuple[Any, ...]) -> tuple[Any, Any]:
+        """Returns a function compiled for arguments like these, and what it returns.
+
+        Layers of a network are often the same but for their weights, and so are their stages: what is the same, down to
+        the text that is compiled, is compiled once.
+        """
+        if not self.question.plan.staged:
+            lowered = jax.jit(once).lower(*arguments)
+            return lowered.compile(), lowered.out_info
+        named = jax.jit(once, keep_unused=True).lower(*arguments)  # else the text would not say which are used
+        text = named.as_text()
+        key: Hashable = (jax.tree.structure(arguments), hashlib.sha256(text.encode()).digest())
+        if any(word in text for word in _UNSAID):
+            key = object()
+        if key not in self._executables:
+            self._executables[key] = jax.jit(once).lower(*arguments).compile()
+        return self._executables[key], named.out_info
 
     def learn(self, keys: Sequence[Key], given: Sequence[Any]) -> None:
         """Takes note of the structure of values between stages."""
@@ -117,11 +140,7 @@ class Compiler:
         def function(values: Any, scalars: Any, rows: Any, arguments: Any) -> Any:  # noqa: ARG001 (there are none)
             known = dict(zip(inputs, values, strict=True))
             captures = self.captures(places, rows, arguments)
-            results: dict[int, Any] = {}
-            for step in steps:
-                given, found = run_step(step, known, captures)
-                known.update(given)
-                results.update(found)
+            results = run_steps(steps, known, captures)
             return tuple(known[key] for key in outputs), tuple(results[place] for place in places)
 
         yield self.stage(function, inputs, outputs, places)

@@ -36,8 +36,8 @@ class Slope:
     value: NamedValue | None = None
     """A value of the network."""
 
-    iteration: int | None = None
-    """Of a value in a loop, which iteration; `ALL` for all, stacked."""
+    iterations: tuple[int, ...] = ()
+    """Of a value in loops, which iteration of each; `ALL` for all, stacked."""
 
     variable: jex.Var | None = None
     """An input of the network or a parameter, in place of a value."""
@@ -98,7 +98,7 @@ class _Network:
         self._direct = [self.inputs.index(variable) for variable in direct]
         variables = jaxprs.variables_of(self._zeros)
         writes = [
-            Write(value=value, function=jnp.add, arguments=(zeros,), stacked=(value.loop is not None,))
+            Write(value=value, function=jnp.add, arguments=(zeros,), stacked=((True,) * len(value.loops),))
             for value, zeros in zip(values.values(), variables, strict=True)
         ]
         outputs = [output, *(slope.output for slope in slopes if slope.output is not None)]
@@ -147,14 +147,13 @@ class _Network:
 
 
 def _structure(value: NamedValue) -> jax.ShapeDtypeStruct:
-    """Returns the structure of a value; of a loop's, of all iterations."""
+    """Returns the structure of a value; in loops, of all iterations."""
     structure = jaxprs.structure(value.atom)
-    shape = structure.shape if value.loop is None else (value.loop.length, *structure.shape)
-    return jax.ShapeDtypeStruct(shape, structure.dtype)
+    return jax.ShapeDtypeStruct((*(loop.length for loop in value.loops), *structure.shape), structure.dtype)
 
 
 def _iteration(slope: Slope, gradient: jax.Array) -> jax.Array:
-    return gradient if slope.iteration in {None, ALL} else gradient[slope.iteration]
+    return gradient[tuple(slice(None) if each == ALL else each for each in slope.iterations)]
 
 
 def _scalar(output: jax.Array, indices: jax.Array, objective: Objective) -> jax.Array:

@@ -15,7 +15,6 @@ import numpy as np
 from fluoroscope_server.engine import jaxprs
 from fluoroscope_server.engine.change import change_of
 from fluoroscope_server.engine.flat import FlatNetwork
-from fluoroscope_server.engine.jaxprs import FlatJaxpr
 from fluoroscope_server.engine.plan import Operation
 from fluoroscope_server.engine.second_run import SecondRun
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     import jax.extend.core as jex
 
+    from fluoroscope_server.engine.jaxprs import FlatJaxpr
     from fluoroscope_server.engine.loop import Loop
     from fluoroscope_server.engine.naming import NamedValue
     from fluoroscope_server.engine.plan import PlannedEdit
@@ -42,8 +42,9 @@ class Write:
     arguments: tuple[jex.Var, ...]
     """What it takes besides: inputs of the new network."""
 
-    stacked: tuple[bool, ...]
-    """Of each of them, whether its first axis are the iterations of a loop, each of which takes its own."""
+    stacked: tuple[tuple[bool, ...], ...]
+    """Of each of them, for each loop that the value is in, whether it has an axis of its iterations, each of which
+    takes its own. These axes are the first."""
 
     source: SecondRun | None = None
     """A second run, whose value comes before the arguments."""
@@ -73,42 +74,34 @@ def edited(flat: FlatNetwork, edits: Sequence[PlannedEdit], *, input_count: int)
 
 def rewritten(flat: FlatNetwork, writes: Sequence[Write], inputs: Iterable[jex.Var]) -> FlatNetwork:
     """Returns a network with writes in it, and with more inputs."""
-    writing = _Writing(flat=flat)
-    for write in writes:
-        if write.value.loop is None:
-            writing.writes.setdefault(write.value.atom, []).append(write)
-        else:
-            writing.looped.setdefault(write.value.loop, []).append(write)
+    asked = [
+        _Asked(write=write, loops=write.value.loops, arguments=write.arguments, stacked=write.stacked)
+        for write in writes
+    ]
+    writing = _Writing(jaxpr=flat.jaxpr, loops=flat.loops, asked=asked)
     writing.write()
     return FlatNetwork(
-        jaxpr=replace(
-            flat.jaxpr,
-            inputs=(*flat.jaxpr.inputs, *inputs),
-            equations=tuple(writing.lines.equations),
-            outputs=tuple(writing.lines.read(atom) for atom in flat.jaxpr.outputs),
-        ),
+        jaxpr=replace(writing.written(), inputs=(*flat.jaxpr.inputs, *inputs)),
         values=tuple(map(writing.value, flat.values)),
-        loops=writing.loops,
+        loops=writing.written_loops,
     )
 
 
 def _write_of(edit: PlannedEdit, value: NamedValue, runs: Mapping[int, SecondRun]) -> Write:
-    looped = value.loop is not None
-    shape, dtype = value.atom.aval.shape, value.atom.aval.dtype
-    whole = shape if value.loop is None else (value.loop.length, *shape)
-    found: list[tuple[tuple[int, ...], np.dtype, bool]] = []
+    depth, dtype = len(value.loops), value.atom.aval.dtype
+    whole = (*(loop.length for loop in value.loops), *value.atom.aval.shape)
+    found: list[tuple[tuple[int, ...], np.dtype, tuple[bool, ...]]] = []
     if edit.operation in {Operation.SET, Operation.ADD, Operation.SCALE}:
-        varying = looped and 0 in edit.varying
-        given = tuple(size if axis in edit.varying else 1 for axis, size in enumerate(whole))
-        found.append((given[1:] if looped and not varying else given, dtype, varying))
+        sizes = [size if axis in edit.varying else 1 for axis, size in enumerate(whole)]
+        kept = [size for axis, size in enumerate(sizes) if axis >= depth or axis in edit.varying]
+        found.append((tuple(kept), dtype, tuple(axis in edit.varying for axis in range(depth))))
     elif edit.batch_axis is not None:
-        found.append(
-            ((whole[edit.batch_axis],), np.dtype(bool if edit.operation is Operation.MEAN else np.int32), False)
-        )
-    found += [((whole[axis],), np.dtype(bool), looped and axis == 0) for axis in edit.masked]
+        what = np.dtype(bool if edit.operation is Operation.MEAN else np.int32)
+        found.append(((whole[edit.batch_axis],), what, (False,) * depth))
+    found += [((whole[axis],), np.dtype(bool), tuple(each == axis for each in range(depth))) for axis in edit.masked]
     return Write(
         value=value,
-        function=change_of(edit, looped=looped),
+        function=change_of(edit, depth=depth),
         arguments=jaxprs.variables_of([jax.ShapeDtypeStruct(size, kind) for size, kind, _ in found]),
         stacked=tuple(stacked for *_, stacked in found),
         source=None if edit.source is None else runs[edit.source],
@@ -134,28 +127,51 @@ class _Lines:
         self.equations += equations
         return outputs
 
-    def edit(self, variable: jex.Var, function: Callable[..., jax.Array], arguments: Sequence[jaxprs.Atom]) -> None:
-        (self.known[variable],) = self.call(function, [self.read(variable), *arguments])
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Asked:
+    """A write, as it is known in one jaxpr."""
+
+    write: Write
+    loops: tuple[Loop, ...]
+    """The loops that its value is in, seen from this jaxpr."""
+    arguments: Sequence[jaxprs.Atom]
+    stacked: Sequence[tuple[bool, ...]]
+
+    def take(self, lines: _Lines) -> tuple[list[jaxprs.Atom], list[tuple[bool, ...]]]:
+        """Returns the arguments, and how they are stacked; first what must be computed for them is written."""
+        source = self.write.source
+        if source is None or self.loops != self.write.value.loops:  # in a loop, it is an argument like any other
+            return list(self.arguments), list(self.stacked)
+        equations, atom = source.value(self.write.value)
+        lines.equations += equations
+        return [atom, *self.arguments], [(True,) * len(self.loops), *self.stacked]
 
 
 @dataclass(slots=True, kw_only=True)
 class _Writing:
-    """A network with writes in it, as far as it is written."""
+    """A jaxpr with writes in it, as far as it is written: a network, or the body of a loop."""
 
-    flat: FlatNetwork
-    writes: dict[jex.Var, list[Write]] = field(default_factory=dict)
-    looped: dict[Loop, list[Write]] = field(default_factory=dict)
+    jaxpr: FlatJaxpr
+    loops: Mapping[int, Loop]
+    asked: Sequence[_Asked]
     lines: _Lines = field(default_factory=_Lines)
-    loops: dict[int, Loop] = field(default_factory=dict)
-    _new: dict[Loop, Loop] = field(default_factory=dict)
-    _bodies: dict[Loop, _Lines] = field(default_factory=dict)
+    here: dict[jex.Var, list[_Asked]] = field(default_factory=dict)
+    """The writes of values that are in no loop, seen from here."""
+    written_loops: dict[int, Loop] = field(default_factory=dict)
+    new: dict[Loop, Loop] = field(default_factory=dict)
+    """What stands in for loops, here and in the bodies of loops."""
+    bodies: dict[Loop, _Lines] = field(default_factory=dict)
 
     def write(self) -> None:
-        network = self.flat.jaxpr
-        for variable in (*network.constants, *network.inputs):
+        """Writes all of it."""
+        for asked in self.asked:
+            if not asked.loops:
+                self.here.setdefault(asked.write.value.atom, []).append(asked)
+        for variable in (*self.jaxpr.constants, *self.jaxpr.inputs):
             self._edit(variable)
-        for number, equation in enumerate(network.equations):
-            loop = self.flat.loops.get(number)
+        for number, equation in enumerate(self.jaxpr.equations):
+            loop = self.loops.get(number)
             if loop is None:
                 self.lines.add(equation)
             else:
@@ -163,73 +179,58 @@ class _Writing:
             for variable in equation.outvars:
                 self._edit(variable)
 
+    def written(self) -> FlatJaxpr:
+        """Returns the jaxpr with writes in it; its inputs are the same."""
+        outputs = tuple(map(self.lines.read, self.jaxpr.outputs))
+        return replace(self.jaxpr, equations=tuple(self.lines.equations), outputs=outputs)
+
     def value(self, value: NamedValue) -> NamedValue:
         """Returns a named value as it is behind the edits."""
-        if value.loop is None:
-            return replace(value, atom=self.lines.read(value.atom))
-        body = self._bodies.get(value.loop)
-        return replace(
-            value,
-            atom=value.atom if body is None else body.read(value.atom),
-            loop=self._new.get(value.loop, value.loop),
-        )
+        lines = self.bodies.get(value.loops[-1]) if value.loops else self.lines
+        loops = tuple(self.new.get(loop, loop) for loop in value.loops)
+        return replace(value, atom=value.atom if lines is None else lines.read(value.atom), loops=loops)
 
     def _edit(self, variable: jex.Var) -> None:
-        for write in self.writes.get(variable, ()):
-            self.lines.edit(variable, write.function, self._arguments(write))
-
-    def _arguments(self, write: Write) -> list[jaxprs.Atom]:
-        if write.source is None:
-            return list(write.arguments)
-        equations, atom = write.source.value(write.value)
-        self.lines.equations += equations
-        return [atom, *write.arguments]
+        for asked in self.here.get(variable, ()):
+            arguments, _ = asked.take(self.lines)
+            given = [self.lines.read(variable), *arguments]
+            (self.lines.known[variable],) = self.lines.call(asked.write.function, given)
 
     def _write_loop(self, equation: jex.JaxprEqn, loop: Loop) -> None:
-        writes = self.looped.get(loop)
-        if writes is None:
+        asked = [each for each in self.asked if each.loops[:1] == (loop,)]
+        if not asked:
             self.lines.add(equation)
             new = replace(loop, inputs=tuple(map(self.lines.read, loop.inputs)))
         else:
-            new = self._edited(loop, writes)
+            new = self._edited(loop, asked)
             outputs = self.lines.call(new.function(), new.inputs)
             if self.lines.equations[-1].outvars != outputs:
                 raise AssertionError("a loop is one equation, and gives what it computes")
             new = replace(new, outputs=tuple(outputs))
             self.lines.known.update(zip(loop.outputs, outputs, strict=True))
-        self._new[loop] = self.loops[len(self.lines.equations) - 1] = new
+        self.new[loop] = self.written_loops[len(self.lines.equations) - 1] = new
 
-    def _edited(self, loop: Loop, writes: Sequence[Write]) -> Loop:
+    def _edited(self, loop: Loop, asked: Sequence[_Asked]) -> Loop:
         """Returns a loop with writes in its body, and what they take as more constants and more xs."""
-        body, lines = loop.body, self._bodies.setdefault(loop, _Lines())
         consts, xs = _Inputs(), _Inputs()
-        taken: dict[jex.Var, list[tuple[Write, list[jex.Var]]]] = {}
-        for write in writes:
-            atoms = self._arguments(write)
-            stacked = [*([True] if write.source is not None else []), *write.stacked]
-            own = [(xs if each else consts).take(atom, stacked=each) for atom, each in zip(atoms, stacked, strict=True)]
-            taken.setdefault(write.value.atom, []).append((write, own))
-
-        def edit(variable: jex.Var) -> None:
-            for write, own in taken.get(variable, ()):
-                lines.edit(variable, write.function, own)
-
-        for variable in (*body.constants, *body.inputs):
-            edit(variable)
-        for equation in body.equations:
-            lines.add(equation)
-            for variable in equation.outvars:
-                edit(variable)
-        inner = loop.split_inputs(body.inputs)
+        deeper = []
+        for each in asked:
+            arguments, stacked = each.take(self.lines)
+            own = [
+                (xs if flags[0] else consts).take(atom, stacked=flags[0])
+                for atom, flags in zip(arguments, stacked, strict=True)
+            ]
+            flags_inside = [flags[1:] for flags in stacked]
+            deeper.append(_Asked(write=each.write, loops=each.loops[1:], arguments=own, stacked=flags_inside))
+        writing = _Writing(jaxpr=loop.body, loops=loop.loops, asked=deeper, new=self.new, bodies=self.bodies)
+        self.bodies[loop] = writing.lines
+        writing.write()
+        inner = loop.split_inputs(loop.body.inputs)
         outer = loop.split_inputs([self.lines.read(atom) for atom in loop.inputs])
         return replace(
             loop,
-            body=FlatJaxpr(
-                inputs=(*inner[0], *consts.inner, *inner[1], *inner[2], *xs.inner),
-                constants=body.constants,
-                equations=tuple(lines.equations),
-                outputs=tuple(map(lines.read, body.outputs)),
-            ),
+            body=replace(writing.written(), inputs=(*inner[0], *consts.inner, *inner[1], *inner[2], *xs.inner)),
+            loops=writing.written_loops,
             inputs=(*outer[0], *consts.outer, *outer[1], *outer[2], *xs.outer),
             const_count=loop.const_count + len(consts.inner),
         )

@@ -3,7 +3,7 @@
 JAX nests: a jit inside a jit, a remat block, a function with its own derivative. A value in such a
 nest cannot leave it. So every call is written out in place, as XLA's inliner would do; what remains is one list
 of equations, and each value in it can become an output. The body of a scan stays a jaxpr of its own, as flat as
-the one around it: its values have a name for each iteration.
+the one around it, with the loops in it: its values have a name for each iteration.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fluoroscope_server.engine import jaxprs
 from fluoroscope_server.engine.jaxprs import FlatJaxpr
 from fluoroscope_server.engine.library import library_calls
 from fluoroscope_server.engine.loop import Loop
-from fluoroscope_server.engine.naming import INDEX, NESTED, Names, Place, join
+from fluoroscope_server.engine.naming import Names, Place, index_mark, join
 from fluoroscope_server.families import module_path
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class _Writing:
         loops = {loop for number, loop in self.loops.items() if number >= start}
 
         def inside(value: NamedValue) -> bool:
-            if value.loop in loops:
+            if any(loop in loops for loop in value.loops):
                 return True
             return not jaxprs.is_literal(value.atom) and value.atom in made and value.atom not in outputs
 
@@ -197,23 +197,25 @@ class _Writing:
             hiding.write_whole(hidden, scope=join(path, name))
 
     def _write_loop(self, equation: jex.JaxprEqn, scan: jaxprs.Scan, scope: str, path: str) -> None:
-        outermost = not self.place.index and not self.place.reason
+        reason, depth = self.place.reason, self.place.depth
         own = self.place.inside(scope)
         place = Place(
             scope=own,
             name=path,
-            index=INDEX if outermost else "[*]",
-            indexes_scope=bool(own) and path.endswith("/scan:0") and not _calls_modules(scan.body),
-            reason="" if outermost else self.place.reason or f"it is inside {NESTED}",
+            index="[*]" if reason else index_mark(depth),
+            depth=depth + 1,
+            indexes_scope=_stands_for(own, path) and not _calls_modules(scan.body),
+            reason=reason,
             around=self.place,
         )
         writing = _Writing(names=self.names, place=place, whole=self.whole, opened=self.opened)
         first = len(self.names.values)
         body = writing.write_whole(scan.body, scope=own)
-        if not outermost:
+        if reason:
             return
         loop = Loop(
             body=body,
+            loops=writing.loops,
             inputs=tuple(equation.invars),
             outputs=tuple(equation.outvars),
             const_count=scan.const_count,
@@ -227,6 +229,11 @@ class _Writing:
 
 def _read(known: Mapping[jex.Var, jaxprs.Atom], atom: jaxprs.Atom) -> jaxprs.Atom:
     return atom if jaxprs.is_literal(atom) else known[atom]
+
+
+def _stands_for(scope: str, path: str) -> bool:
+    """Returns whether the scope around a loop is a name for it: it is the first there, and no iteration of another."""
+    return bool(scope) and not scope.endswith("]") and path.endswith("/scan:0")
 
 
 def _only_calls(closed: jaxprs.Closed, name: str) -> bool:

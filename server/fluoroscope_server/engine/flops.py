@@ -55,19 +55,16 @@ class Flops:
         self._sums: dict[int, float] = {}
         self.total = self._sum(self._of_inputs(flat.jaxpr.outputs))
 
-    def fraction(self, atom: jaxprs.Atom) -> float:
-        """Returns the part of all operations that a value needs, from 0 to 1."""
-        return self._share(self._sum(self._of_inputs([atom])))
+    def fraction(self, atom: jaxprs.Atom, around: Sequence[tuple[Loop, int]] = ()) -> float:
+        """Returns the part of all operations that a value needs, from 0 to 1.
 
-    def fraction_in_loop(self, loop: Loop, atom: jaxprs.Atom, position: int) -> float:
-        """Returns the part that a value in a loop's body needs, in the iteration that is the `position`-th to run."""
-        body = self._bodies.get(loop)
-        if body is None:
-            body = self._bodies[loop] = _Body(loop)
-        before = self._sum(self._of_inputs(loop.inputs))
-        return self._share(before + position * body.total + body.of(atom))
-
-    def _share(self, count: float) -> float:
+        Args:
+            atom: the value.
+            around: the loops that it is in, the outermost first, and which of the iterations of each it is of, by how
+                many run before; `ALL` for all.
+        """
+        count = self._sum(self._of_inputs(around[0][0].inputs if around else [atom]))
+        count += _flops_inside(around, atom, self._bodies)
         return min(1.0, count / self.total) if self.total else 1.0
 
     def _of_inputs(self, atoms: Iterable[jaxprs.Atom]) -> int:
@@ -91,24 +88,34 @@ class _Body:
 
     def __init__(self, loop: Loop) -> None:
         self._body = loop.body
-        self._known: dict[jex.Var, float] = {}
+        self._known: dict[tuple[jex.Var, ...], float] = {}
         self.total = math.fsum(equation_flops(equation) for equation in self._body.equations)
 
-    def of(self, atom: jaxprs.Atom) -> float:
-        if jaxprs.is_literal(atom):
-            return 0.0
-        if atom not in self._known:
-            needed = self._body.needed([atom])
-            self._known[atom] = math.fsum(equation_flops(self._body.equations[number]) for number in needed)
-        return self._known[atom]
+    def of(self, atoms: Iterable[jaxprs.Atom]) -> float:
+        """Returns the operations that values in the body need."""
+        needing = tuple(atom for atom in atoms if not jaxprs.is_literal(atom))
+        if needing not in self._known:
+            needed = self._body.needed(needing)
+            self._known[needing] = math.fsum(equation_flops(self._body.equations[number]) for number in needed)
+        return self._known[needing]
+
+
+def _flops_inside(around: Sequence[tuple[Loop, int]], atom: jaxprs.Atom, bodies: dict[Loop, _Body]) -> float:
+    """Returns the operations that a value needs inside of the outermost loop that it is in."""
+    if not around:
+        return 0.0
+    (loop, position), *deeper = around
+    body = bodies[loop] if loop in bodies else bodies.setdefault(loop, _Body(loop))
+    before = (loop.length - 1 if position == ALL else position) * body.total
+    return before + body.of(deeper[0][0].inputs if deeper else [atom]) + _flops_inside(deeper, atom, bodies)
 
 
 def loop_flops(loop: Loop, wanted: Sequence[Wanted], *, whole: bool) -> float:
     """Returns the operations of a loop in whose body values are captured, and which may end with the last of them."""
-    body = _Body(loop)
+    bodies = {loop: _Body(loop)}
     if whole or any(each.iteration == ALL for each in wanted):
-        return loop.length * body.total
-    return max(loop.index_at(each.iteration or 0) * body.total + body.of(each.atom) for each in wanted)
+        return loop.length * bodies[loop].total
+    return max(_flops_inside(each.around, each.atom, bodies) for each in wanted)
 
 
 def equation_flops(equation: jex.JaxprEqn) -> float:

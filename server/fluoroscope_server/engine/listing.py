@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fluoroscope_server.engine import jaxprs
 from fluoroscope_server.engine.flops import Flops
 from fluoroscope_server.engine.mixing import dependents
-from fluoroscope_server.engine.naming import INDEX
+from fluoroscope_server.engine.naming import index_mark
 from fluoroscope_server.engine.site import ALL, Site
 from fluoroscope_server.signature import BATCH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import jax.extend.core as jex
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from fluoroscope_server.engine.naming import NamedValue
 
 MOST_IN_LOOP = 20_000
-"""How many sites one loop may be listed with. If its iterations have more together, they are listed stacked only, and
-a slice of the first axis takes some of them."""
+"""How many sites one loop may be listed with, those of the loops in it included. If its iterations have more together,
+they are listed stacked only, and a slice of the axis takes some of them; of loops within loops, the inner first."""
 
 
 def list_sites(flat: Mapping[int, FlatNetwork], input_count: int) -> list[Site]:
@@ -41,11 +41,7 @@ def list_sites(flat: Mapping[int, FlatNetwork], input_count: int) -> list[Site]:
     """
     listing = _Listing.of(flat, input_count)
     values = flat[listing.rows].values
-    found = itertools.chain.from_iterable(
-        listing.plain(group) if loop is None else listing.looped(loop, list(group))
-        for loop, group in itertools.groupby(values, key=lambda value: value.loop)
-    )
-    return [replace(site, order=order) for order, site in enumerate(found)]
+    return [replace(site, order=order) for order, site in enumerate(listing.sites(values))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +51,7 @@ class _Listing:
     counts: Mapping[int, Counter[tuple[str, str]]]
     variable: set[jex.Var]
     flops: Flops
+    known: dict[NamedValue, Site | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, flat: Mapping[int, FlatNetwork], input_count: int) -> _Listing:
@@ -69,38 +66,53 @@ class _Listing:
             flops=Flops(flat[largest]),
         )
 
-    def plain(self, values: Iterator[NamedValue]) -> Iterator[Site]:
-        """Yields the sites outside of loops."""
-        for value in values:
-            site = self._site(value)
-            if site is not None:
-                yield replace(site, flops_fraction=self.flops.fraction(value.atom))
+    def sites(
+        self, values: Iterable[NamedValue], around: tuple[tuple[Loop, int], ...] = (), most: int = MOST_IN_LOOP
+    ) -> Iterator[Site]:
+        """Yields the sites of values, those in loops iteration after iteration as they run, and then stacked.
 
-    def looped(self, loop: Loop, values: Sequence[NamedValue]) -> Iterator[Site]:
-        """Yields the sites of a loop, iteration after iteration as they run, and then stacked."""
-        sites = [(value, site) for value in values if (site := self._site(value)) is not None]
-        iterations = range(loop.length) if loop.length * len(sites) <= MOST_IN_LOOP else ()
-        for position in iterations:
-            index = loop.index_at(position)
-            for value, site in sites:
-                if not value.reason:
-                    yield replace(
-                        site,
-                        path=value.path.replace(INDEX, f"[{index}]"),
-                        iteration=index,
-                        flops_fraction=self.flops.fraction_in_loop(loop, value.atom, position),
-                    )
-        for value, site in sites:
-            yield replace(
-                site,
-                path=value.path.replace(INDEX, "[*]"),
-                shape=(loop.length, *site.shape),
-                iteration=ALL,
-                flops_fraction=self.flops.fraction_in_loop(loop, value.atom, loop.length - 1),
-            )
+        Args:
+            values: the values, all in the body of the last loop of `around`.
+            around: the loops that they are in, and which iteration of each by how many run before; `ALL` for all.
+            most: how many sites each loop among them may have.
+        """
+        depth = len(around)
+        for loop, group in itertools.groupby(values, key=lambda value: (*value.loops, None)[depth]):
+            inside = list(group)
+            if loop is None:
+                yield from filter(None, (self._placed(value, around) for value in inside))
+                continue
+            single = loop.length * len(inside) <= most
+            left = most // max(loop.length, 1) if single else most
+            for position in range(loop.length) if single else ():
+                yield from self.sites([each for each in inside if not each.reason], (*around, (loop, position)), left)
+            yield from self.sites(inside, (*around, (loop, ALL)), left)
+
+    def _placed(self, value: NamedValue, around: Sequence[tuple[Loop, int]]) -> Site | None:
+        """Returns the site of a value in these iterations of the loops that it is in."""
+        site = self._site(value)
+        if site is None:
+            return None
+        path = site.path
+        indices = [position if position == ALL else loop.index_at(position) for loop, position in around]
+        for depth, index in enumerate(indices):
+            path = path.replace(index_mark(depth), "[*]" if index == ALL else f"[{index}]")
+        stacked = (loop.length for loop, position in around if position == ALL)
+        return replace(
+            site,
+            path=path,
+            shape=(*stacked, *site.shape),
+            iterations=tuple(indices),
+            flops_fraction=self.flops.fraction(value.atom, around),
+        )
 
     def _site(self, value: NamedValue) -> Site | None:
         """Returns the site of a value, as if it were in no loop; None if it is not made of numbers."""
+        if value not in self.known:
+            self.known[value] = self._site_of(value)
+        return self.known[value]
+
+    def _site_of(self, value: NamedValue) -> Site | None:
         spec = jaxprs.shape_and_dtype(value.atom)
         if spec is None:
             return None
@@ -136,7 +148,7 @@ class _Listing:
         if twin is None or self.counts[size][value.group] != self.counts[self.rows][value.group]:
             return None
         mine, found = jaxprs.shape_and_dtype(value.atom), jaxprs.shape_and_dtype(twin.atom)
-        lengths = [0 if each.loop is None else each.loop.length for each in (value, twin)]
+        lengths = [[loop.length for loop in each.loops] for each in (value, twin)]
         if mine is None or found is None or mine[1] != found[1] or lengths[0] != lengths[1]:
             return None
         return found[0]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import jax
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import jax.extend.core as jex
 
@@ -23,6 +23,9 @@ class Loop:
 
     body: FlatJaxpr
     """One iteration, without calls: `(constants, carry, x) -> (carry, y)`."""
+
+    loops: Mapping[int, Loop]
+    """The loops in the body, by the number of their equation there."""
 
     inputs: tuple[Atom, ...]
     """What goes in, in the flat jaxpr: constants, first carry, and the xs of all iterations."""

@@ -6,8 +6,8 @@ the loop; values of many, in the body: what is reduced is reduced there, so that
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,10 @@ import numpy as np
 from fluoroscope_server.engine.site import ALL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import jax.extend.core as jex
 
-    from fluoroscope_server.engine import jaxprs
     from fluoroscope_server.engine.captures import Arrays, Captures
     from fluoroscope_server.engine.loop import Loop
     from fluoroscope_server.engine.steps import Looped, Wanted
@@ -33,8 +32,8 @@ FEW = 4
 class Group:
     """Captured values that are the same value of the body, reduced alike, in several iterations."""
 
-    atom: jaxprs.Atom
-    """The value, in the body."""
+    wanted: Wanted
+    """The value, in the body. Its place is that of the first of them, and stands for all."""
 
     places: dict[int, int]
     """Their places in the plan, by position: how many iterations have run before."""
@@ -43,23 +42,17 @@ class Group:
     """The places in the plan of those that are the values of all iterations."""
 
 
-class IterationFunction:
-    """One iteration: from constants, carry and x to the carry, the wanted ys, and captured values."""
-
-    def __init__(self, loop: Loop, ys: Sequence[int], atoms: Sequence[jaxprs.Atom]) -> None:
-        """Takes the loop, which of its ys are wanted, and which values of its body."""
-        outputs = loop.body.outputs
-        carry, all_ys = outputs[: loop.carry_count], outputs[loop.carry_count :]
-        self._carry_count, self._ys_count = loop.carry_count, len(ys)
-        self._function = loop.body.function([*carry, *(all_ys[index] for index in ys), *atoms])
+class Iterating(Protocol):
+    """One iteration of a loop."""
 
     def __call__(
-        self, consts: Sequence[Any], carry: Sequence[Any], x: Sequence[Any]
-    ) -> tuple[list[jax.Array], list[jax.Array], list[jax.Array]]:
-        """Returns the carry, the wanted ys and the values."""
-        results = self._function(*consts, *carry, *x)
-        first, second = self._carry_count, self._carry_count + self._ys_count
-        return list(results[:first]), list(results[first:second]), list(results[second:])
+        self, consts: Sequence[Any], carry: Sequence[Any], x: Sequence[Any], captures: Captures, /
+    ) -> tuple[list[jax.Array], list[jax.Array], dict[int, Arrays]]:
+        """Returns the carry, the wanted ys, and the results in its body by their place in the plan."""
+
+
+Making: TypeAlias = "Callable[[Loop, Sequence[int], Sequence[Wanted]], Iterating]"
+"""Makes one iteration of a loop, given which ys and which values of its body are wanted."""
 
 
 def wanted_ys(step: Looped) -> list[int]:
@@ -72,20 +65,20 @@ def groups_of(loop: Loop, wanted: Sequence[Wanted], captures: Captures) -> list[
     """Returns the wanted values of a loop, those together that one piece of program can compute."""
     found: dict[Any, Group] = {}
     for each in wanted:
-        stacked = each.iteration == ALL
-        key = (id(each.atom), None if stacked else captures.kind(each.place))
-        group = found.setdefault(key, Group(atom=each.atom, places={}, stacked=()))
+        inside, stacked = each.inside(), each.iteration == ALL
+        key = (id(each.atom), inside.iterations, None if stacked else captures.kind(each.place))
+        group = found.setdefault(key, Group(wanted=inside, places={}, stacked=()))
         if stacked:
-            found[key] = Group(atom=group.atom, places={}, stacked=(*group.stacked, each.place))
+            found[key] = replace(group, stacked=(*group.stacked, each.place))
         elif (position := loop.index_at(each.iteration or 0)) in group.places:  # other arguments: a group of its own
-            found[each.place] = Group(atom=each.atom, places={position: each.place}, stacked=())
+            found[each.place] = Group(wanted=inside, places={position: each.place}, stacked=())
         else:
             group.places[position] = each.place
     return list(found.values())
 
 
 def run_loop(
-    step: Looped, inputs: Sequence[jax.Array], captures: Captures
+    step: Looped, inputs: Sequence[jax.Array], captures: Captures, make: Making
 ) -> tuple[dict[jex.Var, jax.Array], dict[int, Arrays]]:
     """Runs a loop inside a program; returns its needed outputs, and its results by their place in the plan.
 
@@ -93,11 +86,12 @@ def run_loop(
         step: the loop, and what is wanted of it.
         inputs: a value for each input of the loop.
         captures: what to compute of captured values.
+        make: makes an iteration.
     """
     loop = step.loop
     groups = groups_of(loop, step.wanted, captures)
-    run = _Run(loop=loop, ys=wanted_ys(step), captures=captures, consts=[], xs=[], results={}, ys_parts=[], stacks={})
-    run.consts[:], carry, run.xs[:] = loop.split_inputs(inputs)
+    consts, carry, xs = loop.split_inputs(inputs)
+    run = _Run(loop=loop, ys=wanted_ys(step), captures=captures, make=make, consts=consts, xs=xs)
     length = loop.length if step.outputs else run_length(loop, step.wanted)
     for start, stop in _segments(length, _few(groups)):
         active = [group for group in groups if group.stacked or any(start <= each < stop for each in group.places)]
@@ -117,49 +111,51 @@ class _Run:
     loop: Loop
     ys: list[int]
     captures: Captures
+    make: Making
     consts: list[jax.Array]
     xs: list[jax.Array]
-    results: dict[int, Arrays]
-    ys_parts: list[list[jax.Array]]
-    stacks: dict[int, list[jax.Array]]
+    results: dict[int, Arrays] = field(default_factory=dict)
+    ys_parts: list[list[jax.Array]] = field(default_factory=list)
+    stacks: dict[int, list[jax.Array]] = field(default_factory=dict)
+    """By the place that stands for a group, the values of its iterations."""
 
     def one(self, carry: list[jax.Array], position: int, groups: Sequence[Group]) -> list[jax.Array]:
         """Runs one iteration by itself."""
         index = self.loop.index_at(position)
         x = [jax.lax.index_in_dim(each, index, keepdims=False) for each in self.xs]
-        carry, ys, values = self._function(groups)(self.consts, carry, x)
+        wanted = [replace(each.wanted, place=each.places.get(position, each.wanted.place)) for each in groups]
+        carry, ys, found = self.make(self.loop, self.ys, wanted)(self.consts, carry, x, self._inside(groups, {}))
         self.ys_parts.append([each[None] for each in ys])
-        for group, value in zip(groups, values, strict=True):
-            if position in group.places:
-                place = group.places[position]
-                self.results[place] = self.captures.reduce(place, value)
+        for group, each in zip(groups, wanted, strict=True):
             if group.stacked:
-                self.stacks.setdefault(id(group), []).append(value[None])
+                self.stacks.setdefault(each.place, []).append(found[each.place][0][None])
+            else:
+                self.results[each.place] = found[each.place]
         return carry
 
     def many(self, carry: list[jax.Array], start: int, stop: int, groups: Sequence[Group]) -> list[jax.Array]:
         """Runs iterations as a loop, and reduces in its body what is captured in some of them."""
-        function, captures = self._function(groups), self.captures
-        arguments = [_arguments(group, captures, self._order(start, stop)) for group in groups]
+        iterate = self.make(self.loop, self.ys, [group.wanted for group in groups])
+        order = self._order(start, stop)
+        arguments = {
+            group.wanted.place: _arguments(group, self.captures, order) for group in groups if not group.stacked
+        }
 
         def body(carry: Any, each: Any) -> Any:
             index, given = each
             x = [jax.lax.dynamic_index_in_dim(own, index, keepdims=False) for own in self.xs]
-            carry, ys, values = function(self.consts, carry, x)
-            captured = [
-                (value,) if group.stacked else captures.reduce(next(iter(group.places.values())), value, own)
-                for group, value, own in zip(groups, values, given, strict=True)
-            ]
-            return carry, (ys, captured)
+            carry, ys, found = iterate(self.consts, carry, x, self._inside(groups, given))
+            return carry, (ys, found)
 
         indices = np.arange(*self._range(start, stop), dtype=np.int32)  # a part of xs would be a copy of all weights
-        carry, (ys, captured) = jax.lax.scan(body, carry, (indices, arguments), reverse=self.loop.reverse)
+        carry, (ys, found) = jax.lax.scan(body, carry, (indices, arguments), reverse=self.loop.reverse)
         self.ys_parts.append(ys)
-        for group, arrays in zip(groups, captured, strict=True):
+        for group in groups:
+            arrays = found[group.wanted.place]
             if group.stacked:
-                self.stacks.setdefault(id(group), []).append(arrays[0])
+                self.stacks.setdefault(group.wanted.place, []).append(arrays[0])
                 continue
-            for local, position in enumerate(self._order(start, stop)):
+            for local, position in enumerate(order):
                 if position in group.places:
                     self.results[group.places[position]] = tuple(each[local] for each in arrays)
         return list(carry)
@@ -177,12 +173,13 @@ class _Run:
         """Returns all results."""
         for group in groups:
             if group.stacked:
-                whole = self._joined(self.stacks[id(group)])
+                whole = self._joined(self.stacks[group.wanted.place])
                 self.results.update({place: self.captures.reduce(place, whole) for place in group.stacked})
         return self.results
 
-    def _function(self, groups: Sequence[Group]) -> IterationFunction:
-        return IterationFunction(self.loop, self.ys, [group.atom for group in groups])
+    def _inside(self, groups: Sequence[Group], arguments: Mapping[int, Any]) -> Captures:
+        """Returns the captures in the body, where what is stacked leaves it as it is."""
+        return self.captures.inside(arguments, raw=(group.wanted.place for group in groups if group.stacked))
 
     def _range(self, start: int, stop: int) -> tuple[int, int]:
         """Returns the part of xs that iterations take."""
@@ -216,8 +213,6 @@ def _segments(length: int, single: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 def _arguments(group: Group, captures: Captures, order: range) -> Any:
     """Returns the arguments of a group's values for each iteration, zeros where it has none."""
-    if group.stacked:
-        return ()
     known = [captures.arguments[place] for place in group.places.values()]
     none = jax.tree.map(jnp.zeros_like, known[0])
     each = [captures.arguments[group.places[at]] if at in group.places else none for at in order]

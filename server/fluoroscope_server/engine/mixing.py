@@ -12,19 +12,14 @@ if TYPE_CHECKING:
     import jax.extend.core as jex
 
     from fluoroscope_server.engine.flat import FlatNetwork
+    from fluoroscope_server.engine.jaxprs import FlatJaxpr
     from fluoroscope_server.engine.loop import Loop
 
 
 def dependents(flat: FlatNetwork, sources: Iterable[jex.Var]) -> set[jex.Var]:
     """Returns the sources, and all variables that are computed from them, those in the bodies of loops included."""
     found = set(sources)
-    for index, equation in enumerate(flat.jaxpr.equations):
-        if _any_in(equation.invars, found):
-            found.update(equation.outvars)
-        if index in flat.loops:
-            found |= _in_body(flat.loops[index], found)
-            if _any_in(flat.loops[index].body.outputs, found):
-                found.update(equation.outvars)
+    _spread(flat.jaxpr, flat.loops, found)
     return found
 
 
@@ -57,15 +52,24 @@ def mixed_values(flat: Mapping[int, FlatNetwork], input_count: int) -> frozenset
     return frozenset(value.path for value in large.values if _any_in([value.atom], mixed))
 
 
+def _spread(jaxpr: FlatJaxpr, loops: Mapping[int, Loop], found: set[jex.Var]) -> None:
+    """Adds to some variables all that are computed from them."""
+    for index, equation in enumerate(jaxpr.equations):
+        if _any_in(equation.invars, found):
+            found.update(equation.outvars)
+        if index in loops:
+            found |= _in_body(loops[index], found)
+            if _any_in(loops[index].body.outputs, found):
+                found.update(equation.outvars)
+
+
 def _in_body(loop: Loop, outside: set[jex.Var]) -> set[jex.Var]:
     body = loop.body
     pairs = zip(body.inputs, loop.inputs, strict=True)
     found = outside | {inner for inner, outer in pairs if not jaxprs.is_literal(outer) and outer in outside}
     _, carried, _ = loop.split_inputs(body.inputs)
     while True:
-        for equation in body.equations:
-            if _any_in(equation.invars, found):
-                found.update(equation.outvars)
+        _spread(body, loop.loops, found)
         ends = zip(carried, body.outputs, strict=False)
         more = {begin for begin, end in ends if begin not in found and _any_in([end], found)}
         if not more:
@@ -103,8 +107,14 @@ def _made(flat: FlatNetwork, indices: Iterable[int]) -> Iterator[jex.Var]:
     for index in indices:
         yield from flat.jaxpr.equations[index].outvars
         if index in flat.loops:
-            for equation in flat.loops[index].body.equations:
-                yield from equation.outvars
+            yield from _all_in(flat.loops[index])
+
+
+def _all_in(loop: Loop) -> Iterator[jex.Var]:
+    for index, equation in enumerate(loop.body.equations):
+        yield from equation.outvars
+        if index in loop.loops:
+            yield from _all_in(loop.loops[index])
 
 
 def _growing(before: jaxprs.Atom, after: jaxprs.Atom) -> int:

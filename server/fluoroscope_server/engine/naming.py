@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from fluoroscope_server.engine.loop import Loop
 
-INDEX = "[\0]"
-"""Stands, in the path of a value inside a loop, for the number of the iteration."""
 
-NESTED = "a loop within a loop: capture what that loop returns instead"
+def index_mark(depth: int) -> str:
+    """Returns what stands, in the path of a value inside a loop that is in `depth` others, for the iteration."""
+    return f"[\0{depth}]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,7 +28,7 @@ class NamedValue:
     """A value of a flat jaxpr, and the name of its place."""
 
     path: str
-    """The name, unique in the jaxpr; with `INDEX` in it if the value is in the body of a loop."""
+    """The name, unique in the jaxpr; with the `index_mark` of each loop that it is in."""
 
     kind: SiteKind
     """What kind of place it is."""
@@ -39,8 +39,8 @@ class NamedValue:
     atom: jaxprs.Atom
     """The value."""
 
-    loop: Loop | None = None
-    """The loop whose body computes it, once for each iteration."""
+    loops: tuple[Loop, ...] = ()
+    """The loops that it is in, the outermost first: the body of the last computes it, once for each iteration."""
 
     reason: str = ""
     """Why it cannot be captured; empty if it can."""
@@ -61,6 +61,9 @@ class Place:
 
     index: str = ""
     """What stands for the number of the iteration; empty outside of loops."""
+
+    depth: int = 0
+    """How many loops this is in."""
 
     indexes_scope: bool = False
     """Whether the scope around the loop stands for the loop: `stack[3]/tanh:0`, not `stack/scan:0[3]/tanh:0`."""
@@ -180,8 +183,8 @@ class Names:
                 self.values[number] = replace(value, atom=known.get(value.atom, value.atom))
 
     def assign(self, loop: Loop, first: int) -> None:
-        """Says that all values from the `first` on are in the body of a loop."""
-        self.values[first:] = [replace(value, loop=loop) for value in self.values[first:]]
+        """Says that all values from the `first` on are in the body of a loop, whatever loops in it they are in."""
+        self.values[first:] = [replace(value, loops=(loop, *value.loops)) for value in self.values[first:]]
 
 
 def join(scope: str, name: str) -> str:

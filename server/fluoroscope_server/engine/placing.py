@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ class PlacedEdits:
     arguments: tuple[np.ndarray, ...]
     """What it takes for them, in the order in which the edited network does."""
 
-    _numbers: Mapping[jex.Var, Sequence[tuple[int, frozenset[int | None]]]]
+    _numbers: Mapping[jex.Var, Sequence[tuple[int, Sequence[tuple[int, ...]]]]]
     _values: Mapping[str, NamedValue]
 
     def numbers_at(self, site: Site) -> tuple[int, ...]:
@@ -56,11 +57,12 @@ class PlacedEdits:
         atom = self._values[site.value].atom
         if jaxprs.is_literal(atom):
             return ()
-        every = {None, ALL} if site.iteration != ALL else None
         return tuple(
-            number
-            for number, iterations in self._numbers.get(atom, ())
-            if every is None or iterations & {*every, site.iteration}
+            dict.fromkeys(
+                number
+                for number, iterations in self._numbers.get(atom, ())
+                if any(_overlap(each, site.iterations) for each in iterations)
+            )
         )
 
     def put_into(self, inspection: Inspection) -> Inspection:
@@ -106,15 +108,21 @@ def place(targets: Sequence[Target], traced: TracedNetwork, *, rows: int, bucket
     ordered = sorted(groups.items(), key=lambda entry: first[entry[0][1]][0])  # edits of one value stay in their order
     sources: dict[int, int] = {}
     planned, arguments = [], []
-    numbers: dict[jex.Var, list[tuple[int, frozenset[int | None]]]] = {}
-    for (number, atom), group in ordered:
+    numbers: dict[jex.Var, list[tuple[int, list[tuple[int, ...]]]]] = {}
+    for number, atom, group in ((*key, each) for key, whole in ordered for each in _alike(whole)):
         path = first[atom][1]
         edit, given = _Placing(group=group, value=values[path], rows=rows, bucket=bucket).placed()
+        if edit.operation is Operation.SOURCE and len(values[path].loops) > 1:
+            raise InvalidRequestError(
+                f"site {group[0].site.path!r} is in a loop within a loop, where nothing can be patched from other "
+                "inputs: capture it with these, and set it",
+                field=f"edits[{number}].sites",
+            )
         if edit.operation is Operation.SOURCE:
             edit = replace(edit, source=sources.setdefault(number, len(sources)))
         planned.append(edit)
         arguments += given
-        numbers.setdefault(atom, []).append((number, frozenset(target.site.iteration for target in group)))
+        numbers.setdefault(atom, []).append((number, [target.site.iterations for target in group]))
     inputs = {
         target.number: target.edit.change.inputs
         for target in targets
@@ -147,6 +155,33 @@ def _groups(targets: Sequence[Target], values: Mapping[str, NamedValue]) -> dict
     return groups
 
 
+def _overlap(some: tuple[int, ...], others: tuple[int, ...]) -> bool:
+    """Returns whether two choices of iterations, of the same loops, have one in common."""
+    return all(ALL in {one, other} or one == other for one, other in zip(some, others, strict=True))
+
+
+def _alike(group: Sequence[Target]) -> list[list[Target]]:
+    """Returns the targets of one edit that are one value, those together that masks can choose.
+
+    Raises:
+        InvalidRequestError: some are of all iterations of a loop, and others of single ones.
+    """
+    iterations = [target.site.iterations for target in group]
+    kinds = {tuple(each == ALL for each in own) for own in iterations}
+    if len(kinds) > 1 or (len(group) > 1 and all(next(iter(kinds)))):
+        one, other = group[0].site.path, group[1].site.path
+        if len(kinds) > 1:
+            raise InvalidRequestError(
+                f"the edit names {one!r} and {other!r}, which are the same value: name one of them",
+                field=f"edits[{group[0].number}].sites",
+            )
+        return [list(group[:1])]  # two names of the same value
+    different = {target.site.iterations: target for target in group}
+    if math.prod(len(set(each)) for each in zip(*different, strict=True)) == len(different):
+        return [list(different.values())]
+    return [[target] for target in different.values()]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Placing:
     """The targets of one edit that are one value, alike but for the iteration of a loop."""
@@ -173,33 +208,30 @@ class _Placing:
 
     @property
     def _shape(self) -> tuple[int, ...]:
-        """The shape of the value; of a loop's, with the iterations before it."""
-        shape: tuple[int, ...] = self.value.atom.aval.shape
-        return shape if self.value.loop is None else (self.value.loop.length, *shape)
+        """The shape of the value, with the iterations of its loops before it."""
+        return (*(loop.length for loop in self.value.loops), *self.value.atom.aval.shape)
 
     @property
-    def _shift(self) -> int:
-        """How many axes the value has before those of the site."""
-        return int(self.value.loop is not None and self.group[0].site.iteration != ALL)
+    def _stacked(self) -> list[int]:
+        """The loops whose iterations are the first axes of the site."""
+        return [loop for loop, each in enumerate(self.group[0].site.iterations) if each == ALL]
+
+    def _axis(self, axis: int) -> int:
+        """Returns which axis of the value one of the site is."""
+        stacked = self._stacked
+        return stacked[axis] if axis < len(stacked) else axis - len(stacked) + len(self.value.loops)
 
     @property
     def _batch_axis(self) -> int | None:
         axis = self.group[0].site.batch_axis
-        return None if axis is None else axis + self._shift
+        return None if axis is None else self._axis(axis)
 
     def _indices(self) -> dict[int, np.ndarray]:
         """Returns the chosen indices, by axis of the value."""
-        target = self.group[0]
-        indices = {axis + self._shift: each for axis, each in enumerate(target.indices) if each is not None}
-        iterations = [each.site.iteration for each in self.group]
-        if ALL in iterations and len(iterations) > 1:
-            raise InvalidRequestError(
-                f"the edit names {target.site.path!r} and {self.group[1].site.path!r}, which are the same value: "
-                "name one of them",
-                field=f"edits[{target.number}].sites",
-            )
-        if self._shift:
-            indices[0] = np.array(iterations)
+        indices = {self._axis(axis): each for axis, each in enumerate(self.group[0].indices) if each is not None}
+        for loop in range(len(self.value.loops)):
+            if loop not in self._stacked:
+                indices[loop] = np.array([target.site.iterations[loop] for target in self.group])
         return indices
 
     def _given(self, indices: Mapping[int, np.ndarray]) -> tuple[list[np.ndarray], tuple[int, ...]]:
@@ -218,13 +250,11 @@ class _Placing:
             case PatchFromInputs(inputs=inputs):
                 alone = any(len(each) == 1 for each in inputs.values())
                 return [np.arange(self.bucket, dtype=np.int32) * (not alone)], ()
-        varying = tuple(axis + self._shift for axis in target.varying)
         operand = np.zeros(()) if target.operand is None else target.operand
-        if self._batch_axis in varying:
-            operand = padded(operand, self._batch_axis - self._shift, self.bucket)
-        if self.value.loop is not None and not self._shift and 0 not in varying:
-            operand = operand[0]
-        return [operand], varying
+        if target.site.batch_axis in target.varying:
+            operand = padded(operand, target.site.batch_axis, self.bucket)
+        alike = [axis for axis in range(len(self._stacked)) if axis not in target.varying]
+        return [operand.squeeze(tuple(alike))], tuple(map(self._axis, target.varying))
 
 
 def _mask(indices: Iterable[int], size: int) -> np.ndarray:

@@ -87,7 +87,7 @@ def pose(plan: Plan, traced: TracedNetwork) -> Question:
     return Question(
         plan=plan,
         flat=flat,
-        steps=tuple(split(flat, wanted, (), cuts=cuts)),
+        steps=tuple(split(flat.jaxpr, flat.loops, wanted, (), cuts=cuts)),
         batch_axes=tuple(map(found.batch_axis, plan.captured)),
     )
 
@@ -131,7 +131,7 @@ class _Found:
             return Wanted(place=place, atom=self._outputs[captured.site])
         site = self._sites[captured.site]
         value = self._values[site.value]
-        return Wanted(place=place, atom=value.atom, loop=value.loop, iteration=site.iteration)
+        return Wanted(place=place, atom=value.atom, loops=value.loops, iterations=site.iterations)
 
     def slope(self, captured: CapturedValue) -> Slope:
         match captured.origin:
@@ -139,7 +139,7 @@ class _Found:
                 return Slope(output=self._outputs[captured.site])
             case Origin.SITE:
                 site = self._sites[captured.site]
-                return Slope(value=self._values[site.value], iteration=site.iteration)
+                return Slope(value=self._values[site.value], iterations=site.iterations)
             case Origin.PARAMETER:
                 return Slope(variable=self._flat.jaxpr.inputs[self._traced.parameters[captured.site].order])
             case Origin.INPUT:

@@ -30,15 +30,16 @@ class SecondRun:
         self._wanted: dict[Loop, list[jaxprs.Atom]] = {}
         self._stacked: dict[jaxprs.Atom, jaxprs.Atom] = {}
         for value in wanted:
-            if value.loop is not None:
-                self._wanted.setdefault(value.loop, []).append(value.atom)
+            for loop in value.loops:
+                self._wanted.setdefault(loop, []).append(value.atom)
 
     def value(self, value: NamedValue) -> tuple[list[jex.JaxprEqn], jaxprs.Atom]:
         """Returns what must still be computed for a value of this run, and the value; of a loop's, all iterations."""
-        if value.loop is None:
+        if not value.loops:
             equations = self._write(self._flat.jaxpr.needed([value.atom]))
             return equations, jaxprs.read(value.atom, self._known)
-        needed = self._flat.jaxpr.needed(value.loop.inputs, also=[self._numbers[value.loop]])
+        (loop,) = value.loops  # values in loops within loops are refused before
+        needed = self._flat.jaxpr.needed(loop.inputs, also=[self._numbers[loop]])
         return self._write(needed), self._stacked[value.atom]
 
     def _write(self, numbers: Sequence[int]) -> list[jex.JaxprEqn]:

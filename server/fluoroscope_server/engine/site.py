@@ -61,9 +61,9 @@ class Site:
     value: str = ""
     """The path of the value in the flat jaxpr, which is the same for all iterations of a loop."""
 
-    iteration: int | None = None
-    """Which iteration of a loop, as it is counted in the stacked weights; `ALL` for all of them, one behind the
-    other on a new first axis; None outside of loops."""
+    iterations: tuple[int, ...] = ()
+    """Which iteration of each loop that it is in, the outermost first, as they are counted in the stacked weights.
+    `ALL` is all of them, one behind the other on a new axis; these axes are the first."""
 
     least_rows: int = 1
     """The least batch size at which the network computes this value: of a batch of one, JAX leaves some axes away."""

@@ -26,7 +26,9 @@ class SiteTable:
         self._every = tuple(sites)
         self._sites = tuple(site for site in sites if site.kind is not SiteKind.INPUT)
         self._by_path = {site.path: site for site in self._every}
-        self._unstacked = {site.value for site in self._sites if site.iteration not in {None, ALL}}
+        self._single: dict[str, int] = {}
+        for site in self._every:
+            self._single[site.value] = max(self._single.get(site.value, 0), _single(site))
 
     def __len__(self) -> int:
         return len(self._sites)
@@ -102,7 +104,7 @@ class SiteTable:
 
     def _repeats(self, site: Site) -> bool:
         """Returns whether a site is the values of a loop's iterations, stacked, which have sites of their own too."""
-        return site.iteration == ALL and site.value in self._unstacked
+        return _single(site) < self._single[site.value]
 
     def _expand(self, glob: str, kinds: Collection[SiteKind], field: str) -> list[Site]:
         if not is_glob(glob):
@@ -138,6 +140,11 @@ def _differentiable(sites: Sequence[Site], refuse: Callable[[Site], str], field:
             reason="NOT_DIFFERENTIABLE",
         )
     return found
+
+
+def _single(site: Site) -> int:
+    """Returns of how many loops a site is a single iteration."""
+    return sum(each != ALL for each in site.iterations)
 
 
 def _checked(site: Site, kinds: Collection[SiteKind], field: str) -> Site:

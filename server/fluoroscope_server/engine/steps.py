@@ -6,7 +6,7 @@ one program they are the network again; compiled one by one, what is between two
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from fluoroscope_server.engine import jaxprs
@@ -14,11 +14,11 @@ from fluoroscope_server.engine.flops import equation_flops, loop_flops
 from fluoroscope_server.engine.site import ALL
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     import jax.extend.core as jex
 
-    from fluoroscope_server.engine.flat import FlatNetwork
+    from fluoroscope_server.engine.jaxprs import FlatJaxpr
     from fluoroscope_server.engine.loop import Loop
 
 
@@ -30,13 +30,35 @@ class Wanted:
     """Its place in the plan."""
 
     atom: jaxprs.Atom
-    """The value, in the flat jaxpr or in the body of `loop`."""
+    """The value, in the flat jaxpr or in the body of the innermost loop."""
 
-    loop: Loop | None = None
-    """The loop that computes it."""
+    loops: tuple[Loop, ...] = ()
+    """The loops that it is in, the outermost first."""
 
-    iteration: int | None = None
-    """Which iteration of the loop; `ALL` for all, stacked."""
+    iterations: tuple[int, ...] = ()
+    """Which iteration of each loop; `ALL` for all, stacked."""
+
+    @property
+    def loop(self) -> Loop | None:
+        """Returns the outermost loop that it is in."""
+        return self.loops[0] if self.loops else None
+
+    @property
+    def iteration(self) -> int | None:
+        """Returns which iteration of the outermost loop."""
+        return self.iterations[0] if self.iterations else None
+
+    @property
+    def around(self) -> list[tuple[Loop, int]]:
+        """Returns each loop with how many of its iterations run before; with `ALL` if it is of all."""
+        return [
+            (loop, index if index == ALL else loop.index_at(index))
+            for loop, index in zip(self.loops, self.iterations, strict=True)
+        ]
+
+    def inside(self) -> Wanted:
+        """Returns it as a value in the body of the outermost loop."""
+        return replace(self, loops=self.loops[1:], iterations=self.iterations[1:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -83,21 +105,27 @@ Step: TypeAlias = Straight | Looped
 
 
 def split(
-    flat: FlatNetwork, wanted: Sequence[Wanted], outputs: Sequence[jaxprs.Atom], *, cuts: Collection[int] = ()
+    jaxpr: FlatJaxpr,
+    loops: Mapping[int, Loop],
+    wanted: Sequence[Wanted],
+    outputs: Sequence[jaxprs.Atom],
+    *,
+    cuts: Collection[int] = (),
 ) -> list[Step]:
     """Returns the steps that compute wanted values and outputs, and nothing else.
 
     Args:
-        flat: the network.
+        jaxpr: the network, or the body of a loop.
+        loops: the loops in it, by the number of their equation.
         wanted: the values to capture, in the order in which their results must come.
         outputs: values to know at the end.
         cuts: the numbers of equations behind which a step ends.
     """
-    numbers = {loop: number for number, loop in flat.loops.items()}
-    loops = {numbers[each.loop] for each in wanted if each.loop is not None}
+    captured = {each.loop for each in wanted}
+    opened = {number: loop for number, loop in loops.items() if loop in captured}
     atoms = [each.atom for each in wanted if each.loop is None]
-    cutting = _Cutting(flat=flat, loops=loops, cuts=cuts)
-    for number in flat.jaxpr.needed([*outputs, *atoms], also=loops):
+    cutting = _Cutting(jaxpr=jaxpr, loops=opened, cuts=cuts)
+    for number in jaxpr.needed([*outputs, *atoms], also=opened):
         cutting.add(number)
     for each in wanted:
         cutting.capture(each)
@@ -129,8 +157,9 @@ class _Part:
 class _Cutting:
     """The steps, as far as they are made."""
 
-    flat: FlatNetwork
-    loops: Collection[int]
+    jaxpr: FlatJaxpr
+    loops: Mapping[int, Loop]
+    """The loops in whose bodies something is captured."""
     cuts: Collection[int]
     parts: list[_Part] = field(default_factory=list)
     ended: bool = True
@@ -139,10 +168,10 @@ class _Cutting:
     """The part that captured last: results come in order."""
 
     def add(self, number: int) -> None:
-        equation, loop = self.flat.jaxpr.equations[number], self.flat.loops.get(number)
-        alone = number in self.loops
+        equation, loop = self.jaxpr.equations[number], self.loops.get(number)
+        alone = loop is not None
         if alone or self.ended:
-            self.parts.append(_Part(loop=loop if alone else None))
+            self.parts.append(_Part(loop=loop))
         part = self.parts[-1]
         part.made.update(equation.outvars)
         if not alone:

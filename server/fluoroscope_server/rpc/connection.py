@@ -17,7 +17,7 @@ MOST_BYTES = (1 << 31) - 1
 def options_of(settings: Settings) -> tuple[tuple[str, int], ...]:
     """Returns the options of the gRPC server."""
     options = [
-        ("grpc.max_receive_message_length", min(MOST_BYTES, settings.max_request_bytes * 5 // 4)),  # see `Admission`
+        ("grpc.max_receive_message_length", min(MOST_BYTES, 2 * settings.max_request_bytes)),  # see `Admission`
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0),  # a port that is taken is an error, not half of the traffic
         ("grpc.max_allowed_incoming_connections", settings.max_connections),

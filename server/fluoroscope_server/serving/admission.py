@@ -65,7 +65,7 @@ class Admission:
         limits, everyone = self._settings, self._all
         if self._closed:
             raise UnavailableError("the server is draining: it ends soon, ask another one", reason="DRAINING")
-        if size > limits.max_request_bytes:  # gRPC lets in what is a little larger, since its own refusal has no reason
+        if size > limits.max_request_bytes:  # gRPC lets in up to twice as much: its own refusal has no reason
             raise LimitExceededError(
                 f"this request has {size:,} bytes, and the limit is {limits.max_request_bytes:,} (max-request-mib): "
                 "send it in parts",

@@ -19,6 +19,7 @@ from fluoroscope import (
     Full,
     Histogram,
     InvalidRequestError,
+    LimitExceededError,
     Mean,
     Norm,
     Quantiles,
@@ -30,10 +31,12 @@ from fluoroscope import (
     Slice,
     Statistics,
     Survey,
+    TopElements,
     TopK,
 )
 from fluoroscope.calls.passes import range_of
 from fluoroscope.cli.describe import describe
+from fluoroscope.cli.report import tensors_of
 
 if TYPE_CHECKING:
     from fluoroscope import SiteStatistics
@@ -81,7 +84,7 @@ def histogram_of(x: np.ndarray, asked: Histogram) -> SiteHistogram:
     )
 
 
-def computed(x: np.ndarray, asked: Any) -> Any:
+def computed(x: np.ndarray, asked: Any) -> Any:  # noqa: PLR0911  # a line for each reduction
     """What a device brings of one batch."""
     match asked:
         case Statistics():
@@ -93,6 +96,11 @@ def computed(x: np.ndarray, asked: Any) -> Any:
         case Covariance():
             matrix = np.cov(x.T.astype(np.float64), bias=True).reshape(x.shape[1], -1).astype(np.float32)
             return SiteCovariance(matrix=matrix, mean=x.mean(0), sample_count=len(x))
+        case Full():
+            return x
+        case TopK():
+            indices = np.argsort(-x, -1, kind="stable")[..., : asked.k].astype(np.int32)
+            return TopElements(values=np.take_along_axis(x, indices, -1), indices=indices)
         case Mean():
             return x.mean(tuple(asked.axes) or None, dtype=np.float32)  # type: ignore[arg-type]  # kept as a tuple
         case Norm():
@@ -111,14 +119,18 @@ def surveyed(x: np.ndarray, cuts: list[int], *reduce: fluoroscope.Reduction[Any]
         passes += 1
         for part in parts:
             results = {asked: computed(part, asked) for asked in question["sites"]["relu:0"]}
-            activation = fluoroscope.Activation(
-                site="relu:0", kind=SiteKind.EQUATION, dtype=x.dtype, shape=part.shape, results=results
-            )
-            answer: Any = _Answer({"relu:0": activation}, rows=len(part))
-            survey.add(answer)
+            survey.add(answer(part, results, rows=len(part)))
     assert survey["relu:0"].shape == x.shape
     assert survey.rows == len(x)
     return survey["relu:0"], passes
+
+
+def answer(x: np.ndarray, results: dict[Any, Any], *, rows: int) -> Any:
+    """Returns an inspection that brought these results of a value."""
+    activation = fluoroscope.Activation(
+        site="relu:0", kind=SiteKind.EQUATION, dtype=x.dtype, shape=x.shape, results=results
+    )
+    return _Answer({"relu:0": activation}, rows=rows)
 
 
 class _Answer(dict[str, fluoroscope.Activation]):
@@ -226,23 +238,56 @@ def test_units_and_axes(seed: int, cuts: list[int]) -> None:
     np.testing.assert_array_equal(found[norms[2]], x.max(0))
 
 
+@settings(max_examples=50)
+@given(data=st.data(), shape=st.sampled_from([(7,), (7, 3), (2, 7, 3), (2, 3, 7)]))
+def test_what_is_one_for_each_example(data: st.DataObject, shape: tuple[int, ...]) -> None:
+    """The batch, here of seven, is any axis; each example's part of a result is where it is in that of one batch."""
+    batch, axes = shape.index(7), len(shape)
+    reduce: list[fluoroscope.Reduction[Any]] = [Full(), Statistics()]
+    if batch < axes - 1:
+        reduce.append(TopK(2))
+    if others := [axis for axis in range(-axes, axes) if axis % axes != batch]:
+        reduce += [Mean(axes=data.draw(st.sampled_from(others))), Norm(axes=data.draw(st.sampled_from(others)))]
+    x = np.random.default_rng(len(shape)).normal(size=shape).astype(np.float32)
+    survey = Survey([site(tuple(-1 if size == 7 else size for size in shape))], reduce=reduce)
+    parts = np.split(x, sorted(data.draw(st.sets(st.integers(1, 6)))), batch)
+    for question in survey.passes():
+        for part in parts:
+            asked = question["sites"]["relu:0"]
+            survey.add(answer(part, {each: computed(part, each) for each in asked}, rows=part.shape[batch]))
+    assert survey["relu:0"].shape == shape
+    for each in reduce:
+        want, got = (tensors_of(found) for found in (computed(x, each), survey["relu:0"][each]))
+        assert list(got) == list(want)
+        for name, tensor in got.items():
+            np.testing.assert_array_equal(tensor, want[name], strict=True)
+
+
+def test_too_much_to_hold_is_refused_by_the_first_batch_that_tells() -> None:
+    batch = np.zeros((8, 4), np.float32)
+    survey = Survey([site()], reduce=Full(), max_bytes=300)
+    for _ in survey.passes():
+        survey.add(answer(batch, {Full(): batch}, rows=8))
+        survey.add(answer(batch, {Full(): batch}, rows=8))
+        with pytest.raises(LimitExceededError, match=r"the values of 24 examples have 384 bytes, .* limit is 300"):
+            survey.add(answer(batch, {Full(): batch}, rows=8))
+    survey = Survey([site()], reduce=[Full(), Statistics()], max_bytes=300, expected_rows=20)
+    next(survey.passes())
+    with pytest.raises(LimitExceededError, match="the values of 20 examples have 320 bytes"):
+        survey.add(answer(batch, {Full(): batch, Statistics(): statistics_of(batch)}, rows=8))
+
+
 def test_a_value_that_is_the_same_for_any_batch_counts_once() -> None:
-    survey = Survey([site((1, 4))], reduce=[Statistics(), DeadUnits(), Mean(axes=-1)])
+    survey = Survey([site((1, 4))], reduce=[Statistics(), DeadUnits(), Mean(axes=-1), Full()])
     bias = np.array([[0, 1, 2, 3]], np.float32)
     for question in survey.passes():
         for _ in range(3):
             results = {asked: computed(bias, asked) for asked in question["sites"]["relu:0"]}
-            answer: Any = _Answer(
-                {
-                    "relu:0": fluoroscope.Activation(
-                        site="relu:0", kind=SiteKind.EQUATION, dtype=bias.dtype, shape=bias.shape, results=results
-                    )
-                },
-                rows=8,
-            )
-            survey.add(answer)
+            survey.add(answer(bias, results, rows=8))
     assert survey["relu:0"][Statistics()].count == 4
     assert survey["relu:0"][DeadUnits()].sample_count == 1
+    np.testing.assert_array_equal(survey["relu:0"][Mean(axes=-1)], [1.5])
+    np.testing.assert_array_equal(survey["relu:0"][Full()], bias)
     assert survey["relu:0"].shape == (1, 4)
     assert survey.rows == 24
 
@@ -250,11 +295,12 @@ def test_a_value_that_is_the_same_for_any_batch_counts_once() -> None:
 @pytest.mark.parametrize(
     ("reduce", "shape", "message"),
     [
-        (Full(), (-1, 4), r"Full\(\) of 'relu:0' is one for each example .* does not add up: inspect its batches"),
-        (TopK(3), (-1, 4), "is one for each example of the data set and does not add up"),
-        (Mean(axes=-1), (-1, 4), r"Mean\(axes=\(-1,\)\) of 'relu:0' .* add the batch axis, 0, to its axes"),
-        (Norm(axes=(1, 2)), (5, 2, 3, -1), "add the batch axis, 3, to its axes"),
-        (DeadUnits(), (4, -1), "its last axis is the batch"),
+        (
+            DeadUnits(),
+            (4, -1),
+            r"DeadUnits\(\) of 'relu:0' does not add up over a data set: its last axis is the batch",
+        ),
+        (Covariance(), (-1,), "its last axis is the batch; inspect its batches one by one"),
     ],
 )
 def test_what_does_not_add_up(reduce: fluoroscope.Reduction[Any], shape: tuple[int, ...], message: str) -> None:

@@ -54,8 +54,8 @@ def test_inspect_for_people(run: Run, server: FakeServer) -> None:
     header, *rows = result.stdout.splitlines()
 
     assert result.exit_code == 0
-    assert words(header) == ["site", "kind", "dtype", "shape", "mean", "std", "min", "max", "zeros", "NaN", "Inf"]
-    assert words(rows[1]) == words("Dense_0/relu:0 equation bfloat16 1 x 4 1.125 1.139 0 3 25.0% 0 0")
+    assert words(header) == words("site kind dtype shape mean std var min max zeros NaN Inf")
+    assert words(rows[1]) == words("Dense_0/relu:0 equation bfloat16 1 x 4 1.125 1.139 1.297 0 3 25.0% 0 0")
     assert [words(row)[0] for row in rows] == ["Dense_0", "Dense_0/relu:0", "head"]
     capture = server.requests[-1].captures[0]
     assert (list(capture.sites), list(capture.kinds)) == (["**"], [1])

@@ -128,7 +128,7 @@ def test_paths_are_unique_and_stable(name: str) -> None:
 def test_every_value_can_be_an_output(name: str) -> None:
     """Even those inside what was nested, and those that nobody uses; what is inside a loop is for another test."""
     flat = flatten(jax.make_jaxpr(FUNCTIONS[name])(X))
-    outside = [each.atom for each in flat.values if each.loop is None and not each.reason]
+    outside = [each.atom for each in flat.values if not each.loops and not each.reason]
     atoms = [atom for atom in outside if not jnp.issubdtype(atom.aval.dtype, jax.dtypes.prng_key)]
     results = jax.jit(flat.jaxpr.function(atoms))(X)
     assert [each.shape for each in results] == [each.aval.shape for each in atoms]

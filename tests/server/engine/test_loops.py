@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from jax.ad_checkpoint import checkpoint_name
 
 from fluoroscope_server.engine import Capture, Engine, Execution, Full, SiteKind, SiteStatistics, Slice, Statistics
-from fluoroscope_server.errors import NotCapturableError
 from fluoroscope_server.families.nnx import nnx_network
 
 if TYPE_CHECKING:
@@ -300,28 +299,6 @@ def test_the_scan_of_nnx(
     for layer, (value,) in enumerate(itertools.chain.from_iterable(stages)):
         carry = carry + np.tanh(carry @ kernel[layer] + bias[layer])
         close(value, carry)
-
-
-def test_a_loop_within_a_loop(function_lab: Callable[..., Lab], batch: Callable[..., np.ndarray]) -> None:
-    def network(_: Any, inputs: dict[str, jax.Array]) -> Any:
-        def inner(carry: jax.Array, _: Any) -> Any:
-            return checkpoint_name(carry * 2.0, "twice"), None
-
-        def outer(carry: jax.Array, _: Any) -> Any:
-            carry, _ = jax.lax.scan(inner, carry, length=2)
-            return checkpoint_name(carry + 1.0, "more"), None
-
-        return jax.lax.scan(outer, inputs["x"], length=3)[0]
-
-    lab, x = function_lab(network), batch(4)
-    paths = {site.path: site for site in lab.engine.sites}
-    (nested,) = [path for path in paths if path.endswith("twice")]
-    assert "a loop within a loop" in paths[nested].reason
-    with pytest.raises(NotCapturableError, match="a loop within a loop"):
-        lab.inspect(nested)
-    close(lab.capture("scan:0[1]/more", x=x)["scan:0[1]/more"], 4 * (4 * x + 1) + 1)
-    returned = lab.capture("scan:0[1]/scan:0", x=x)["scan:0[1]/scan:0"]
-    close(returned, 4 * (4 * x + 1))
 
 
 def test_a_long_loop_is_listed_stacked_only(function_lab: Callable[..., Lab], batch: Callable[..., np.ndarray]) -> None:
