@@ -13,6 +13,7 @@ import pytest
 
 import fluoroscope
 from fluoroscope.calls.reduction import FROM_WIRE
+from fluoroscope.cli.edit import WORDS as EDIT_WORDS
 from fluoroscope.cli.reduction import FORMS, read_reductions
 from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2, tensor_pb2
 from fluoroscope.wire import dtype_from_wire
@@ -20,6 +21,8 @@ from fluoroscope_server.families.catalogue import BUILTIN
 from fluoroscope_server.metrics import STAGES, Metrics
 from fluoroscope_server.rpc import RpcServer
 from fluoroscope_server.rpc.decoding import KINDS
+from fluoroscope_server.rpc.edit import CHANGES
+from fluoroscope_server.rpc.gradient import OBJECTIVES
 from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2
 from fluoroscope_server.rpc.reduction import REDUCTIONS, SUMMARIES
 from fluoroscope_server.serving import Repository, presets
@@ -66,6 +69,19 @@ def test_every_reduction_of_the_contract_is_computed_and_can_be_asked_for() -> N
     assert contract == {reduction.message().WhichOneof("reduction") for reduction in read_reductions(WORDS)}
     readme = (ROOT / "README.md").read_text()
     assert [name for name in FORMS if f"`{name}" not in readme] == [], "each needs a row in README.md"
+
+
+def test_every_edit_of_the_contract_is_made_and_can_be_asked_for() -> None:
+    contract = {field.name for field in inspection_pb2.Edit.DESCRIPTOR.oneofs_by_name["change"].fields}
+    assert set(CHANGES) == contract, "each needs a row in the server's table"
+    assert {"".join(map(str.capitalize, name.split("_"))) for name in contract} <= set(fluoroscope.__all__)
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in EDIT_WORDS if f"`{name} " not in readme] == [], "each needs a row in README.md"
+
+
+def test_every_objective_of_the_contract_can_be_differentiated() -> None:
+    contract = {field.name for field in inspection_pb2.Gradient.DESCRIPTOR.oneofs_by_name["objective"].fields}
+    assert set(OBJECTIVES) == contract == {objective.value for objective in OBJECTIVES.values()}
 
 
 def test_every_summary_of_the_contract_is_sent() -> None:

@@ -10,6 +10,16 @@ from fluoroscope.calls.compare import compare
 from fluoroscope.calls.comparison import Comparison, SiteComparison
 from fluoroscope.calls.covariance import SiteCorrelation, SiteCovariance
 from fluoroscope.calls.deployment import load_model, set_label, unload_model
+from fluoroscope.calls.edit import (
+    Add,
+    Edit,
+    MeanAblate,
+    PatchFromInputs,
+    PatchFromRow,
+    Scale,
+    Set,
+    Zero,
+)
 from fluoroscope.calls.errors import (
     CallCancelledError,
     ConnectionFailedError,
@@ -29,6 +39,7 @@ from fluoroscope.calls.errors import (
 )
 from fluoroscope.calls.exchange import Exchange, Steps, StreamCall
 from fluoroscope.calls.execution import Execution
+from fluoroscope.calls.gradient import Gradient
 from fluoroscope.calls.health import wait_ready
 from fluoroscope.calls.histogram import SiteHistogram
 from fluoroscope.calls.inspection import Inspection
@@ -63,6 +74,7 @@ from fluoroscope.wire import Arrived
 
 __all__ = [
     "Activation",
+    "Add",
     "Arrived",
     "CallCancelledError",
     "Comparison",
@@ -72,22 +84,27 @@ __all__ = [
     "Covariance",
     "DeadUnits",
     "DeadlineExceededError",
+    "Edit",
     "Exchange",
     "Execution",
     "FluoroscopeError",
     "Full",
+    "Gradient",
     "Histogram",
     "IncompleteStreamError",
     "Inspection",
     "InvalidRequestError",
     "LimitExceededError",
     "Mean",
+    "MeanAblate",
     "Model",
     "ModelState",
     "ModelVersion",
     "Norm",
     "NotCapturableError",
     "NotFoundError",
+    "PatchFromInputs",
+    "PatchFromRow",
     "PermissionDeniedError",
     "Plan",
     "PlannedResult",
@@ -95,8 +112,10 @@ __all__ = [
     "Progress",
     "Quantiles",
     "Reduction",
+    "Scale",
     "ServerError",
     "ServerUnavailableError",
+    "Set",
     "Site",
     "SiteComparison",
     "SiteCorrelation",
@@ -116,6 +135,7 @@ __all__ = [
     "TopK",
     "UnauthenticatedError",
     "WrongStateError",
+    "Zero",
     "compare",
     "error_of",
     "get_model",

@@ -68,6 +68,12 @@ class Activation:
     scale: np.float32 | None = None
     """What to multiply `array` with if it was asked for as int8. None if it was not."""
 
+    edits: tuple[int, ...] = ()
+    """Which of the edits that were asked for changed the value at this very site, counting from 0."""
+
+    is_gradient: bool = False
+    """Whether this is not of the value, but of the gradient with respect to it."""
+
     @property
     def is_output(self) -> bool:
         """Returns whether this is an output of the network rather than a site."""
@@ -154,6 +160,8 @@ class Activation:
             shape=parts.shape,
             results={reduction: reduction.read(parts)},
             scale=parts.sent()[1] if isinstance(reduction, Full) else None,
+            edits=tuple(header.edits),
+            is_gradient=header.is_gradient,
         )
 
     def merged(self, other: Activation) -> Activation:

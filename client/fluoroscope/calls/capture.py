@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-import ml_dtypes
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from fluoroscope.calls.activation import Activation
-from fluoroscope.calls.errors import CorruptStreamError, IncompleteStreamError, InvalidRequestError
+from fluoroscope.calls.edit import edit_messages
+from fluoroscope.calls.errors import CorruptStreamError, IncompleteStreamError
 from fluoroscope.calls.exchange import Exchange, StreamCall
-from fluoroscope.calls.execution import execution_to_wire
 from fluoroscope.calls.inputs import as_arrays, fill_inputs
 from fluoroscope.calls.inspection import Inspection
-from fluoroscope.calls.kind import kinds_to_wire
 from fluoroscope.calls.parts import last_parts
 from fluoroscope.calls.progress import Progress, stages_of
-from fluoroscope.calls.reduction import Full, Reduction
-from fluoroscope.calls.selector import fill_version
-from fluoroscope.calls.slice import Slice
+from fluoroscope.calls.question import inspection_message
+from fluoroscope.calls.reduction import Full
 from fluoroscope.v1 import inspection_pb2
-from fluoroscope.wire import CorruptError, IncompleteError, StreamJoiner, WireError, dtype_to_wire
+from fluoroscope.wire import CorruptError, IncompleteError, StreamJoiner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import DTypeLike
 
+    from fluoroscope.calls.edit import Edit
     from fluoroscope.calls.exchange import Steps
     from fluoroscope.calls.execution import Execution
+    from fluoroscope.calls.gradient import Gradient
     from fluoroscope.calls.inputs import Inputs
-    from fluoroscope.v1.tensor_pb2 import DataType
+    from fluoroscope.calls.question import Sites
+    from fluoroscope.calls.reduction import Reduction
+    from fluoroscope.calls.slice import Slice
     from fluoroscope.wire import Arrived, StreamResult
-
-Sites: TypeAlias = "str | Sequence[str] | Mapping[str, Reduction[Any] | Sequence[Reduction[Any]]]"
-"""Paths or globs of sites, or a mapping from them to what is to be done to each."""
 
 
 def inspect_activations(
@@ -51,6 +46,8 @@ def inspect_activations(
     outputs: Sequence[str] = (),
     max_bytes: int | None = None,
     execution: Execution = "auto",
+    edits: Edit | Sequence[Edit] = (),
+    gradient: Gradient | None = None,
     version: int | None = None,
     label: str | None = None,
     timeout: float | None = None,
@@ -78,6 +75,11 @@ def inspect_activations(
         max_bytes: Refuse if the values together have more bytes. None means the server's own limit.
         execution: `"fused"` runs one program; `"staged"` a chain of them, so that the first values come while the
             last are computed; `"auto"` lets the server decide by how much is to be sent.
+        edits: What to write while the network runs: `Zero("Dense_1", units=[3, 7])`, `Set`, `Add`, `Scale`,
+            `MeanAblate`, `PatchFromRow`, `PatchFromInputs`. Edits of one value are applied in this order; values and
+            outputs are those of the edited network.
+        gradient: Bring gradients of this with respect to the values, in place of the values:
+            `Gradient("logits", index=4)`. `sites` may be empty if it is with respect to inputs or parameters.
         version: The checkpoint step to look into. None means the one that serves now.
         label: The label of the version, in place of its number.
         timeout: How many seconds the whole may take. None means what the client was made with.
@@ -89,21 +91,29 @@ def inspect_activations(
     Raises:
         NotFoundError: No such model, version, label or site; for a site the message lists the nearest names.
         InvalidRequestError: The inputs do not fit the model, a glob matches nothing, a slice lies
-            outside the value, or a value cannot be reduced or cast so.
-        NotCapturableError: A site exists but cannot be captured; the message says why.
+            outside the value, or a value cannot be reduced, cast or edited so.
+        NotCapturableError: A site exists but cannot be captured, or has no gradient; the message says why.
         LimitExceededError: The values would have more bytes than allowed, or the server is too busy.
         IncompleteStreamError: The stream ended early; the message says what came.
         CorruptStreamError: What came is not what the server sent.
     """
     arrays = yield from as_arrays(inputs, model=model, version=version, label=label, timeout=timeout)
-    request = inspection_pb2.InspectActivationsRequest(
-        model=model,
-        captures=capture_messages(sites, kinds, reduce, dtype, slices),
+    changes = yield from edit_messages(edits, model=model, version=version, label=label, timeout=timeout)
+    request = inspection_message(
+        model,
+        sites=sites,
+        kinds=kinds,
+        reduce=reduce,
+        dtype=dtype,
+        slices=slices,
         outputs=outputs,
-        max_bytes=max_bytes or 0,
-        execution=execution_to_wire(execution),
+        max_bytes=max_bytes,
+        execution=execution,
+        edits=changes,
+        gradient=gradient,
+        version=version,
+        label=label,
     )
-    fill_version(request, version, label)
     fill_inputs(request.inputs, arrays)
     exchange = Exchange(
         method="/fluoroscope.v1.InspectionService/InspectActivations",
@@ -180,52 +190,3 @@ class ActivationReader:
         stages = begun.stages if joiner.trailer is None else stages_of(joiner.trailer)
         self._said = replace(begun, results=self._whole, byte_count=joiner.byte_count, stages=stages)
         self._listener(self._said)
-
-
-def capture_messages(
-    sites: Sites,
-    kinds: str | Iterable[str],
-    reduce: Reduction[Any] | Sequence[Reduction[Any]],
-    dtype: DTypeLike | None,
-    slices: Slice | Sequence[Slice],
-) -> list[inspection_pb2.Capture]:
-    """Returns the captures as the contract says them; raises InvalidRequestError if they name no site."""
-    if isinstance(sites, Mapping):
-        groups: dict[tuple[Reduction[Any], ...], list[str]] = {}
-        for glob, each in sites.items():
-            groups.setdefault(_several(each), []).append(glob)
-    else:
-        groups = {_several(reduce): [sites] if isinstance(sites, str) else list(sites)}
-    if not any(groups.values()):
-        raise InvalidRequestError('no sites are given; "**" means all of them', field="sites")
-    cuts = [slices] if isinstance(slices, Slice) else slices
-    return [
-        inspection_pb2.Capture(
-            sites=globs,
-            kinds=kinds_to_wire(kinds),
-            slices=[cut.message() for cut in cuts],
-            reductions=[_message(reduction) for reduction in reductions],
-            data_type=None if dtype is None else _data_type(dtype),
-        )
-        for reductions, globs in groups.items()
-    ]
-
-
-def _several(reduce: Reduction[Any] | Sequence[Reduction[Any]]) -> tuple[Reduction[Any], ...]:
-    return (reduce,) if isinstance(reduce, Reduction) else tuple(reduce)
-
-
-def _message(reduction: Reduction[Any]) -> inspection_pb2.Reduction:
-    if not isinstance(reduction, Reduction):
-        raise InvalidRequestError(f"reduce is {reduction!r}; expected a reduction such as Statistics()", field="reduce")
-    try:
-        return reduction.message()
-    except (TypeError, ValueError) as error:  # protobuf's, of a number that has no room in its field
-        raise InvalidRequestError(f"{reduction!r} cannot be asked for: {error}", field="reduce") from None
-
-
-def _data_type(dtype: DTypeLike) -> DataType.ValueType:
-    try:
-        return dtype_to_wire(np.dtype(getattr(ml_dtypes, dtype, dtype) if isinstance(dtype, str) else dtype))
-    except (TypeError, WireError) as error:
-        raise InvalidRequestError(f"dtype is {dtype!r}, which is none: {error}", field="dtype") from None

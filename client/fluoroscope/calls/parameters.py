@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fluoroscope.calls.capture import ActivationReader, capture_messages
+from fluoroscope.calls.capture import ActivationReader
 from fluoroscope.calls.exchange import Exchange, StreamCall
+from fluoroscope.calls.question import capture_messages
 from fluoroscope.calls.reduction import Full
 from fluoroscope.v1 import inspection_pb2
 
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
     from fluoroscope.calls.activation import Activation
-    from fluoroscope.calls.capture import Sites
     from fluoroscope.calls.exchange import Steps
     from fluoroscope.calls.inspection import Inspection
     from fluoroscope.calls.progress import Progress
+    from fluoroscope.calls.question import Sites
     from fluoroscope.calls.reduction import Reduction
     from fluoroscope.calls.slice import Slice
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fluoroscope.calls.capture import capture_messages
+from fluoroscope.calls.edit import planned_edit_messages
 from fluoroscope.calls.exchange import Exchange
-from fluoroscope.calls.execution import execution_to_wire
 from fluoroscope.calls.inputs import as_arrays
 from fluoroscope.calls.kind import kind_from_wire
 from fluoroscope.calls.progress import Program
+from fluoroscope.calls.question import inspection_message
 from fluoroscope.calls.reduction import Full
-from fluoroscope.calls.selector import fill_version
 from fluoroscope.v1 import inspection_pb2
 
 if TYPE_CHECKING:
@@ -20,11 +19,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
-    from fluoroscope.calls.capture import Sites
+    from fluoroscope.calls.edit import Edit
     from fluoroscope.calls.exchange import Steps
     from fluoroscope.calls.execution import Execution
+    from fluoroscope.calls.gradient import Gradient
     from fluoroscope.calls.inputs import Inputs
     from fluoroscope.calls.kind import SiteKind
+    from fluoroscope.calls.question import Sites
     from fluoroscope.calls.reduction import Reduction
     from fluoroscope.calls.slice import Slice
 
@@ -51,6 +52,9 @@ class PlannedResult:
     byte_size: int
     """How many bytes would be sent; 0 for numbers that describe the value."""
 
+    edits: tuple[int, ...] = ()
+    """Which of the edits would change the value at this very site, counting from 0."""
+
     @classmethod
     def from_wire(cls, message: inspection_pb2.ResultHeader) -> PlannedResult:
         """Returns the result of a message."""
@@ -62,6 +66,7 @@ class PlannedResult:
             part=message.part,
             shape=tuple(message.shape),
             byte_size=message.byte_size,
+            edits=tuple(message.edits),
         )
 
 
@@ -135,6 +140,8 @@ def plan(
     outputs: Sequence[str] = (),
     max_bytes: int | None = None,
     execution: Execution = "auto",
+    edits: Edit | Sequence[Edit] = (),
+    gradient: Gradient | None = None,
     compile: bool = False,  # noqa: A002  # the contract's own word
     version: int | None = None,
     label: str | None = None,
@@ -153,6 +160,8 @@ def plan(
         outputs: Outputs of the network to bring as well.
         max_bytes: Refuse if the values together have more bytes. None means the server's own limit.
         execution: How to run it, as for `inspect`.
+        edits: What to write while the network runs, as for `inspect`; inputs to patch from are not sent.
+        gradient: Gradients in place of values, as for `inspect`.
         compile: Compile the program if it is not held: then the plan knows the memory that it takes, and `inspect` need
             not wait.
         version: The checkpoint step to look into. None means the one that serves now.
@@ -168,14 +177,21 @@ def plan(
     if not isinstance(inputs, int):
         arrays = yield from as_arrays(inputs, model=model, version=version, label=label, timeout=timeout)
         inputs = next((len(array) for array in arrays.values() if array.ndim), 0)
-    inspection = inspection_pb2.InspectActivationsRequest(
-        model=model,
-        captures=capture_messages(sites, kinds, reduce, dtype, slices),
+    inspection = inspection_message(
+        model,
+        sites=sites,
+        kinds=kinds,
+        reduce=reduce,
+        dtype=dtype,
+        slices=slices,
         outputs=outputs,
-        max_bytes=max_bytes or 0,
-        execution=execution_to_wire(execution),
+        max_bytes=max_bytes,
+        execution=execution,
+        edits=planned_edit_messages(edits),
+        gradient=gradient,
+        version=version,
+        label=label,
     )
-    fill_version(inspection, version, label)
     answer = yield Exchange(
         method="/fluoroscope.v1.InspectionService/PlanInspection",
         request=inspection_pb2.PlanInspectionRequest(

@@ -60,6 +60,7 @@ def _(value: Activation) -> dict[str, Any]:
         if not isinstance(reduction, Full | Statistics)
     ]
     form |= {name: json_of(each) for name, each in known.items() if each is not None}
+    form |= {name: json_of(said) for name in ("edits", "is_gradient") if (said := getattr(value, name))}
     return form | ({"reductions": others} if others else {})
 
 

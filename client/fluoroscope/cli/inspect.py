@@ -10,7 +10,9 @@ import click
 from fluoroscope.cli.assignment import INPUTS, is_input, read_inputs
 from fluoroscope.cli.bar import Bar, RowBar
 from fluoroscope.cli.dataset import DATASET, read_data_set
+from fluoroscope.cli.edit import EDITS
 from fluoroscope.cli.ending import epilog
+from fluoroscope.cli.gradient import read_gradient
 from fluoroscope.cli.options import CAST, LABEL, OUTPUT, VERSION
 from fluoroscope.cli.output import writing
 from fluoroscope.cli.question import question_options
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fluoroscope.calls import Activation, Execution, Reduction, Slice
+    from fluoroscope.cli.edit import EditForm
 
 _EXAMPLES = """Examples:
   fluoroscope inspect digits image=@seven.png                     every module, as a table
@@ -31,11 +34,13 @@ _EXAMPLES = """Examples:
   fluoroscope inspect digits image=@x.npy '**' --reduce statistics --json
   fluoroscope inspect digits image=@x.npy 'relu:*' --reduce histogram:bins=20,low=0 --reduce dead --reduce topk:5
   fluoroscope inspect digits image=@x.npy Conv_0 --slice 0:0:1 --slice -1:0:8
+  fluoroscope inspect digits image=@x.npy __call__ --edit 'zero relu:1 units=3,7' --edit 'scale Dense_0 by=0.5'
+  fluoroscope inspect digits image=@x.npy 'Dense_*' --gradient logits=4 --wrt inputs/image --reduce norm
   fluoroscope inspect digits --dataset images.npz 'relu:*' --reduce dead --reduce quantiles:0.5
   fluoroscope inspect digits --dataset images.npz head --reduce full --slice 0:0:5000 -o head.npy"""
 
 
-@click.command(epilog=epilog(_EXAMPLES, REDUCTIONS, INPUTS, DATASET))
+@click.command(epilog=epilog(_EXAMPLES, REDUCTIONS, EDITS, INPUTS, DATASET))
 @click.argument("model")
 @click.argument("words", nargs=-1, metavar="[INPUT=VALUE]... [GLOB]...")
 @question_options
@@ -62,6 +67,10 @@ def inspect(
     outputs: tuple[str, ...],
     max_bytes: int | None,
     execution: Execution,
+    edits: tuple[EditForm, ...],
+    logit: str | None,
+    loss: str | None,
+    names: tuple[str, ...],
     dataset: str | None,
     batch_size: int | None,
     version: int | None,
@@ -82,10 +91,22 @@ def inspect(
             "--output writes tensors, and --reduce asks for none; --json prints statistics, histograms and quantiles."
         )
     inputs = tuple(filter(is_input, words))
-    _check_data_set(dataset, batch_size, {"--dtype": dtype, "--with-output": outputs, " ".join(inputs): inputs})
+    _check_data_set(
+        dataset,
+        batch_size,
+        {
+            "--dtype": dtype,
+            "--with-output": outputs,
+            "--edit": edits,
+            "--gradient": logit,
+            "--loss": loss,
+            " ".join(inputs): inputs,
+        },
+    )
     sites = [*globs, *(word for word in words if not is_input(word))]
+    gradient = read_gradient(logit, loss, names)
     question: Mapping[str, Any] = {
-        "sites": sites or "**",
+        "sites": sites or (() if names else "**"),
         "kinds": kinds or (() if sites else ("module",)),
         "reduce": list(reductions),
         "slices": slices,
@@ -107,6 +128,8 @@ def inspect(
                 dtype=dtype,
                 outputs=outputs,
                 execution=execution,
+                edits=[form.edit(described, cast=cast) for form in edits],
+                gradient=gradient,
                 version=version,
                 label=label,
                 progress=bar,
@@ -127,6 +150,8 @@ def inspect(
         print_seen(seen, bar.about, output)
         return
     tables.print()
+    if gradient is not None:
+        click.echo(f"these are gradients of {gradient.output}, not values; outputs excepted", err=True)
     if output is not None:
         click.echo(f"{output}: {written} arrays written", err=True)
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fluoroscope.calls import Full
+from fluoroscope.cli.edit import EDITS
 from fluoroscope.cli.ending import epilog
 from fluoroscope.cli.form import print_json
+from fluoroscope.cli.gradient import read_gradient
 from fluoroscope.cli.options import LABEL, VERSION
 from fluoroscope.cli.question import question_options
 from fluoroscope.cli.reduction import REDUCTIONS
@@ -17,6 +19,7 @@ from fluoroscope.cli.table import bytes_cell, print_table, shape_cell
 
 if TYPE_CHECKING:
     from fluoroscope.calls import Execution, Plan, Reduction, Slice
+    from fluoroscope.cli.edit import EditForm
 
 _EXAMPLES = """Examples:
   fluoroscope plan digits 'Dense_*'                         what would these bring and cost, for one example?
@@ -24,7 +27,7 @@ _EXAMPLES = """Examples:
   fluoroscope plan digits '**' --rows 64 --compile --json   how much memory does it take on the device?"""
 
 
-@click.command(epilog=epilog(_EXAMPLES, REDUCTIONS))
+@click.command(epilog=epilog(_EXAMPLES, REDUCTIONS, EDITS))
 @click.argument("model")
 @click.argument("words", nargs=-1, metavar="[GLOB]...")
 @click.option("--rows", type=click.IntRange(1), default=1, show_default=True, help="How many examples to plan for.")
@@ -49,6 +52,10 @@ def plan(
     outputs: tuple[str, ...],
     max_bytes: int | None,
     execution: Execution,
+    edits: tuple[EditForm, ...],
+    logit: str | None,
+    loss: str | None,
+    names: tuple[str, ...],
     version: int | None,
     label: str | None,
 ) -> None:
@@ -63,7 +70,7 @@ def plan(
         found = client.plan(
             model,
             rows,
-            sites=sites or "**",
+            sites=sites or (() if names else "**"),
             kinds=kinds or (() if sites else ("module",)),
             reduce=list(reductions) or Full(),
             dtype=dtype,
@@ -71,6 +78,8 @@ def plan(
             outputs=outputs,
             max_bytes=max_bytes,
             execution=execution,
+            edits=[form.edit(None) for form in edits],
+            gradient=read_gradient(logit, loss, names),
             compile=compile,
             version=version,
             label=label,

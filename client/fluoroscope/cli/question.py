@@ -6,32 +6,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from fluoroscope.calls import Slice
 from fluoroscope.calls.execution import EXECUTIONS
+from fluoroscope.cli.cut import read_slices
+from fluoroscope.cli.edit import read_edits
 from fluoroscope.cli.options import KIND, SITES, within_64_bits
 from fluoroscope.cli.reduction import read_reductions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_LIMIT = 2**62
-
-
-def _slices(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> tuple[Slice, ...]:
-    return tuple(map(_slice, words))
-
-
-def _slice(word: str) -> Slice:
-    try:
-        axis, *parts = word.split(":")
-        numbers = [int(part) if part else None for part in parts]
-        fits = len(numbers) in {2, 3} and all(abs(number or 0) < _LIMIT for number in numbers)
-        if fits and abs(int(axis)) < 1 << 31:
-            return Slice(int(axis), *numbers)
-    except ValueError:
-        pass
-    raise click.BadParameter(f"{word!r} is not AXIS:START:STOP or AXIS:START:STOP:STEP, such as 0:0:1.")
-
 
 _Option: TypeAlias = "Callable[[Any], Any]"
 
@@ -56,12 +38,38 @@ _SLICE: _Option = click.option(
     "--slice",
     "slices",
     multiple=True,
-    callback=_slices,
+    callback=read_slices,
     metavar="AXIS:START:STOP[:STEP]",
     help="Send only this part of each value; repeatable, once for each axis.",
 )
 _OUTPUTS: _Option = click.option(
     "--with-output", "outputs", multiple=True, metavar="NAME", help="An output to bring, too; repeatable."
+)
+_EDIT: _Option = click.option(
+    "--edit",
+    "edits",
+    multiple=True,
+    callback=read_edits,
+    metavar="'CHANGE SITE...'",
+    help="What to write while the network runs, from the list below; repeatable, applied in order.",
+)
+_GRADIENT: _Option = click.option(
+    "--gradient",
+    "logit",
+    metavar="OUTPUT=INDEX",
+    help="Bring gradients of this element of an output, in place of values; one index, or one for each example: 3,1.",
+)
+_LOSS: _Option = click.option(
+    "--loss",
+    metavar="OUTPUT=LABEL",
+    help="Bring gradients of the softmax cross-entropy against a label, or one for each example.",
+)
+_WRT: _Option = click.option(
+    "--wrt",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="A parameter, or an input as inputs/NAME, or a glob, to take the gradient with respect to, too; repeatable.",
 )
 _EXECUTION: _Option = click.option(
     "--execution",
@@ -81,7 +89,9 @@ _MAX_BYTES: _Option = click.option(
 def question_options(command: Any) -> Any:  # click's own decorators are as vague
     """Gives a command the options, in this order."""
     reduce = _reduce("full; of a data set, statistics")
-    return _with(command, SITES, reduce, _DTYPE, KIND, _SLICE, _OUTPUTS, _EXECUTION, _MAX_BYTES)
+    return _with(
+        command, SITES, reduce, _DTYPE, KIND, _SLICE, _OUTPUTS, _EDIT, _GRADIENT, _LOSS, _WRT, _EXECUTION, _MAX_BYTES
+    )
 
 
 def parameter_options(command: Any) -> Any:  # as above

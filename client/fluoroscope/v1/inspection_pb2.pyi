@@ -596,6 +596,299 @@ class Capture(google.protobuf.message.Message):
 Global___Capture: typing_extensions.TypeAlias = Capture
 
 @typing.final
+class Edit(google.protobuf.message.Message):
+    """An intervention: writes at sites while the network runs, which goes on with what was written.
+
+    Sites that are the same value under several names, such as a module's output and the last operation in the module,
+    are edited together. So is a value that passes through unchanged: of what a module returns as it took it, both. What is
+    captured at an edited site is the edited value.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class Zero(google.protobuf.message.Message):
+        """Writes zeros."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+
+    @typing.final
+    class Set(google.protobuf.message.Message):
+        """Writes given values."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        VALUE_FIELD_NUMBER: builtins.int
+        @property
+        def value(self) -> fluoroscope.v1.tensor_pb2.Tensor:
+            """The values: of the shape of what is edited, or of one that broadcasts to it, as in NumPy. Floats are rounded to the
+            type of the site; what that cannot hold is INVALID_ARGUMENT. Required.
+            """
+
+        def __init__(
+            self,
+            *,
+            value: fluoroscope.v1.tensor_pb2.Tensor | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["value", b"value"]) -> None: ...
+
+    @typing.final
+    class Add(google.protobuf.message.Message):
+        """Adds given values, a steering vector for one."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        VALUE_FIELD_NUMBER: builtins.int
+        @property
+        def value(self) -> fluoroscope.v1.tensor_pb2.Tensor:
+            """What to add, as in Set. Required."""
+
+        def __init__(
+            self,
+            *,
+            value: fluoroscope.v1.tensor_pb2.Tensor | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["value", b"value"]) -> None: ...
+
+    @typing.final
+    class Scale(google.protobuf.message.Message):
+        """Multiplies by given factors."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        FACTOR_FIELD_NUMBER: builtins.int
+        @property
+        def factor(self) -> fluoroscope.v1.tensor_pb2.Tensor:
+            """The factors, as in Set. Required."""
+
+        def __init__(
+            self,
+            *,
+            factor: fluoroscope.v1.tensor_pb2.Tensor | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["factor", b"factor"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["factor", b"factor"]) -> None: ...
+
+    @typing.final
+    class MeanAblate(google.protobuf.message.Message):
+        """Writes the mean over all examples of the batch, whichever of them are edited. Only of floats."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+
+    @typing.final
+    class PatchFromRow(google.protobuf.message.Message):
+        """Writes what the value is for other examples of the batch, before this edit."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        ROWS_FIELD_NUMBER: builtins.int
+        @property
+        def rows(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+            """Which: one for all edited examples, or one for each. Negative ones count from the last. Required."""
+
+        def __init__(
+            self,
+            *,
+            rows: collections.abc.Iterable[builtins.int] | None = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["rows", b"rows"]) -> None: ...
+
+    @typing.final
+    class PatchFromInputs(google.protobuf.message.Message):
+        """Writes what the value is when the network runs, unedited, on other inputs. It runs as far as the site. Not for sites
+        in a loop within a loop.
+        """
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        @typing.final
+        class InputsEntry(google.protobuf.message.Message):
+            DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+            KEY_FIELD_NUMBER: builtins.int
+            VALUE_FIELD_NUMBER: builtins.int
+            key: builtins.str
+            @property
+            def value(self) -> fluoroscope.v1.tensor_pb2.Tensor: ...
+            def __init__(
+                self,
+                *,
+                key: builtins.str = ...,
+                value: fluoroscope.v1.tensor_pb2.Tensor | None = ...,
+            ) -> None: ...
+            def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+            def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+        INPUTS_FIELD_NUMBER: builtins.int
+        @property
+        def inputs(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, fluoroscope.v1.tensor_pb2.Tensor]:
+            """One tensor for each input of the signature: as many examples as the batch has, each for its own, or one for all.
+            PlanInspection does not look at them.
+            """
+
+        def __init__(
+            self,
+            *,
+            inputs: collections.abc.Mapping[builtins.str, fluoroscope.v1.tensor_pb2.Tensor] | None = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["inputs", b"inputs"]) -> None: ...
+
+    SITES_FIELD_NUMBER: builtins.int
+    KINDS_FIELD_NUMBER: builtins.int
+    ROWS_FIELD_NUMBER: builtins.int
+    SLICES_FIELD_NUMBER: builtins.int
+    UNITS_FIELD_NUMBER: builtins.int
+    ZERO_FIELD_NUMBER: builtins.int
+    SET_FIELD_NUMBER: builtins.int
+    ADD_FIELD_NUMBER: builtins.int
+    SCALE_FIELD_NUMBER: builtins.int
+    MEAN_ABLATE_FIELD_NUMBER: builtins.int
+    PATCH_FROM_ROW_FIELD_NUMBER: builtins.int
+    PATCH_FROM_INPUTS_FIELD_NUMBER: builtins.int
+    @property
+    def sites(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Globs over site paths, as in Capture, with the same errors. At least one. Sites that match a glob but cannot be edited
+        so, because a vector has another size for one, are left as they are; if all are such, or one that is named
+        without wildcards, that is INVALID_ARGUMENT. ResultHeader.edits says what was edited.
+        """
+
+    @property
+    def kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[Global___SiteKind.ValueType]:
+        """Keep only sites of these kinds. Unset means every kind."""
+
+    @property
+    def rows(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Edit these examples of the batch only. Negative ones count from the last. Unset means all."""
+
+    @property
+    def slices(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Slice]:
+        """Edit this part of each axis only. Each axis at most once. Unset means all of it."""
+
+    @property
+    def units(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Edit these indices of the last axis only. Negative ones count from the last. Unset means all."""
+
+    @property
+    def zero(self) -> Global___Edit.Zero:
+        """Zeros."""
+
+    @property
+    def set(self) -> Global___Edit.Set:
+        """Given values."""
+
+    @property
+    def add(self) -> Global___Edit.Add:
+        """The value and given values together."""
+
+    @property
+    def scale(self) -> Global___Edit.Scale:
+        """The value times given factors."""
+
+    @property
+    def mean_ablate(self) -> Global___Edit.MeanAblate:
+        """The mean over the batch."""
+
+    @property
+    def patch_from_row(self) -> Global___Edit.PatchFromRow:
+        """Values of other examples."""
+
+    @property
+    def patch_from_inputs(self) -> Global___Edit.PatchFromInputs:
+        """Values of another run."""
+
+    def __init__(
+        self,
+        *,
+        sites: collections.abc.Iterable[builtins.str] | None = ...,
+        kinds: collections.abc.Iterable[Global___SiteKind.ValueType] | None = ...,
+        rows: collections.abc.Iterable[builtins.int] | None = ...,
+        slices: collections.abc.Iterable[Global___Slice] | None = ...,
+        units: collections.abc.Iterable[builtins.int] | None = ...,
+        zero: Global___Edit.Zero | None = ...,
+        set: Global___Edit.Set | None = ...,
+        add: Global___Edit.Add | None = ...,
+        scale: Global___Edit.Scale | None = ...,
+        mean_ablate: Global___Edit.MeanAblate | None = ...,
+        patch_from_row: Global___Edit.PatchFromRow | None = ...,
+        patch_from_inputs: Global___Edit.PatchFromInputs | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["add", b"add", "change", b"change", "mean_ablate", b"mean_ablate", "patch_from_inputs", b"patch_from_inputs", "patch_from_row", b"patch_from_row", "scale", b"scale", "set", b"set", "zero", b"zero"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["add", b"add", "change", b"change", "kinds", b"kinds", "mean_ablate", b"mean_ablate", "patch_from_inputs", b"patch_from_inputs", "patch_from_row", b"patch_from_row", "rows", b"rows", "scale", b"scale", "set", b"set", "sites", b"sites", "slices", b"slices", "units", b"units", "zero", b"zero"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["change", b"change"]) -> typing.Literal["zero", "set", "add", "scale", "mean_ablate", "patch_from_row", "patch_from_inputs"] | None: ...
+
+Global___Edit: typing_extensions.TypeAlias = Edit
+
+@typing.final
+class Gradient(google.protobuf.message.Message):
+    """A scalar to take the gradient of: a sum over the examples, so that the gradient of each is its own.
+
+    It is computed as one program, forwards and backwards, in float32 and in the types of the network; that of a loop runs
+    all its iterations. Functions keep the derivatives that their authors wrote. A site inside of such a function,
+    or of no floats, is FAILED_PRECONDITION if it is named, and left out of what a glob matches; so is a
+    network that JAX cannot differentiate, because of a while loop for one.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OUTPUT_FIELD_NUMBER: builtins.int
+    LOGIT_FIELD_NUMBER: builtins.int
+    CROSS_ENTROPY_FIELD_NUMBER: builtins.int
+    INPUTS_FIELD_NUMBER: builtins.int
+    PARAMETERS_FIELD_NUMBER: builtins.int
+    REDUCTIONS_FIELD_NUMBER: builtins.int
+    output: builtins.str
+    """Which output of the network the scalar is made of. Required."""
+    @property
+    def logit(self) -> fluoroscope.v1.tensor_pb2.Tensor:
+        """The element with this index, a logit for one."""
+
+    @property
+    def cross_entropy(self) -> fluoroscope.v1.tensor_pb2.Tensor:
+        """The softmax cross-entropy along the last axis against this label."""
+
+    @property
+    def inputs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names and globs of inputs to take the gradient with respect to as well. These results come first, as sites
+        "inputs/NAME" of kind SITE_KIND_INPUT.
+        """
+
+    @property
+    def parameters(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names and globs of parameters to take the gradient with respect to as well. These results come next, as sites of
+        kind SITE_KIND_PARAMETER. They are of the sum over the examples, not of the mean.
+        """
+
+    @property
+    def reductions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Reduction]:
+        """What to send of each gradient with respect to an input or a parameter. Unset means the whole."""
+
+    def __init__(
+        self,
+        *,
+        output: builtins.str = ...,
+        logit: fluoroscope.v1.tensor_pb2.Tensor | None = ...,
+        cross_entropy: fluoroscope.v1.tensor_pb2.Tensor | None = ...,
+        inputs: collections.abc.Iterable[builtins.str] | None = ...,
+        parameters: collections.abc.Iterable[builtins.str] | None = ...,
+        reductions: collections.abc.Iterable[Global___Reduction] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["cross_entropy", b"cross_entropy", "logit", b"logit", "objective", b"objective"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cross_entropy", b"cross_entropy", "inputs", b"inputs", "logit", b"logit", "objective", b"objective", "output", b"output", "parameters", b"parameters", "reductions", b"reductions"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["objective", b"objective"]) -> typing.Literal["logit", "cross_entropy"] | None: ...
+
+Global___Gradient: typing_extensions.TypeAlias = Gradient
+
+@typing.final
 class InspectActivationsRequest(google.protobuf.message.Message):
     """A batch of inputs and what to look at while the network runs on it."""
 
@@ -627,6 +920,8 @@ class InspectActivationsRequest(google.protobuf.message.Message):
     OUTPUTS_FIELD_NUMBER: builtins.int
     MAX_BYTES_FIELD_NUMBER: builtins.int
     EXECUTION_FIELD_NUMBER: builtins.int
+    EDITS_FIELD_NUMBER: builtins.int
+    GRADIENT_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The name of the model, as ListModels gives it. Required."""
     version: builtins.int
@@ -643,12 +938,24 @@ class InspectActivationsRequest(google.protobuf.message.Message):
 
     @property
     def captures(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Capture]:
-        """What to capture. At least one. A site and reduction asked for twice is sent once."""
+        """What to capture. At least one, unless there is a gradient. A site and reduction asked for twice is sent once."""
 
     @property
     def outputs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Outputs of the network to send as well, after all the sites. Unset means none: then
         nothing behind the last wanted site is computed.
+        """
+
+    @property
+    def edits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Edit]:
+        """What to write while it runs. At one value, edits are applied in this order. With edits, outputs are those of the
+        edited network. Values, rows, units and where slices start never make another program necessary.
+        """
+
+    @property
+    def gradient(self) -> Global___Gradient:
+        """Send gradients of this with respect to the values that are captured, and not the values. Of the edited network, if there
+        are edits; it then always runs as one program. captures may be empty if it names inputs or parameters. Unset means none.
         """
 
     def __init__(
@@ -662,9 +969,11 @@ class InspectActivationsRequest(google.protobuf.message.Message):
         outputs: collections.abc.Iterable[builtins.str] | None = ...,
         max_bytes: builtins.int = ...,
         execution: Global___Execution.ValueType = ...,
+        edits: collections.abc.Iterable[Global___Edit] | None = ...,
+        gradient: Global___Gradient | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["label", b"label", "version", b"version", "version_selector", b"version_selector"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["captures", b"captures", "execution", b"execution", "inputs", b"inputs", "label", b"label", "max_bytes", b"max_bytes", "model", b"model", "outputs", b"outputs", "version", b"version", "version_selector", b"version_selector"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["gradient", b"gradient", "label", b"label", "version", b"version", "version_selector", b"version_selector"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["captures", b"captures", "edits", b"edits", "execution", b"execution", "gradient", b"gradient", "inputs", b"inputs", "label", b"label", "max_bytes", b"max_bytes", "model", b"model", "outputs", b"outputs", "version", b"version", "version_selector", b"version_selector"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["version_selector", b"version_selector"]) -> typing.Literal["version", "label"] | None: ...
 
 Global___InspectActivationsRequest: typing_extensions.TypeAlias = InspectActivationsRequest
@@ -929,6 +1238,8 @@ class ResultHeader(google.protobuf.message.Message):
     PART_FIELD_NUMBER: builtins.int
     VALUE_SHAPE_FIELD_NUMBER: builtins.int
     VALUE_DATA_TYPE_FIELD_NUMBER: builtins.int
+    EDITS_FIELD_NUMBER: builtins.int
+    IS_GRADIENT_FIELD_NUMBER: builtins.int
     site: builtins.str
     """The path of a site."""
     output: builtins.str
@@ -945,6 +1256,8 @@ class ResultHeader(google.protobuf.message.Message):
     """
     value_data_type: fluoroscope.v1.tensor_pb2.DataType.ValueType
     """The type of each element of that value, in the network."""
+    is_gradient: builtins.bool
+    """Whether it is not of the value, but of the gradient with respect to it."""
     @property
     def reduction(self) -> Global___Reduction:
         """What was done to the value, as it was asked for."""
@@ -956,6 +1269,10 @@ class ResultHeader(google.protobuf.message.Message):
     @property
     def value_shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """The size of each axis of the value that was reduced, after slices."""
+
+    @property
+    def edits(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Which edits of the request, counting from 0, change the value at this very site. Unset for an output."""
 
     def __init__(
         self,
@@ -970,9 +1287,11 @@ class ResultHeader(google.protobuf.message.Message):
         part: builtins.str = ...,
         value_shape: collections.abc.Iterable[builtins.int] | None = ...,
         value_data_type: fluoroscope.v1.tensor_pb2.DataType.ValueType = ...,
+        edits: collections.abc.Iterable[builtins.int] | None = ...,
+        is_gradient: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["output", b"output", "reduction", b"reduction", "site", b"site", "source", b"source"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["byte_size", b"byte_size", "data_type", b"data_type", "kind", b"kind", "output", b"output", "part", b"part", "reduction", b"reduction", "shape", b"shape", "site", b"site", "source", b"source", "value_data_type", b"value_data_type", "value_shape", b"value_shape"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["byte_size", b"byte_size", "data_type", b"data_type", "edits", b"edits", "is_gradient", b"is_gradient", "kind", b"kind", "output", b"output", "part", b"part", "reduction", b"reduction", "shape", b"shape", "site", b"site", "source", b"source", "value_data_type", b"value_data_type", "value_shape", b"value_shape"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["source", b"source"]) -> typing.Literal["site", "output"] | None: ...
 
 Global___ResultHeader: typing_extensions.TypeAlias = ResultHeader

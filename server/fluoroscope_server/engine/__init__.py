@@ -5,10 +5,23 @@ from fluoroscope_server.engine.comparison import ComparedSite, Comparison, Side,
 from fluoroscope_server.engine.compile_cache import CompileCache
 from fluoroscope_server.engine.cost import Cost
 from fluoroscope_server.engine.difference import SiteDifference, Tolerance
+from fluoroscope_server.engine.edit import (
+    Add,
+    Change,
+    Edit,
+    MeanAblate,
+    PatchFromInputs,
+    PatchFromRow,
+    Scale,
+    Set,
+    Zero,
+)
 from fluoroscope_server.engine.engine import Engine
 from fluoroscope_server.engine.finiteness import nonfinite_leaves
+from fluoroscope_server.engine.gradient import Gradient
 from fluoroscope_server.engine.inspection import Execution, Inspection, ResultSpec, check_outputs
 from fluoroscope_server.engine.joining import Common, common, joined, own_results
+from fluoroscope_server.engine.plan import Objective
 from fluoroscope_server.engine.program import Program, Results
 from fluoroscope_server.engine.reductions import (
     Cast,
@@ -35,8 +48,10 @@ from fluoroscope_server.engine.site import Site, SiteKind
 from fluoroscope_server.engine.site_table import SiteTable
 
 __all__ = [
+    "Add",
     "Capture",
     "Cast",
+    "Change",
     "Common",
     "ComparedSite",
     "Comparison",
@@ -45,20 +60,28 @@ __all__ = [
     "Cost",
     "Covariance",
     "DeadUnits",
+    "Edit",
     "Engine",
     "Execution",
     "Full",
+    "Gradient",
     "Histogram",
     "Inspection",
     "Mean",
+    "MeanAblate",
     "Norm",
+    "Objective",
     "Part",
+    "PatchFromInputs",
+    "PatchFromRow",
     "Program",
     "Quantiles",
     "Reduction",
     "Result",
     "ResultSpec",
     "Results",
+    "Scale",
+    "Set",
     "Side",
     "Site",
     "SiteDifference",
@@ -73,6 +96,7 @@ __all__ = [
     "Tolerance",
     "TopK",
     "ValueSpec",
+    "Zero",
     "check_outputs",
     "common",
     "joined",

@@ -29,6 +29,14 @@ class Slice:
     step: int = 1
     """Take each step-th index."""
 
+    def axis_of(self, count: int, *, site: str, field: str) -> int:
+        """Returns the axis, counted from the first of `count`; raises InvalidRequestError if there is none such."""
+        if not -count <= self.axis < count:
+            raise InvalidRequestError(
+                f"site {site!r} has no axis {self.axis}: it has {count} axes", field=field, reason="SLICE_OUT_OF_RANGE"
+            )
+        return self.axis % count
+
     def range_of(self, size: int, *, axis: int, site: str, field: str) -> range:
         """Returns the indices taken from an axis of `size`; raises InvalidRequestError if it has not all of them."""
         start = 0 if self.start is None else self.start + (size if self.start < 0 else 0)

@@ -20,6 +20,7 @@ from fluoroscope_server.engine.steps import Looped, can_iterate
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
+    from fluoroscope_server.engine.differentiating import Differentiation
     from fluoroscope_server.engine.question import Question
     from fluoroscope_server.engine.stage import Key
     from fluoroscope_server.engine.steps import Step
@@ -39,7 +40,9 @@ class Compiler:
 
     def stages(self) -> list[Stage]:
         """Compiles everything: one stage if the plan is fused, else one for each step or iteration."""
-        steps = self.question.steps
+        steps, gradient = self.question.steps, self.question.gradient
+        if gradient is not None:
+            return [self._of_gradient(gradient)]
         found = list(self._of_steps(steps)) if not self.question.plan.staged else list(self._staged())
         return _released(found, keep=set())
 
@@ -113,6 +116,17 @@ class Compiler:
                 yield from loop_stages(step, self)
             else:
                 yield from self._of_steps([step])
+
+    def _of_gradient(self, gradient: Differentiation) -> Stage:
+        """Returns the one stage that computes gradients."""
+        places = range(len(self.question.plan.captured))
+
+        def function(values: Any, scalars: Any, rows: Any, arguments: Any) -> Any:  # noqa: ARG001 (there are none)
+            captures = self.captures(places, rows, arguments)
+            found = gradient.function(*values)
+            return (), tuple(captures.reduce(place, value) for place, value in zip(places, found, strict=True))
+
+        return self.stage(function, gradient.inputs, (), places)
 
     def _of_steps(self, steps: Sequence[Step]) -> Iterator[Stage]:
         """Yields the one stage that runs all these steps; none if there are no steps."""

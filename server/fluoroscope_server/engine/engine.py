@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import numpy as np
 
 from fluoroscope_server.engine.cost import Cost
 from fluoroscope_server.engine.difference import compile_differences
+from fluoroscope_server.engine.gradient import put_into, refusal_of
 from fluoroscope_server.engine.inspection import Execution, resolve
 from fluoroscope_server.engine.parameters import (
     compile_parameters,
@@ -20,10 +22,12 @@ from fluoroscope_server.engine.parameters import (
     needs_compiler,
     resolve_parameters,
 )
+from fluoroscope_server.engine.placing import place
 from fluoroscope_server.engine.prediction import prediction
 from fluoroscope_server.engine.program import compile_program
 from fluoroscope_server.engine.program_cache import ProgramCache
 from fluoroscope_server.engine.question import pose
+from fluoroscope_server.engine.target import choose
 from fluoroscope_server.engine.traced import trace
 from fluoroscope_server.errors import InvalidRequestError, LimitExceededError
 from fluoroscope_server.families import abstract_inputs
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
 
     from fluoroscope_server.engine.capture import Capture
     from fluoroscope_server.engine.difference import DifferencePrograms, Pairs
+    from fluoroscope_server.engine.edit import Edit
+    from fluoroscope_server.engine.gradient import Gradient
     from fluoroscope_server.engine.inspection import Inspection
     from fluoroscope_server.engine.plan import Plan
     from fluoroscope_server.engine.program import Program, Results
@@ -172,15 +178,23 @@ class Engine:
         return outputs
 
     def inspect(
-        self, captures: Sequence[Capture], outputs: Sequence[str], *, rows: int, execution: Execution = Execution.AUTO
+        self,
+        captures: Sequence[Capture],
+        outputs: Sequence[str],
+        *,
+        rows: int,
+        execution: Execution = Execution.AUTO,
+        edits: Sequence[Edit] = (),
+        gradient: Gradient | None = None,
     ) -> Inspection:
-        """Resolves a question against this network; raises as `resolve` and `bucket_for` do."""
+        """Resolves a question against this network; raises as `resolve`, `choose`, `put_into` and `bucket_for` do."""
         smallest = self.bucket_for(rows)
 
         def bucket_for(least: int) -> int:
             return smallest if least <= rows or self._traced.mixes_rows else self.bucket_for(least)
 
-        return resolve(
+        targets = choose(edits, self.sites, rows=rows)
+        inspection = resolve(
             captures,
             outputs,
             rows=rows,
@@ -188,7 +202,14 @@ class Engine:
             sites=self.sites,
             signature=self.signature,
             execution=execution,
+            least_rows=max((target.site.least_rows for target in targets), default=1),
+            refuse=None if gradient is None else functools.partial(refusal_of, traced=self._traced),
         )
+        if targets:
+            inspection = place(targets, self._traced, rows=rows, bucket=inspection.plan.bucket).put_into(inspection)
+        if gradient is not None:
+            inspection = put_into(inspection, gradient, self.signature, self.parameters)
+        return inspection
 
     def inspect_parameters(self, captures: Sequence[Capture]) -> Inspection:
         """Resolves a question about the variables of this network; raises as `resolve` does."""

@@ -19,7 +19,7 @@ from fluoroscope_server.engine.naming import Names, Place, index_mark, join
 from fluoroscope_server.families import module_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import jax.extend.core as jex
 
@@ -47,9 +47,17 @@ class FlatNetwork:
     """The scans, by the number of their equation."""
 
 
-def flatten(closed: jaxprs.Closed, *, root: str = "") -> FlatNetwork:
-    """Writes out every call of a jaxpr and names its values; `root` is the outermost scope, left out of names."""
-    writing = _Writing(names=Names(root=root), place=Place())
+def flatten(closed: jaxprs.Closed, *, root: str = "", whole: bool = False, opened: Collection[str] = ()) -> FlatNetwork:
+    """Writes out every call of a jaxpr and names its values.
+
+    Args:
+        closed: the jaxpr.
+        root: the outermost scope, left out of names.
+        whole: whether functions stay calls whose derivatives their authors wrote, so that what comes out can be
+            differentiated. The names are the same, but values inside of such functions are not computed.
+        opened: the paths of values that are computed nonetheless: the functions around them are written out.
+    """
+    writing = _Writing(names=Names(root=root), place=Place(), whole=whole, opened=opened)
     flat = writing.write_whole(closed, scope="")
     return FlatNetwork(jaxpr=flat, values=tuple(writing.names.values), loops=writing.loops)
 
@@ -60,6 +68,8 @@ class _Writing:
 
     names: Names
     place: Place
+    whole: bool
+    opened: Collection[str]
     equations: list[jex.JaxprEqn] = field(default_factory=list)
     constants: dict[jex.Var, Any] = field(default_factory=dict)
     loops: dict[int, Loop] = field(default_factory=dict)
@@ -125,6 +135,46 @@ class _Writing:
     def _call(
         self, equation: jex.JaxprEqn, called: jaxprs.Closed, inputs: list[jaxprs.Atom], scope: str
     ) -> list[jaxprs.Atom]:
+        if not jaxprs.has_own_derivative(equation):
+            return self._write_out(equation, called, inputs, scope)
+        first, start = len(self.names.values), len(self.equations)
+        outputs = self._write_out(equation, called, inputs, scope)
+        return self._enclose(equation, inputs, outputs, first, start)
+
+    def _enclose(
+        self, equation: jex.JaxprEqn, inputs: list[jaxprs.Atom], outputs: list[jaxprs.Atom], first: int, start: int
+    ) -> list[jaxprs.Atom]:
+        """Takes note of what is inside a function with a derivative of its own; makes it a call again if it must be.
+
+        Args:
+            equation: the call.
+            inputs: what goes in.
+            outputs: what came out, written out.
+            first: the number of the first value that was named in it.
+            start: the number of its first equation.
+        """
+        made = {variable for each in self.equations[start:] for variable in each.outvars}
+        loops = {loop for number, loop in self.loops.items() if number >= start}
+
+        def inside(value: NamedValue) -> bool:
+            if any(loop in loops for loop in value.loops):
+                return True
+            return not jaxprs.is_literal(value.atom) and value.atom in made and value.atom not in outputs
+
+        called = self.whole and not any(
+            value.path in self.opened and inside(value) for value in self.names.values[first:]
+        )
+        results = [jaxprs.fresh_variable(variable) for variable in equation.outvars] if called else outputs
+        known = {old: new for old, new in zip(outputs, results, strict=True) if not jaxprs.is_literal(old)}
+        self.names.enclose(first, inside, known)
+        if called:
+            self.equations[start:] = [equation.replace(invars=inputs, outvars=results)]
+            self.loops = {number: loop for number, loop in self.loops.items() if number < start}
+        return results
+
+    def _write_out(
+        self, equation: jex.JaxprEqn, called: jaxprs.Closed, inputs: list[jaxprs.Atom], scope: str
+    ) -> list[jaxprs.Atom]:
         known = dict(zip(called.jaxpr.invars, inputs, strict=True))
         name = jaxprs.called_name(equation)
         if name is None or _only_calls(called, name):
@@ -143,7 +193,8 @@ class _Writing:
         for name, hidden in jaxprs.hidden_jaxprs(equation):
             reason = self.place.reason or _REASONS[equation.primitive.name]
             inside = Place(reason=reason, around=self.place)
-            _Writing(names=self.names, place=inside).write_whole(hidden, scope=join(path, name))
+            hiding = _Writing(names=self.names, place=inside, whole=self.whole, opened=self.opened)
+            hiding.write_whole(hidden, scope=join(path, name))
 
     def _write_loop(self, equation: jex.JaxprEqn, scan: jaxprs.Scan, scope: str, path: str) -> None:
         reason, depth = self.place.reason, self.place.depth
@@ -157,7 +208,7 @@ class _Writing:
             reason=reason,
             around=self.place,
         )
-        writing = _Writing(names=self.names, place=place)
+        writing = _Writing(names=self.names, place=place, whole=self.whole, opened=self.opened)
         first = len(self.names.values)
         body = writing.write_whole(scan.body, scope=own)
         if reason:

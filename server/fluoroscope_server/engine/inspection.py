@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fluoroscope_server.engine.glob import check_globs
@@ -83,6 +83,12 @@ class ResultSpec:
     padded_axis: int | None
     """The axis of the program's result from which such rows must be cut; None if there is none."""
 
+    edits: tuple[int, ...] = ()
+    """Which edits of the request change the value at this site."""
+
+    is_gradient: bool = False
+    """Whether it is not of the value, but of the gradient with respect to it."""
+
     @property
     def byte_size(self) -> int:
         """Returns how many bytes the result has when sent in chunks; 0 for a summary."""
@@ -113,10 +119,14 @@ class Inspection:
 
     outputs: tuple[str, ...]
     """The outputs of the network that are wanted too, in the order of the signature. They are no part of the plan: the
-    program that serves `Predict` computes them, so that they have its bits whatever is captured."""
+    program that serves `Predict` computes them, so that they have its bits whatever is captured. With edits there are
+    none here: they are captured in the edited network."""
 
     results: tuple[ResultSpec, ...]
     """The results: the parts of the captured values, in the order of the plan, then the outputs."""
+
+    arguments: tuple[np.ndarray, ...] = field(default=(), compare=False, repr=False)
+    """What the program takes for the edits of the plan, and for its gradient."""
 
     @property
     def byte_size(self) -> int:
@@ -133,6 +143,8 @@ def resolve(
     sites: SiteTable,
     signature: Signature,
     execution: Execution = Execution.AUTO,
+    least_rows: int = 1,
+    refuse: Callable[[Site], str] | None = None,
 ) -> Inspection:
     """Resolves the globs, slices and names of a question against a network.
 
@@ -146,6 +158,8 @@ def resolve(
         sites: the sites of the network.
         signature: its inputs and outputs.
         execution: how to run it.
+        least_rows: the least batch size at which all that is edited is computed.
+        refuse: says why a site cannot be asked for so; empty if it can. With it, there may be no captures.
 
     Raises:
         NotFoundError: a name is no site.
@@ -154,7 +168,7 @@ def resolve(
             cannot be reduced so, or an output is unknown.
         LimitExceededError: there are more captures or globs than can be resolved in a moment.
     """
-    if not captures:
+    if not captures and refuse is None:
         raise InvalidRequestError("captures is empty; to run the network alone, call Predict", field="captures")
     if len(captures) > MOST_CAPTURES:
         raise LimitExceededError(
@@ -165,17 +179,17 @@ def resolve(
         )
     check_globs((glob for capture in captures for glob in capture.sites), field="captures")
     found: dict[tuple[CapturedValue, _Arguments], tuple[ResultSpec, ...]] = {}
-    least_rows = rows
+    least_rows = max(rows, least_rows)
     for index, capture in enumerate(captures):
         field = f"captures[{index}]"
-        for site in sites.select(capture.sites, capture.kinds, field=field):
+        for site in sites.select(capture.sites, capture.kinds, field=field, refuse=refuse):
             least_rows = max(least_rows, site.least_rows)
             cuts, starts, shape = _cut(site, capture.slices, rows, field)
             value = ValueSpec(site=site.path, dtype=site.dtype, shape=shape)
             for place, reduction in enumerate(capture.reductions):
                 reduction.check(value, field=f"{field}.reductions[{place}]")
                 captured = CapturedValue(site=site.path, cuts=cuts, reduction=reduction)
-                found[captured, (starts, reduction.numbers)] = _results(site, value, reduction, rows)
+                found[captured, (starts, reduction.numbers)] = results_of(site, value, reduction, rows)
     if len(found) > MOST_RESULTS:
         raise InvalidRequestError(
             f"the captures ask for {len(found):,} results, and the limit is {MOST_RESULTS:,}: choose fewer sites or "
@@ -220,7 +234,8 @@ def check_outputs(names: Sequence[str], signature: Signature) -> tuple[str, ...]
     return tuple(name for name in signature.output_names if name in names)
 
 
-def _results(site: Site, value: ValueSpec, reduction: Reduction, rows: int) -> tuple[ResultSpec, ...]:
+def results_of(site: Site, value: ValueSpec, reduction: Reduction, rows: int) -> tuple[ResultSpec, ...]:
+    """Returns the results that a reduction of a site's value gives."""
     parts = reduction.parts(value)
     return tuple(
         ResultSpec(
@@ -250,7 +265,7 @@ def _cut(
     cuts: dict[int, tuple[Cut, int]] = {}
     for index, each in enumerate(slices):
         place = f"{field}.slices[{index}]"
-        axis = _axis(each.axis, site, place)
+        axis = each.axis_of(len(shape), site=site.path, field=place)
         if axis in cuts:
             raise InvalidRequestError(f"axis {axis} of site {site.path!r} is sliced twice", field=place)
         size = rows if shape[axis] == BATCH else shape[axis]
@@ -260,15 +275,6 @@ def _cut(
         cuts[axis] = (Cut(axis=axis, extent=taken[-1] - taken[0] + 1, step=step), taken.start)
     ordered = [cuts[axis] for axis in sorted(cuts)]
     return tuple(cut for cut, _ in ordered), tuple(start for _, start in ordered), tuple(shape)
-
-
-def _axis(axis: int, site: Site, field: str) -> int:
-    count = len(site.shape)
-    if not -count <= axis < count:
-        raise InvalidRequestError(
-            f"site {site.path!r} has no axis {axis}: it has {count} axes", field=field, reason="SLICE_OUT_OF_RANGE"
-        )
-    return axis % count
 
 
 def _output_results(names: Sequence[str], signature: Signature, rows: int) -> list[ResultSpec]:

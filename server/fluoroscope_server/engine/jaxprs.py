@@ -36,7 +36,7 @@ _CALLED = {
     "custom_vjp_call_jaxpr": "fun_jaxpr",
 }
 """The primitives that only call a jaxpr, with the parameter that holds it. Without differentiation,
-each is equal to its jaxpr written out in place."""
+each is equal to its jaxpr written out in place; with it, all but those that have a derivative of their own."""
 
 _ANONYMOUS = frozenset({"checkpoint", "remat", "remat2", "closed_call", "core_call"})
 """Of these, those that stand for no function that a person would look for."""
@@ -58,6 +58,11 @@ def called_jaxpr(equation: jex.JaxprEqn) -> Closed | None:
         return None
     jaxpr = equation.params[parameter]
     return jaxpr if isinstance(jaxpr, _Closed) else _Closed(jaxpr, ())
+
+
+def has_own_derivative(equation: jex.JaxprEqn) -> bool:
+    """Returns whether an equation calls a function whose derivative its author wrote."""
+    return equation.primitive.name.startswith("custom_")
 
 
 def called_name(equation: jex.JaxprEqn) -> str | None:
@@ -173,6 +178,13 @@ def repetitions(equation: jex.JaxprEqn) -> int:
     return length if isinstance(length, int) else 1
 
 
+def loops_without_end(equation: jex.JaxprEqn) -> bool:
+    """Returns whether an equation is a while loop, or holds one."""
+    return equation.primitive.name == "while" or any(
+        loops_without_end(each) for held in inner_jaxprs(equation) for each in held.jaxpr.eqns
+    )
+
+
 def name_stack(equation: jex.JaxprEqn) -> str:
     """Returns the names of the scopes around an equation, with slashes."""
     return str(equation.source_info.name_stack)
@@ -257,6 +269,16 @@ class FlatJaxpr:
         return any(_is_reference(variable) for equation in self.equations for variable in equation.outvars)
 
 
+def flat_of(closed: Closed) -> FlatJaxpr:
+    """Returns a jaxpr as plain data, as it is."""
+    return FlatJaxpr(
+        inputs=tuple(closed.jaxpr.invars),
+        constants=dict(zip(closed.jaxpr.constvars, closed.consts, strict=True)),
+        equations=tuple(closed.jaxpr.eqns),
+        outputs=tuple(closed.jaxpr.outvars),
+    )
+
+
 def function_of(
     equations: Sequence[jex.JaxprEqn], inputs: Sequence[jex.Var], outputs: Sequence[Atom]
 ) -> Callable[..., list[jax.Array]]:
@@ -266,6 +288,36 @@ def function_of(
     )
     compute: Callable[..., list[jax.Array]] = jex.jaxpr_as_fun(_Closed(jaxpr, ()))
     return compute
+
+
+def variables_of(structures: Iterable[jax.ShapeDtypeStruct]) -> tuple[jex.Var, ...]:
+    """Returns new variables of these shapes and dtypes."""
+    inputs = jax.make_jaxpr(lambda *arrays: arrays)(*structures).jaxpr.invars
+    return tuple(fresh_variable(variable) for variable in inputs)  # JAX may hand out the same ones again
+
+
+def written(function: Callable[..., Any], atoms: Sequence[Atom]) -> tuple[list[jex.JaxprEqn], list[Atom]]:
+    """Returns a function of arrays as equations on atoms, and the atoms that are its results."""
+    closed = jax.make_jaxpr(function)(*map(structure, atoms))
+    if closed.consts:
+        raise ValueError("the function closes over arrays; give them as arguments")
+    known: dict[jex.Var, Atom] = dict(zip(closed.jaxpr.invars, atoms, strict=True))
+    equations = [renamed(equation, known) for equation in closed.jaxpr.eqns]
+    return equations, [read(atom, known) for atom in closed.jaxpr.outvars]
+
+
+def renamed(equation: jex.JaxprEqn, known: dict[jex.Var, Atom]) -> jex.JaxprEqn:
+    """Returns an equation on what its inputs are known as, with new outputs, which become known."""
+    outputs = [fresh_variable(variable) for variable in equation.outvars]
+    inputs = [read(atom, known) for atom in equation.invars]
+    known.update(zip(equation.outvars, outputs, strict=True))
+    copy: jex.JaxprEqn = equation.replace(invars=inputs, outvars=outputs)
+    return copy
+
+
+def read(atom: Atom, known: Mapping[jex.Var, Atom]) -> Atom:
+    """Returns what an atom is known as; itself, if it is not."""
+    return atom if is_literal(atom) else known.get(atom, atom)
 
 
 def _is_reference(atom: Atom) -> bool:

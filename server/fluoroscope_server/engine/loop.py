@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import jax
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import jax.extend.core as jex
 
@@ -51,3 +53,20 @@ class Loop:
     def index_at(self, position: int) -> int:
         """Returns the place in xs of the iteration that is the `position`-th to run; its own inverse."""
         return self.length - 1 - position if self.reverse else position
+
+    def function(self, atoms: Sequence[Atom] = ()) -> Callable[..., tuple[jax.Array, ...]]:
+        """Returns the loop as a function of its inputs: the outputs, and then values of its body, stacked."""
+        compute, count = self.body.function([*self.body.outputs, *atoms]), self.carry_count
+
+        def run(*inputs: jax.Array) -> tuple[jax.Array, ...]:
+            consts, first, xs = self.split_inputs(inputs)
+
+            def body(carry: Any, x: Any) -> Any:
+                results = compute(*consts, *carry, *x)
+                return list(results[:count]), list(results[count:])
+
+            carry, ys = jax.lax.scan(body, first, xs, length=self.length, reverse=self.reverse)
+            return (*carry, *ys)
+
+        compiled: Callable[..., tuple[jax.Array, ...]] = jax.jit(run)  # one equation when it is written into another
+        return compiled

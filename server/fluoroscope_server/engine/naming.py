@@ -11,6 +11,8 @@ from fluoroscope_server.engine.site import SiteKind
 from fluoroscope_server.families import input_path, module_path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     import jax.extend.core as jex
 
     from fluoroscope_server.engine.loop import Loop
@@ -42,6 +44,9 @@ class NamedValue:
 
     reason: str = ""
     """Why it cannot be captured; empty if it can."""
+
+    opaque: bool = False
+    """Whether it is inside a function whose derivative its author wrote, so that there is none with respect to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +166,21 @@ class Names:
             path += "'"
         self._taken.add(path)
         self.values.append(NamedValue(path=path, kind=kind, group=group, atom=atom, reason=place.reason))
+
+    def enclose(self, first: int, inside: Callable[[NamedValue], bool], known: Mapping[jex.Var, jex.Var]) -> None:
+        """Says of values from the `first` on that they are inside a function with its own derivative.
+
+        Args:
+            first: the number of the first.
+            inside: says which of them are; the others have another name outside of the function.
+            known: what these are outside of it.
+        """
+        for number in range(first, len(self.values)):
+            value = self.values[number]
+            if inside(value):
+                self.values[number] = replace(value, opaque=True)
+            elif not jaxprs.is_literal(value.atom):
+                self.values[number] = replace(value, atom=known.get(value.atom, value.atom))
 
     def assign(self, loop: Loop, first: int) -> None:
         """Says that all values from the `first` on are in the body of a loop, whatever loops in it they are in."""

@@ -39,7 +39,7 @@ class Program:
     """The constants of the network, by variable."""
 
     variables: tuple[Any, ...]
-    """The variables that the leaves, and then the inputs, are the values of."""
+    """What the leaves, the inputs, and the arguments of edits and of a gradient, in this order, are the values of."""
 
     flops: float
     """How many floating point operations it is, as `Flops` counts them."""
@@ -63,10 +63,11 @@ class Program:
         Args:
             leaves: the leaves of the network's variables.
             inputs: the inputs, padded to the bucket, in the order of the signature.
-            inspection: the rows, starts and numbers to run with; its plan must be this program's.
+            inspection: the rows, starts, numbers and edits to run with; its plan must be this program's.
         """
         values = dict(self.constants)
-        values.update(zip(self.variables, itertools.chain(leaves, inputs), strict=True))
+        given = itertools.chain(leaves, inputs, inspection.arguments)
+        values.update(zip(self.variables, given, strict=True))
         rows = np.asarray(inspection.rows, np.int32)
         for stage in self.stages:
             if stage.places:

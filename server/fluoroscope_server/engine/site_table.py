@@ -9,7 +9,7 @@ from fluoroscope_server.engine.site import ALL, SiteKind
 from fluoroscope_server.errors import InvalidRequestError, NotCapturableError, NotFoundError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from fluoroscope_server.engine.site import Site
 
@@ -59,7 +59,15 @@ class SiteTable:
             and (not names or site.path in names or any(pattern(site.path) for pattern in patterns))
         ]
 
-    def select(self, globs: Sequence[str], kinds: Collection[SiteKind], *, field: str) -> list[Site]:
+    def select(
+        self,
+        globs: Sequence[str],
+        kinds: Collection[SiteKind],
+        *,
+        field: str,
+        part: str = "sites",
+        refuse: Callable[[Site], str] | None = None,
+    ) -> list[Site]:
         """Returns the capturable sites that a capture means, in execution order.
 
         Args:
@@ -67,6 +75,8 @@ class SiteTable:
                 chooses the iterations.
             kinds: the kinds to keep; empty means all.
             field: the request field to blame.
+            part: the field in it that holds the globs.
+            refuse: says why a site has no gradient; empty if it has one, and nobody asks unless it is given.
 
         Raises:
             NotFoundError: a name without wildcards is no site.
@@ -74,12 +84,15 @@ class SiteTable:
             NotCapturableError: a site asked for by name cannot be captured, nor can any that a glob matches.
         """
         if not globs:
-            raise InvalidRequestError(f"{field}.sites is empty; name a site, or use the glob '**' for all", field=field)
+            raise InvalidRequestError(
+                f"{field}.{part} is empty; name a site, or use the glob '**' for all", field=field
+            )
         chosen: dict[str, Site] = {}
         for index, glob in enumerate(globs):
-            place = f"{field}.sites[{index}]"
+            place = f"{field}.{part}[{index}]"
             named = self._by_path.get(glob)
             found = self._expand(glob, kinds, place) if named is None else [_checked(named, kinds, place)]
+            found = found if refuse is None else _differentiable(found, refuse, place)
             chosen.update((site.path, site) for site in found)
         return sorted(chosen.values(), key=lambda site: site.order)
 
@@ -115,6 +128,18 @@ class SiteTable:
         if not capturable:
             raise _not_capturable(found[0], field)
         return capturable
+
+
+def _differentiable(sites: Sequence[Site], refuse: Callable[[Site], str], field: str) -> list[Site]:
+    """Returns the sites that have a gradient; raises NotCapturableError if none has."""
+    found = [site for site in sites if not refuse(site)]
+    if not found:
+        raise NotCapturableError(
+            f"there is no gradient with respect to site {sites[0].path!r}: {refuse(sites[0])}",
+            field=field,
+            reason="NOT_DIFFERENTIABLE",
+        )
+    return found
 
 
 def _single(site: Site) -> int:

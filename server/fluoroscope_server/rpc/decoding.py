@@ -52,15 +52,16 @@ def parse(message: type[M], data: bytes) -> M:
         raise InvalidRequestError(f"the request is no {message.DESCRIPTOR.full_name}: {error}") from error
 
 
-def decode_inputs(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    """Returns the inputs as arrays; raises InvalidRequestError naming the tensor that is broken."""
+def decode_inputs(tensors: Mapping[str, Tensor], *, within: str = "") -> dict[str, np.ndarray]:
+    """Returns the inputs as arrays, those of the field `within`; raises InvalidRequestError naming a broken tensor."""
+    place = f"{within}.inputs" if within else "inputs"
     arrays = {}
     for name, tensor in tensors.items():
         try:
             arrays[name] = decode_tensor(tensor)
         except WireError as error:
             raise InvalidRequestError(
-                f"input {name!r}: {error}", field=f"inputs[{name}]", reason="BROKEN_TENSOR"
+                f"input {name!r}: {error}", field=f"{place}[{name}]", reason="BROKEN_TENSOR"
             ) from error
     return arrays
 
@@ -92,8 +93,8 @@ def decode_execution(number: int) -> Execution:
 
 
 def decode_captures(request: inspection.InspectActivationsRequest) -> list[Capture]:
-    """Returns the captures of an inspection; raises InvalidRequestError if there are none, or one is wrong."""
-    if not request.captures:
+    """Returns the captures of an inspection; raises InvalidRequestError if nothing is asked for, or one is wrong."""
+    if not (request.captures or request.gradient.inputs or request.gradient.parameters):
         raise InvalidRequestError("captures is empty; to run the network alone, call Predict", field="captures")
     return [
         decode_capture(each, field=f"captures[{index}]", parameters=False)
@@ -126,7 +127,7 @@ def decode_capture(capture: inspection.Capture, *, field: str, parameters: bool 
     return Capture(
         sites=tuple(capture.sites),
         kinds=kinds,
-        slices=tuple(_slice(each) for each in capture.slices),
+        slices=tuple(map(decode_slice, capture.slices)),
         reductions=_reductions(capture, field=field),
     )
 
@@ -152,7 +153,8 @@ def _reductions(capture: inspection.Capture, *, field: str) -> tuple[Reduction, 
     return tuple(each if each.is_summary else Cast(reduction=each, dtype=dtype) for each in reductions)
 
 
-def _slice(message: inspection.Slice) -> Slice:
+def decode_slice(message: inspection.Slice) -> Slice:
+    """Returns a part of one axis."""
     return Slice(
         axis=message.axis,
         start=message.start if message.HasField("start") else None,

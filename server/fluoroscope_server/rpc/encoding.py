@@ -146,6 +146,8 @@ def _result(spec: ResultSpec) -> inspection.ResultHeader:
         byte_size=spec.byte_size,
         value_shape=spec.value_shape,
         value_data_type=dtype_to_wire(spec.value_dtype),
+        edits=spec.edits,
+        is_gradient=spec.is_gradient,
     )
     encode_reduction(spec.reduction, header.reduction)
     if spec.part is not None:

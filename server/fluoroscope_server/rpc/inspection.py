@@ -20,7 +20,9 @@ from fluoroscope_server.rpc.decoding import (
     decode_version,
     parse,
 )
+from fluoroscope_server.rpc.edit import decode_edits
 from fluoroscope_server.rpc.encoding import encode_header, encode_plan, encode_site
+from fluoroscope_server.rpc.gradient import decode_gradient
 from fluoroscope_server.rpc.paging import page_of
 from fluoroscope_server.rpc.reduction import encode_summary
 from fluoroscope_server.serving import StageClock
@@ -78,6 +80,8 @@ class InspectionService:
             question.outputs,
             max_bytes=self._limit(question),
             execution=decode_execution(question.execution),
+            edits=decode_edits(question.edits),
+            gradient=decode_gradient(question),
             compile=request.compile,
             limits=self._limits,
         )
@@ -136,6 +140,8 @@ class InspectionService:
             execution=decode_execution(request.execution),
             client=client,
             limits=self._limits,
+            edits=decode_edits(request.edits),
+            gradient=decode_gradient(request),
         )
         self._metrics.count_program(held=answer.held)
         return answer

@@ -20,11 +20,12 @@ from fluoroscope_server.serving.joined_inspections import AskedInspection
 from fluoroscope_server.serving.limits import DEFAULT_LIMITS
 from fluoroscope_server.serving.parts import check_rows, predict_in_parts
 from fluoroscope_server.serving.planned_inspection import PlannedInspection
+from fluoroscope_server.serving.second_inputs import check_second_inputs, without_second_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
 
-    from fluoroscope_server.engine import Capture, Engine, Inspection, Program, Results
+    from fluoroscope_server.engine import Capture, Edit, Engine, Gradient, Inspection, Program, Results
     from fluoroscope_server.serving.batcher import Batcher, Job
     from fluoroscope_server.serving.device_queue import DeviceQueue
     from fluoroscope_server.serving.joined_inspections import JoinedInspections
@@ -129,6 +130,8 @@ class Servable:
         clock: StageClock,
         execution: Execution = Execution.AUTO,
         client: Hashable = "",
+        edits: Sequence[Edit] = (),
+        gradient: Gradient | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Answer:
         """Resolves a question, waits for its program to be compiled if it is not held, and returns the answer.
@@ -143,7 +146,10 @@ class Servable:
         caller().require(Scope.INSPECT)
         rows = check_inputs(inputs, self.engine.signature)
         limits.check_rows(rows)
-        inspection = self.engine.inspect(captures, outputs, rows=rows, execution=execution)
+        check_second_inputs(edits, self.engine.signature, rows=rows)
+        inspection = self.engine.inspect(
+            captures, outputs, rows=rows, execution=execution, edits=edits, gradient=gradient
+        )
         refusal = limits.refusal_of(inspection, max_bytes=max_bytes)
         if refusal is not None:
             raise refusal
@@ -211,6 +217,8 @@ class Servable:
         *,
         max_bytes: int,
         execution: Execution = Execution.AUTO,
+        edits: Sequence[Edit] = (),
+        gradient: Gradient | None = None,
         compile: bool = False,  # noqa: A002 (what the request calls it)
         limits: Limits = DEFAULT_LIMITS,
     ) -> PlannedInspection:
@@ -222,7 +230,10 @@ class Servable:
             LimitExceededError: there are too many rows, or too much is being compiled.
         """
         caller().require(Scope.INSPECT)
-        inspection = self.engine.inspect(captures, outputs, rows=rows, execution=execution)
+        edits = without_second_inputs(edits)
+        inspection = self.engine.inspect(
+            captures, outputs, rows=rows, execution=execution, edits=edits, gradient=gradient
+        )
         refusal = limits.refusal_of(inspection, max_bytes=max_bytes)
         if compile and refusal is None:
             await asyncio.wrap_future(self.engine.program(inspection.plan))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import flax.linen as nn
 
-    from fluoroscope_server.engine import Inspection, Program, Reduction, Result, SiteKind, Slice
+    from fluoroscope_server.engine import Edit, Gradient, Inspection, Program, Reduction, Result, SiteKind, Slice
     from fluoroscope_server.families import Network
     from fluoroscope_server.model_config import ModelConfig
 
@@ -47,10 +47,13 @@ class Lab:
         reductions: Sequence[Reduction] = (Full(),),
         outputs: Sequence[str] = (),
         execution: Execution = Execution.AUTO,
+        edits: Sequence[Edit] = (),
+        gradient: Gradient | None = None,
     ) -> Inspection:
         """Resolves a question of one capture."""
         capture = Capture(sites=sites, kinds=tuple(kinds), slices=tuple(slices), reductions=tuple(reductions))
-        return self.engine.inspect([capture], outputs, rows=rows, execution=execution)
+        captures = [capture] if sites else []
+        return self.engine.inspect(captures, outputs, rows=rows, execution=execution, edits=edits, gradient=gradient)
 
     def program(self, inspection: Inspection) -> Program:
         """Returns the program of a question, compiled now if need be."""

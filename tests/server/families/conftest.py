@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import flax.linen as nn
 
-    from fluoroscope_server.engine import Engine, SiteKind
+    from fluoroscope_server.engine import Engine, Gradient, SiteKind
     from fluoroscope_server.families import Network
     from fluoroscope_server.serving import DeviceQueue, Servable
 
@@ -52,11 +52,13 @@ class Served:
     async def _predict(self, x: np.ndarray) -> dict[str, np.ndarray]:
         return await self.servable.predict({"x": x}, (), StageClock())
 
-    def capture(self, x: np.ndarray, *sites: str, kinds: tuple[SiteKind, ...] = ()) -> dict[str, Any]:
-        """Returns the values at sites by path."""
+    def capture(
+        self, x: np.ndarray, *sites: str, kinds: tuple[SiteKind, ...] = (), gradient: Gradient | None = None
+    ) -> dict[str, Any]:
+        """Returns the values at sites by path, or gradients."""
         question = Capture(sites=sites, kinds=kinds, slices=(), reductions=(Full(),))
         engine = self.servable.engine
-        inspection = engine.inspect([question], (), rows=len(x))
+        inspection = engine.inspect([question], (), rows=len(x), gradient=gradient)
         stages = engine.run(engine.program(inspection.plan).result(60), [x], inspection)
         arrays = itertools.chain.from_iterable(stages)
         return {spec.name: read(spec, each) for spec, each in paired(inspection.results, arrays)}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fluoroscope_server.engine import SiteKind
+from fluoroscope_server.engine import Full, Gradient, Objective, SiteKind
 from fluoroscope_server.errors import ConfigError
-from fluoroscope_server.families.catalogue import BUILTIN
+from fluoroscope_server.families.catalogue import BUILTIN, build_network
+from fluoroscope_server.model_config import ModelConfig
 
 from ...builtin_families import EXAMPLES, STEP
 
@@ -68,3 +71,25 @@ def test_module_sites_are_what_flax_captures(served: Served, intermediates: Call
     assert found.keys() == want.keys()
     for site, value in found.items():
         np.testing.assert_allclose(value, want[site], rtol=1e-4, atol=1e-5, err_msg=site, strict=True)
+
+
+def test_gradients_are_those_of_jax(served: Served) -> None:
+    """Of a loss, with respect to all parameters: whatever the network is made of, JAX differentiates the same."""
+    x = served.example.inputs(ROWS)
+    network = build_network(ModelConfig.parse(served.example.model_config()), {})
+    variables = jax.tree.unflatten(jax.tree.structure(network.variables), jax.tree.leaves(served.variables))
+    labels = np.random.default_rng(1).integers(3, size=served.predict(x).shape[:-1])
+
+    def loss(variables: Any) -> jax.Array:
+        (logits,) = network.function(variables, (jnp.asarray(x),))
+        return -jnp.sum(jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.asarray(labels)[..., None], axis=-1))
+
+    asked = Gradient(
+        output="logits", objective=Objective.CROSS_ENTROPY, indices=labels, parameters=("**",), reductions=(Full(),)
+    )
+    found = served.capture(x, "**", kinds=(SiteKind.MODULE,), gradient=asked)
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        want = jax.tree.leaves(jax.jit(jax.grad(loss))(variables))  # one program: quicker than one for each step
+    assert len(found) > len(want)
+    for (path, value), expected in zip(found.items(), want, strict=False):
+        np.testing.assert_allclose(value, expected, rtol=1e-3, atol=1e-4, err_msg=path)
