@@ -131,7 +131,7 @@ def test_predict_with_two_inputs_and_an_output_of_choice(terminal: Terminal) -> 
 def test_inspect_prints_a_table_of_the_modules(terminal: Terminal) -> None:
     printed, _ = terminal.run("inspect", "relu", f"x={json.dumps(batch(3).tolist())}")
     header, *rows = [line.split() for line in printed.splitlines()]
-    assert header == ["site", "kind", "dtype", "shape", "mean", "std", "min", "max", "zeros", "NaN", "Inf"]
+    assert header == ["site", "kind", "dtype", "shape", "mean", "std", "var", "min", "max", "zeros", "NaN", "Inf"]
     assert [row[0] for row in rows] == ["Dense_0", "Dense_1", "Dense_2", "__call__"]
     assert {tuple(row[1:3]) for row in rows} == {("module", "float32")}
 

@@ -133,5 +133,5 @@ def test_from_a_shell(server: ServerProcess, checkpoints: Saved, tmp_path: Path)
     with np.load(tmp_path / "p.npz") as stored:
         assert all(same(stored[path], leaf) for path, leaf in saved.items())
     head, *rows = run().splitlines()
-    assert head.split() == ["site", "kind", "dtype", "shape", "mean", "std", "min", "max", "zeros", "NaN", "Inf"]
+    assert head.split() == ["site", "kind", "dtype", "shape", "mean", "std", "var", "min", "max", "zeros", "NaN", "Inf"]
     assert [row.split()[:2] for row in rows] == [[path, "parameter"] for path in saved]

@@ -56,7 +56,13 @@ class Demo:
             text=True,
             encoding="utf-8",
             cwd=folder.parent,
-            env={**os.environ, "TMPDIR": str(self.temporary), "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"},
+            env={
+                **os.environ,
+                "TMPDIR": str(self.temporary),
+                "PYTHONUTF8": "1",
+                "PYTHONUNBUFFERED": "1",
+                "COLUMNS": "100",
+            },
         )
         self.text = ""
 

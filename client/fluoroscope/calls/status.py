@@ -44,7 +44,11 @@ ERRORS: Final[Mapping[grpc.StatusCode, type[FluoroscopeError]]] = {
 }
 """The error for each status; `ServerError` for any other."""
 
-_REASONS: Final[Mapping[str, type[FluoroscopeError]]] = {"NOT_CAPTURABLE": NotCapturableError}
+_REASONS: Final[Mapping[str, type[FluoroscopeError]]] = {
+    "NOT_CAPTURABLE": NotCapturableError,
+    "NOT_DIFFERENTIABLE": NotCapturableError,
+    "NOTHING_TO_COMPARE": NotCapturableError,
+}
 """The error for each reason that says more than the status."""
 _MILLISECONDS: Final = re.compile("[0-9]{1,9}")
 
