@@ -79,8 +79,13 @@ class CallLog:
 
 
 def request_id_of(context: Context) -> str:
-    """Returns how a request is named: as its client says, if that is fit to be printed, else by a new name."""
+    """Returns how a request is named by its client, if that is fit to be printed; empty if it is not named."""
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID and isinstance(value, str) and _SANE.fullmatch(value):
             return value
-    return f"{random.getrandbits(48):012x}"  # no secret, and every prediction needs one
+    return ""
+
+
+def new_request_id() -> str:
+    """Returns a name for a request that has none."""
+    return f"{random.getrandbits(48):012x}"  # no secret, and every failure needs one

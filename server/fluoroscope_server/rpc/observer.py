@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 
 from fluoroscope_server.errors import FluoroscopeError, LimitExceededError
-from fluoroscope_server.rpc.call_log import REQUEST_ID, CallLog, request_id_of
+from fluoroscope_server.rpc.call_log import REQUEST_ID, CallLog, new_request_id, request_id_of
 from fluoroscope_server.rpc.status import code_of, message_of, trailing_of
 
 if TYPE_CHECKING:
@@ -120,8 +120,11 @@ class _Observed:
     def _begin(self, context: Context) -> _Start:
         self.series.started.inc()
         self.series.in_flight.inc()
-        request_id = request_id_of(context)
-        context.set_trailing_metadata(((REQUEST_ID, request_id),))
+        request_id = request_id_of(context) or (new_request_id() if self.calls.all else "")
+        if (
+            request_id
+        ):  # a name that nobody asked for, of a call of which nothing is written, would cost both sides time
+            context.set_trailing_metadata(((REQUEST_ID, request_id),))
         return time.perf_counter(), request_id
 
     def _end(self, start: _Start, code: str, context: Context, **more: Any) -> None:
@@ -131,11 +134,13 @@ class _Observed:
         self.series.seconds.observe(seconds)
         self.series.handled[code].inc()
         if code != "OK" or self.calls.all:
+            request_id = request_id or new_request_id()
             self.calls.ended(self.method, code, seconds, request_id=request_id, context=context, **more)
 
     async def _fail(self, error: BaseException, context: Context, start: _Start) -> None:
         """Counts a call that failed, and ends it with the status that the error means."""
-        _, request_id = start
+        began, request_id = start[0], start[1] or new_request_id()
+        start = began, request_id
         names = {"request_id": request_id}
         cause = None
         if isinstance(error, FluoroscopeError):

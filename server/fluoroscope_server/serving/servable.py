@@ -105,7 +105,6 @@ class Servable:
         signature = self.engine.signature
         rows = check_inputs(inputs, signature)
         limits.check_rows(rows)
-        self.check_queue(limits)
         size = check_rows(self.engine, rows)
         wanted = check_outputs(outputs, signature) or signature.output_names
         clock.lap("decode")

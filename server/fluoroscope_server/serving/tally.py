@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fluoroscope_server.serving.stages import StageClock
+
+TOGETHER = 256
+"""How many calls are added up together: one by one, each would wait for it."""
 
 
 @dataclass(slots=True)
@@ -28,8 +32,8 @@ class Total:
 
 
 @dataclass(slots=True)
-class Tally:
-    """Counts calls on the event loop, and executions wherever they run. Grows only."""
+class Sums:
+    """What a tally has counted. Grows only."""
 
     success: Total = field(default_factory=Total)
     """Calls that were answered."""
@@ -49,29 +53,46 @@ class Tally:
     last: float = 0.0
     """When a call was answered last, in seconds since 1970; 0: never."""
 
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def stage(self, name: str) -> Total:
+        """Returns the total of one stage."""
+        return self.stages.setdefault(name, Total())
+
+
+class Tally:
+    """Counts calls on the event loop, and executions wherever they run."""
+
+    def __init__(self) -> None:
+        """Begins with nothing."""
+        self._sums = Sums()
+        self._answered: list[tuple[int, StageClock, float]] = []
+        self._lock = threading.Lock()
 
     def answered(self, rows: int, clock: StageClock) -> None:
         """Counts a call that was answered."""
-        self.success.add(clock.elapsed())
-        self.rows += rows
-        self.last = datetime.now(UTC).timestamp()
-        stages = self.stages
-        for stage, seconds in clock.times:
-            total = stages.get(stage)
-            if total is None:
-                total = stages[stage] = Total()
-            total.add(seconds)
+        self._answered.append((rows, clock, clock.elapsed()))
+        if len(self._answered) >= TOGETHER:
+            self.sums()
 
     def failed(self, clock: StageClock) -> None:
         """Counts a call that failed."""
-        self.failure.add(clock.elapsed())
+        self._sums.failure.add(clock.elapsed())
 
     def executed(self) -> None:
         """Counts a batch that was run."""
         with self._lock:
-            self.executions += 1
+            self._sums.executions += 1
 
-    def total(self, stage: str) -> Total:
-        """Returns the total of one stage."""
-        return self.stages.get(stage, Total())
+    def sums(self) -> Sums:
+        """Returns all that was counted."""
+        sums = self._sums
+        for rows, clock, seconds in self._answered:
+            sums.success.add(seconds)
+            sums.rows += rows
+            for stage, taken in clock.times:
+                sums.stage(stage).add(taken)
+        if self._answered:
+            _, clock, seconds = self._answered[-1]
+            ago = time.perf_counter() - (clock.started + seconds)
+            sums.last = datetime.now(UTC).timestamp() - ago
+            self._answered.clear()
+        return sums

@@ -91,8 +91,10 @@ def test_a_request_is_named_as_its_client_says(method: str, request_bytes: bytes
         trailing, _ = await ask(request_bytes, (REQUEST_ID, "5f/a-1.b:C=+_"), method=method)
         assert trailing[REQUEST_ID] == "5f/a-1.b:C=+_"
         trailing, _ = await ask(request_bytes, method=method)
-        assert re.fullmatch("[0-9a-f]{12}", trailing[REQUEST_ID])
-        if request_bytes != b"fine":
+        if request_bytes == b"fine":  # nobody asked, and nothing is written
+            assert REQUEST_ID not in trailing
+        else:
+            assert re.fullmatch("[0-9a-f]{12}", trailing[REQUEST_ID])
             info = error_details_pb2.ErrorInfo()
             assert status_pb2.Status.FromString(trailing[DETAILS_KEY]).details[0].Unpack(info)
             assert info.metadata["request_id"] == trailing[REQUEST_ID]
@@ -104,8 +106,8 @@ def test_a_request_is_named_as_its_client_says(method: str, request_bytes: bytes
 @pytest.mark.parametrize("name", ["", "a b", "x" * 129, '{"a":1}'])
 def test_a_name_that_is_not_fit_to_be_printed_is_not_taken(name: str) -> None:
     async def test(ask: Any) -> None:
-        trailing, code = await ask(b"fine", (REQUEST_ID, name))
-        assert code == "OK"
+        trailing, code = await ask(b"missing", (REQUEST_ID, name))
+        assert code == "NOT_FOUND"
         assert re.fullmatch("[0-9a-f]{12}", trailing[REQUEST_ID])
 
     serve(test)

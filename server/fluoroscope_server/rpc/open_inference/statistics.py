@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 def statistics_of(servable: Servable) -> messages.ModelStatistics:
     """Returns how often one version of a model was called, and how long that took."""
-    tally = servable.tally
+    sums = servable.tally.sums()
     return messages.ModelStatistics(
         name=servable.name,
         version=str(servable.version),
-        last_inference=int(1000 * tally.last),
-        inference_count=tally.rows,
-        execution_count=tally.executions,
+        last_inference=int(1000 * sums.last),
+        inference_count=sums.rows,
+        execution_count=sums.executions,
         inference_stats=messages.InferStatistics(
-            success=_duration(tally.success),
-            fail=_duration(tally.failure),
-            queue=_duration(tally.total("queue")),
-            compute_input=_duration(tally.total("pad")),
-            compute_infer=_duration(tally.total("compute")),
-            compute_output=_duration(tally.total("device_to_host")),
+            success=_duration(sums.success),
+            fail=_duration(sums.failure),
+            queue=_duration(sums.stage("queue")),
+            compute_input=_duration(sums.stage("pad")),
+            compute_infer=_duration(sums.stage("compute")),
+            compute_output=_duration(sums.stage("device_to_host")),
         ),
     )
 
