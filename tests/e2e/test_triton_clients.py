@@ -11,20 +11,20 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2
 
 from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 as messages
 
-from .saved import batch
+from .saved import batch, save_one
+from .server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import fluoroscope
-
-    from .server_process import ServerProcess
 
 SCRIPT = Path(__file__).parent / "scripts" / "triton_client.py"
 CLIENT = "tritonclient[grpc]==2.73.0"
@@ -164,6 +164,24 @@ def test_what_tritonclient_is_told_when_it_is_wrong(
     assert status == "StatusCode.NOT_FOUND"
     assert message.startswith("Request for unknown model: there is no model 'nobody'")
     assert str(found["stream:error"]).startswith("Request for unknown model")
+
+
+def test_bfloat16_both_ways(python: Path, tmp_path: Path) -> None:
+    config = {
+        "family": "networks_of_tests:rounded",
+        "inputs": {"x": {"dtype": "bfloat16", "shape": [6]}},
+        "outputs": ["y"],
+        "buckets": [4],
+    }
+    save_one(tmp_path / "rounded", {"by": np.float32(1.5)}, config)
+    x = batch(3).astype(ml_dtypes.bfloat16)
+    np.save(tmp_path / "x.npy", x.astype(np.float32))
+    with ServerProcess({"rounded": tmp_path / "rounded"}) as server:
+        target = server.until_ready().target
+        done = run(python, SCRIPT, target, "rounded", tmp_path / "x.npy", tmp_path / "found.npz", "BF16")
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "found.npz") as found:
+        np.testing.assert_array_equal(found["y"].view(ml_dtypes.bfloat16), x * ml_dtypes.bfloat16(1.5), strict=True)
 
 
 @pytest.mark.parametrize("way", [(), ("--streaming",)])

@@ -59,6 +59,11 @@ def tower(config: Mapping[str, Any]) -> Tower:
     return Tower(depth=config["depth"])
 
 
+def rounded(_: Mapping[str, Any]) -> Callable[[Any, Mapping[str, jax.Array]], jax.Array]:
+    """A network that takes and gives bfloat16."""
+    return lambda variables, inputs: inputs["x"] * variables["by"].astype(jnp.bfloat16)
+
+
 class Perceptron(nnx.Module):
     """An NNX network with dropout, so that its saved state holds keys of random streams, too."""
 

@@ -1,8 +1,10 @@
 """A program that somebody wrote for another server: tritonclient, unchanged, sync and asyncio.
 
     triton_client.py TARGET MODEL INPUT.npy OUTPUT.npz
+    triton_client.py TARGET MODEL INPUT.npy OUTPUT.npz BF16
 
 Asks for a prediction in every way that the library has, and for what is at sites; writes what came, and what was said.
+With a type, asks for one prediction of inputs of that type only, and writes what came as 16-bit integers.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import queue
 import sys
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import tritonclient.grpc as sync
 from tritonclient.grpc import aio
@@ -87,9 +90,22 @@ async def all_in_asyncio(target: str, model: str, x: np.ndarray) -> dict[str, np
         return named(await client.infer(model, inputs_of(aio, x)), "aio:")
 
 
+def in_bfloat16(target: str, model: str, x: np.ndarray) -> dict[str, np.ndarray]:
+    tensor = sync.InferInput("x", x.shape, "BF16")
+    tensor.set_data_from_numpy(x.astype(ml_dtypes.bfloat16))
+    with sync.InferenceServerClient(target) as client:
+        result = client.infer(model, [tensor])
+    (output,) = result.get_response().outputs
+    assert output.datatype == "BF16"
+    return {output.name: result.as_numpy(output.name).view(np.uint16)}
+
+
 def main() -> None:
-    target, model, source, destination = sys.argv[1:]
+    target, model, source, destination, *datatype = sys.argv[1:]
     x = np.load(source)
+    if datatype:
+        np.savez(destination, allow_pickle=False, **in_bfloat16(target, model, x))
+        return
     found = all_in_sync(target, model, x) | asyncio.run(all_in_asyncio(target, model, x))
     np.savez(destination, allow_pickle=False, **found)
 
