@@ -90,5 +90,5 @@ def _refusal(array: np.ndarray, dtype: np.dtype) -> str:
 
 def _rank(dtype: np.dtype) -> int:
     """Returns which kind of numbers a dtype is of: each holds those before it, but truth values only themselves."""
-    kinds = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
+    kinds: tuple[type[np.generic], ...] = (np.bool_, np.integer, np.floating, np.complexfloating)
     return next(rank for rank, kind in enumerate(kinds) if jnp.issubdtype(dtype, kind))
