@@ -40,7 +40,10 @@ _EXAMPLES = """Examples:
   fluoroscope inspect digits --dataset images.npz head --reduce full --slice 0:0:5000 -o head.npy"""
 
 
-@click.command(epilog=epilog(_EXAMPLES, REDUCTIONS, EDITS, INPUTS, DATASET))
+@click.command(
+    short_help="Looks at the values inside MODEL while it runs.",
+    epilog=epilog(_EXAMPLES, REDUCTIONS, EDITS, INPUTS, DATASET),
+)
 @click.argument("model")
 @click.argument("words", nargs=-1, metavar="[INPUT=VALUE]... [GLOB]...")
 @question_options

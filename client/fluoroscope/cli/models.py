@@ -24,7 +24,7 @@ _EXAMPLES = """Examples:
   fluoroscope models digits --json | jq '.inputs'"""
 
 
-@click.command(epilog=epilog(_EXAMPLES))
+@click.command(short_help="Lists the models of the server, or describes one.", epilog=epilog(_EXAMPLES))
 @click.argument("model", required=False)
 @VERSION
 @LABEL

@@ -16,7 +16,7 @@ _EXAMPLES = """Examples:
   fluoroscope sites digits --json | jq '.[].path'"""
 
 
-@click.command(epilog=epilog(_EXAMPLES))
+@click.command(short_help="Lists the places inside MODEL that can be looked at.", epilog=epilog(_EXAMPLES))
 @click.argument("model")
 @click.argument("globs", nargs=-1, metavar="[GLOB]...")
 @KIND
@@ -36,6 +36,9 @@ def sites(
         found = client.sites(model, *globs, kinds=kinds, version=version, label=label)
     if session.json:
         print_json(found)
+        return
+    if not found:
+        click.echo(f"No site of {model} is that; `fluoroscope sites {model}` lists them.", err=True)
         return
     named = {
         "site": [site.path for site in found],

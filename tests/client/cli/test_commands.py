@@ -182,6 +182,14 @@ def test_sites_for_people(run: Run, server: FakeServer) -> None:
     assert list(server.requests[-1].globs) == ["Dense_*", "loop/**"]
 
 
+def test_no_site_is_said_to_people(run: Run) -> None:
+    result = run("sites", "digits", "--kind", "input")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "No site of digits is that; `fluoroscope sites digits` lists them." in result.stderr
+    assert json.loads(run("sites", "digits", "--kind", "input", "--json").stdout) == []
+
+
 def test_the_reason_column_is_there_only_when_a_site_has_one(run: Run) -> None:
     assert "not capturable" in run("sites", "digits").stdout
     assert "not capturable" not in run("sites", "digits", "--kind", "module").stdout
