@@ -56,7 +56,7 @@ def _rows(model: Model) -> list[tuple[str, ...]]:
     """Returns a row for each version; what is known of one that serves alone is in its row."""
     about = (
         model.family,
-        f"{model.parameter_count:,}",
+        f"{model.parameter_count:,}" if model.family else "",
         ", ".join(map(str, model.inputs)),
         ", ".join(map(str, model.outputs)),
     )
@@ -77,20 +77,25 @@ def _rows(model: Model) -> list[tuple[str, ...]]:
 
 def _print_one(model: Model) -> None:
     state = f"{model.state.lower()}: {model.state_reason}" if model.state_reason else model.state.lower()
+    inside = [
+        ("parameters", f"{model.parameter_count:,} ({bytes_cell(model.parameter_bytes)})"),
+        ("sites", str(model.site_count)),
+    ]
+    checkpoint = ("checkpoint", f"{model.digest or 'unknown'} ({'sealed' if model.sealed else 'not sealed'})")
+    is_known = bool(model.family)  # not to whoever may only predict, nor of a network that never loaded
     rows = [
         ("model", model.name),
         ("version", str(model.version)),
         ("state", state),
-        ("family", model.family),
+        *([("family", model.family)] if is_known else []),
         *(("input", str(spec)) for spec in model.inputs),
         *(("output", str(spec)) for spec in model.outputs),
         ("batch sizes", ", ".join(map(str, model.buckets))),
-        ("parameters", f"{model.parameter_count:,} ({bytes_cell(model.parameter_bytes)})"),
-        ("sites", str(model.site_count)),
+        *(inside if is_known else []),
         ("device", model.device),
         *((f"version {each.version}", _state_of(each)) for each in model.versions),
         ("loaded in", f"{model.load_seconds:.2f} s"),
-        ("checkpoint", f"{model.digest or 'unknown'} ({'sealed' if model.sealed else 'not sealed'})"),
+        *([checkpoint] if is_known else []),
     ]
     print_table(("", ""), rows)
 

@@ -209,6 +209,14 @@ def test_sites_for_programs(run: Run) -> None:
     }
 
 
+def test_what_is_not_known_of_a_model_is_not_shown_as_nothing(run: Run) -> None:
+    """Of one that is not loaded, or to whoever may not look inside."""
+    result = run("models", "pair")
+    assert [words(line)[0] for line in result.stdout.splitlines()] == [
+        "model", "version", "state", "input", "input", "batch", "device", "loaded",
+    ]  # fmt: skip
+
+
 def test_models(run: Run) -> None:
     result = run("models")
 
