@@ -156,7 +156,7 @@ def inspect(
     if gradient is not None:
         click.echo(f"these are gradients of {gradient.output}, not values; outputs excepted", err=True)
     if output is not None:
-        click.echo(f"{output}: {written} arrays written", err=True)
+        click.echo(f"{output}: {written} array{'' if written == 1 else 's'} written", err=True)
 
 
 def _check_data_set(dataset: str | None, batch_size: int | None, others: Mapping[str, object]) -> None:

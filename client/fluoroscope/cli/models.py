@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fluoroscope.calls import ModelState
 from fluoroscope.cli.ending import epilog
 from fluoroscope.cli.form import print_json
 from fluoroscope.cli.options import LABEL, VERSION
@@ -71,7 +72,8 @@ def _rows(model: Model) -> list[tuple[str, ...]]:
         )
         for each in model.versions
     ]
-    alone = (model.name, str(model.version), model.state.lower(), "", *about, model.state_reason)
+    version = "" if model.state is ModelState.UNLOADED else str(model.version)
+    alone = (model.name, version, model.state.lower(), "", *about, model.state_reason)
     return rows or [alone]
 
 

@@ -86,4 +86,4 @@ def params(
         return
     tables.print()
     if output is not None:
-        click.echo(f"{output}: {written} arrays written", err=True)
+        click.echo(f"{output}: {written} array{'' if written == 1 else 's'} written", err=True)

@@ -6,7 +6,7 @@ import click
 
 from fluoroscope.cli.ending import epilog
 from fluoroscope.cli.form import print_json
-from fluoroscope.cli.options import KIND, LABEL, VERSION
+from fluoroscope.cli.options import ANY_KIND, LABEL, VERSION
 from fluoroscope.cli.session import Session, session_options
 from fluoroscope.cli.table import bytes_cell, print_table, shape_cell
 
@@ -19,7 +19,7 @@ _EXAMPLES = """Examples:
 @click.command(short_help="Lists the places inside MODEL that can be looked at.", epilog=epilog(_EXAMPLES))
 @click.argument("model")
 @click.argument("globs", nargs=-1, metavar="[GLOB]...")
-@KIND
+@ANY_KIND
 @VERSION
 @LABEL
 @session_options()
