@@ -40,7 +40,10 @@ def models(model: str | None, *, version: int | None, label: str | None) -> None
     if session.json:
         print_json(found)
     elif isinstance(found, list):
-        print_models(found)
+        if found:
+            print_models(found)
+        else:
+            click.echo("This server has no models, or none that your token is for.", err=True)
     else:
         _print_one(found)
 

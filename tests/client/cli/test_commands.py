@@ -247,6 +247,14 @@ def test_a_model_with_nothing_loaded_has_no_version(capsys: pytest.CaptureFixtur
     assert words(capsys.readouterr().out.splitlines()[1]) == words("away unloaded was unloaded")
 
 
+def test_no_models(run: Run, server: FakeServer) -> None:
+    server.models = []
+    result = run("models")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "This server has no models" in result.stderr
+    assert json.loads(run("models", "--json").stdout) == []
+
+
 def test_one_model(run: Run) -> None:
     result = run("models", "pair")
 
