@@ -67,16 +67,16 @@ def test_every_reduction_of_the_contract_is_computed_and_can_be_asked_for() -> N
     assert set(FROM_WIRE) == contract, "each needs a row in the client's table"
     assert {"".join(map(str.capitalize, name.split("_"))) for name in contract} <= set(fluoroscope.__all__)
     assert contract == {reduction.message().WhichOneof("reduction") for reduction in read_reductions(WORDS)}
-    readme = (ROOT / "README.md").read_text()
-    assert [name for name in FORMS if f"`{name}" not in readme] == [], "each needs a row in README.md"
+    page = (ROOT / "docs/inspecting.md").read_text()
+    assert [name for name in FORMS if f"`{name}" not in page] == [], "each needs a row in docs/inspecting.md"
 
 
 def test_every_edit_of_the_contract_is_made_and_can_be_asked_for() -> None:
     contract = {field.name for field in inspection_pb2.Edit.DESCRIPTOR.oneofs_by_name["change"].fields}
     assert set(CHANGES) == contract, "each needs a row in the server's table"
     assert {"".join(map(str.capitalize, name.split("_"))) for name in contract} <= set(fluoroscope.__all__)
-    readme = (ROOT / "README.md").read_text()
-    assert [name for name in EDIT_WORDS if f"`{name} " not in readme] == [], "each needs a row in README.md"
+    page = (ROOT / "docs/inspecting.md").read_text()
+    assert [name for name in EDIT_WORDS if f"`{name} " not in page] == [], "each needs a row in docs/inspecting.md"
 
 
 def test_every_objective_of_the_contract_can_be_differentiated() -> None:

@@ -76,6 +76,9 @@ def suggest(folder: Path, page: Page, server: Served | None) -> None:
         f"fluoroscope predict digits {digit}",
         f"fluoroscope inspect digits {digit} 'Dense_*' --reduce statistics",
         f"fluoroscope inspect digits {digit} 'relu:*' --output {typed(folder / 'relu.npz')}",
+        f"fluoroscope inspect digits {digit} Dense_4 --edit 'zero relu:3 units=2,3'",
+        f"fluoroscope inspect digits {digit} 'Dense_*' --gradient logits=3 --reduce norm",
+        "fluoroscope params digits 'params/*/kernel'",
         *(f"fluoroscope inspect digits --dataset {images} {plot}" for plot in PLOTS),
     ]
     if server is None:

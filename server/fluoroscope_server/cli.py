@@ -39,6 +39,12 @@ Examples:
 Then, from anywhere:
   fluoroscope models
   fluoroscope sites digits
+
+\b
+Exit codes:
+  0  it served until it was told to end
+  1  it cannot start: a model, a port, or what a setting names is no good
+  2  the command line, the environment or the file of settings is wrong
 """
 
 
@@ -80,7 +86,7 @@ def serve(*, config: Path | None, print_settings: bool, **flags: Any) -> None:
     --max-programs 8, FLUOROSCOPE_MAX_PROGRAMS=8, max-programs = 8.
     """
     try:
-        found = Configuration.read(flags, os.environ, file=config)
+        found = _configuration(flags, config)
         if print_settings:
             click.echo(found.document(), nl=False)
             return
@@ -95,6 +101,14 @@ def serve(*, config: Path | None, print_settings: bool, **flags: Any) -> None:
     except ModuleNotFoundError as error:
         message = f"{error.name} is not installed: this is the client alone; pip install 'fluoroscope[server]'"
         raise click.ClickException(message) from error
+
+
+def _configuration(flags: dict[str, Any], file: Path | None) -> Configuration:
+    """Returns what was set; a setting that is wrong ends as a flag that is none does."""
+    try:
+        return Configuration.read(flags, os.environ, file=file)
+    except SettingsError as error:
+        raise click.UsageError(error.message) from error
 
 
 def _compile_cache(found: Configuration) -> Path | None:

@@ -122,6 +122,8 @@ class FakeServer(
     """The server; a test reads what came, and says what shall go wrong."""
 
     def __init__(self) -> None:
+        self.models = [DIGITS, PAIR]
+        """The models that it lists."""
         self.requests: list[Any] = []
         """The requests that came, in order."""
         self.metadata: dict[str, str | bytes] = {}
@@ -172,7 +174,7 @@ class FakeServer(
         start = int(request.page_token or 0)
         end = start + self.page_size
         return model_pb2.ListModelsResponse(
-            models=[DIGITS, PAIR][start:end], next_page_token=str(end) if end < 2 else ""
+            models=self.models[start:end], next_page_token=str(end) if end < len(self.models) else ""
         )
 
     def GetModel(  # noqa: N802  # the contract's name

@@ -208,7 +208,7 @@ def test_second_run_takes_what_the_first_one_made(first: Demo, second: Demo) -> 
 
 def test_commands_to_try_next_work(second: Demo) -> None:
     commands = re.findall(r"^    ((?:\.|export|fluoroscope) .*)$", second.text.partition("Try next")[2], re.MULTILINE)
-    assert len(commands) == 10
+    assert len(commands) == 13
     run = subprocess.run(
         ["bash", "-ec", "\n".join(commands)], capture_output=True, text=True, cwd=second.folder.parent, check=False
     )
@@ -216,6 +216,8 @@ def test_commands_to_try_next_work(second: Demo) -> None:
     assert "base_network" in run.stdout
     assert "relu:3" in run.stdout
     assert "1797 x 512    512    20" in run.stdout
+    assert "params/Dense_4/kernel" in run.stdout
+    assert "these are gradients of logits" in run.stderr
     with np.load(second.folder / "relu.npz") as arrays:
         assert arrays["relu:0"].shape == (1, 512)
     (second.folder / "relu.npz").unlink()

@@ -1,4 +1,4 @@
-"""The README is true: its files are written, its commands are run in order, and what they print is compared."""
+"""README and its pages are true: their files are written, their commands run, and what they print is compared."""
 
 from __future__ import annotations
 
@@ -32,13 +32,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README, INSPECTING, MODELS = PAGES = tuple(
+    (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/inspecting.md", "docs/models.md")
+)
+"""Read one after the other, as the later pages go on with what the README has made."""
+PAGES_WITH_LINKS = [
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/*.md"),
+    *ROOT.glob("deploy/*.md"),
+    *ROOT.glob("examples/*/*.md"),
+]
 BLOCK = re.compile(r"(?:<!-- (?P<comment>[^\n]*) -->\n)?```(?P<language>\w+)\n(?P<body>.*?)```\n", re.DOTALL)
-CONSOLE = [block for block in BLOCK.finditer(README) if block["language"] == "console"]
+BLOCKS = [block for page in PAGES for block in BLOCK.finditer(page)]
+CONSOLE = [block for block in BLOCKS if block["language"] == "console"]
 FILES = {
     block["body"].splitlines()[0].removeprefix("# "): block["body"]
-    for block in BLOCK.finditer(README)
-    if block["language"] == "python"
+    for block in BLOCKS
+    if block["language"] == "python" and block["comment"] is None
 }
 
 
@@ -151,9 +161,10 @@ def test_commands_that_are_not_run_here_say_where_they_are() -> None:
         "$ make demo",
         "$ pip install '.[server]'",
         "$ fluoroscope inspect digits --dataset .demo/images.npz:images 'activations/*'",
+        "$ fluoroscope compare digits image=@x.npy --versions 100,200 '**' --rtol 1e-3 --check",
         "$ fluoroscope-server seal checkpoints/flowers",
     ]
-    for comment in elsewhere:
+    for comment in [block["comment"] for block in BLOCKS if block["comment"] is not None]:
         (test,) = re.findall(r"tests/\S+\.py", comment)
         assert (ROOT / test).is_file()
 
@@ -204,8 +215,8 @@ async def served(folder: Path, x: np.ndarray) -> tuple[set[str], np.ndarray]:
 
 
 def section(title: str) -> str:
-    """Returns the text below a heading."""
-    return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    """Returns the text below a heading of the page about models."""
+    return MODELS.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
 def test_table_of_the_families_has_every_key_and_its_default() -> None:
@@ -224,7 +235,7 @@ def test_table_of_the_config_has_every_key() -> None:
 
 
 def test_the_preset_is_one() -> None:
-    (block,) = [block["body"] for block in BLOCK.finditer(README) if block["language"] == "toml"]
+    (block,) = [block["body"] for block in BLOCKS if block["language"] == "toml"]
     config = ModelConfig.parse({"family": "f", "inputs": {"x": {}}, **tomllib.loads(block)})
     assert config.presets["health"].reduce == ("statistics", "histogram:bins=50")
 
@@ -239,10 +250,19 @@ def test_table_of_the_rpcs_has_every_rpc() -> None:
     assert re.findall(r"^\| `(\w+\.\w+)` \|", README, re.MULTILINE) == methods
 
 
-def test_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)]+)\)", README)
-    assert links
-    assert [link for link in links if not link.startswith("http") and not (ROOT / link).exists()] == []
+@pytest.mark.parametrize("page", PAGES_WITH_LINKS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """To a file, and where one names a heading, to that."""
+    links = [link.partition("#") for link in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))]
+    inside = [(page.parent / path if path else page, anchor) for path, _, anchor in links if "://" not in path]
+    assert [str(target) for target, _ in inside if not target.exists()] == []
+    assert [f"{target}#{anchor}" for target, anchor in inside if anchor and anchor not in anchors(target)] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """Returns what the headings of a page are called in links."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_it_listens_on_loopback_unless_told_otherwise_as_the_readme_says() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from fluoroscope.calls.errors import CorruptStreamError
@@ -162,7 +163,10 @@ class Comparison(Mapping[str, SiteComparison]):
         """How long each stage of the server's work took, in seconds."""
 
     def __getitem__(self, site: str) -> SiteComparison:
-        return self._found[site]
+        try:
+            return self._found[site]
+        except KeyError:
+            raise KeyError(f"no site {site!r} came; these did: {', '.join(islice(self, 10)) or 'none'}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._found)

@@ -30,6 +30,7 @@ def load_model(name: str, *, version: int | None = None, timeout: float | None =
         method="/fluoroscope.v1.ModelService/LoadModel",
         request=model_pb2.LoadModelRequest(model=name, version=version).SerializeToString(),
         timeout=timeout,
+        patience=600.0,
     )
     return Model.from_wire(model_pb2.LoadModelResponse.FromString(answer).model)
 
@@ -55,6 +56,7 @@ def unload_model(
         method="/fluoroscope.v1.ModelService/UnloadModel",
         request=model_pb2.UnloadModelRequest(model=name, version=version, force=force).SerializeToString(),
         timeout=timeout,
+        patience=600.0,
     )
     return Model.from_wire(model_pb2.UnloadModelResponse.FromString(answer).model)
 

@@ -66,8 +66,8 @@ def as_dtype(value: ArrayLike, dtype: np.dtype | None, *, name: str) -> np.ndarr
     """
     try:
         natural = np.asarray(value)
-    except ValueError as error:
-        raise _unfit(name, f"is no array: {error}") from None
+    except ValueError:
+        raise _unfit(name, "is no array: all lists of one depth must be equally long, and hold numbers only") from None
     wanted = dtype if dtype is not None else _DEFAULTS.get(natural.dtype.kind, natural.dtype)
     # A list of no elements is float64 to NumPy, and fits everything.
     if natural.size and natural.dtype.kind not in _accepted(wanted):

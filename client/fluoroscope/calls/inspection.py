@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from fluoroscope.calls.activation import Activation
@@ -49,7 +50,10 @@ class Inspection(Mapping[str, Activation]):
         self._activations[activation.site] = activation if known is None else known.merged(activation)
 
     def __getitem__(self, site: str) -> Activation:
-        return self._activations[site]
+        try:
+            return self._activations[site]
+        except KeyError:
+            raise KeyError(f"no site {site!r} came; these did: {', '.join(islice(self, 10)) or 'none'}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._activations)

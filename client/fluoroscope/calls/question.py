@@ -111,4 +111,7 @@ def _data_type(dtype: DTypeLike) -> DataType.ValueType:
     try:
         return dtype_to_wire(np.dtype(getattr(ml_dtypes, dtype, dtype) if isinstance(dtype, str) else dtype))
     except (TypeError, WireError) as error:
-        raise InvalidRequestError(f"dtype is {dtype!r}, which is none: {error}", field="dtype") from None
+        raise InvalidRequestError(
+            f"dtype is {dtype!r}, which is none: {error}; expected bfloat16, float8_e4m3fn, int8 or the like",
+            field="dtype",
+        ) from None

@@ -58,6 +58,10 @@ def read_inputs(words: Iterable[str], model: Model, *, cast: bool) -> dict[str, 
 
 
 def _read(word: str, model: Model) -> list[tuple[str, Value]]:
+    if not is_input(word):
+        raise click.UsageError(
+            f"{word!r} is no INPUT=VALUE; give an input as {model.inputs[0].name}=@FILE; sites are for `inspect`."
+        )
     if not word.startswith("@") and word != STDIN:
         name, _, text = word.partition("=")
         return [(name, read_value(text, name=name))]

@@ -35,7 +35,9 @@ def _versions(_: click.Context, __: click.Parameter, text: str | None) -> tuple[
     return first, second
 
 
-@click.command(epilog=epilog(_EXAMPLES, INPUTS))
+@click.command(
+    short_help="Compares two versions of MODEL, or two inputs, site by site.", epilog=epilog(_EXAMPLES, INPUTS)
+)
 @click.argument("model")
 @click.argument("words", nargs=-1, metavar="[INPUT=VALUE]... [GLOB]...")
 @SITES

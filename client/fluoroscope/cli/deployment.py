@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _LOAD = """Examples:
   fluoroscope load digits                the newest step, or what the model's model.toml wants
   fluoroscope load digits 300            this step; it serves until it is unloaded
-  fluoroscope load digits 300 --timeout 600"""
+  fluoroscope load digits 300 --timeout 3600"""
 
 _UNLOAD = """Examples:
   fluoroscope unload digits 200
@@ -29,7 +29,7 @@ _LABEL = """Examples:
   fluoroscope label digits stable --clear"""
 
 
-@click.command(epilog=epilog(_LOAD))
+@click.command(short_help="Loads a version of MODEL, and waits until it serves.", epilog=epilog(_LOAD))
 @click.argument("model")
 @click.argument("version", type=int, required=False, callback=within_64_bits)
 @session_options()
@@ -39,7 +39,7 @@ def load(model: str, version: int | None) -> None:
         _print(client.load_model(model, version=version))
 
 
-@click.command(epilog=epilog(_UNLOAD))
+@click.command(short_help="Unloads a version of MODEL, and frees its memory.", epilog=epilog(_UNLOAD))
 @click.argument("model")
 @click.argument("version", type=int, required=False, callback=within_64_bits)
 @click.option("--force", is_flag=True, help="Even if a label names it; the label goes, too.")

@@ -109,7 +109,7 @@ def _read(text: str) -> EditForm:
         _check(form)
         form.edit(None).message()
     except (FluoroscopeError, ValueError) as error:
-        raise click.BadParameter(f"{text!r}: {error}.") from None
+        raise click.BadParameter(f"{text!r}: {str(error).removesuffix('.')}.") from None
     return form
 
 

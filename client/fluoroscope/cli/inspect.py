@@ -40,7 +40,10 @@ _EXAMPLES = """Examples:
   fluoroscope inspect digits --dataset images.npz head --reduce full --slice 0:0:5000 -o head.npy"""
 
 
-@click.command(epilog=epilog(_EXAMPLES, REDUCTIONS, EDITS, INPUTS, DATASET))
+@click.command(
+    short_help="Looks at the values inside MODEL while it runs.",
+    epilog=epilog(_EXAMPLES, REDUCTIONS, EDITS, INPUTS, DATASET),
+)
 @click.argument("model")
 @click.argument("words", nargs=-1, metavar="[INPUT=VALUE]... [GLOB]...")
 @question_options
@@ -153,7 +156,7 @@ def inspect(
     if gradient is not None:
         click.echo(f"these are gradients of {gradient.output}, not values; outputs excepted", err=True)
     if output is not None:
-        click.echo(f"{output}: {written} arrays written", err=True)
+        click.echo(f"{output}: {written} array{'' if written == 1 else 's'} written", err=True)
 
 
 def _check_data_set(dataset: str | None, batch_size: int | None, others: Mapping[str, object]) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fluoroscope.calls import ModelState
 from fluoroscope.cli.ending import epilog
 from fluoroscope.cli.form import print_json
 from fluoroscope.cli.options import LABEL, VERSION
@@ -24,7 +25,7 @@ _EXAMPLES = """Examples:
   fluoroscope models digits --json | jq '.inputs'"""
 
 
-@click.command(epilog=epilog(_EXAMPLES))
+@click.command(short_help="Lists the models of the server, or describes one.", epilog=epilog(_EXAMPLES))
 @click.argument("model", required=False)
 @VERSION
 @LABEL
@@ -39,7 +40,10 @@ def models(model: str | None, *, version: int | None, label: str | None) -> None
     if session.json:
         print_json(found)
     elif isinstance(found, list):
-        print_models(found)
+        if found:
+            print_models(found)
+        else:
+            click.echo("This server has no models, or none that your token is for.", err=True)
     else:
         _print_one(found)
 
@@ -56,7 +60,7 @@ def _rows(model: Model) -> list[tuple[str, ...]]:
     """Returns a row for each version; what is known of one that serves alone is in its row."""
     about = (
         model.family,
-        f"{model.parameter_count:,}",
+        f"{model.parameter_count:,}" if model.family else "",
         ", ".join(map(str, model.inputs)),
         ", ".join(map(str, model.outputs)),
     )
@@ -71,26 +75,32 @@ def _rows(model: Model) -> list[tuple[str, ...]]:
         )
         for each in model.versions
     ]
-    alone = (model.name, str(model.version), model.state.lower(), "", *about, model.state_reason)
+    version = "" if model.state is ModelState.UNLOADED else str(model.version)
+    alone = (model.name, version, model.state.lower(), "", *about, model.state_reason)
     return rows or [alone]
 
 
 def _print_one(model: Model) -> None:
     state = f"{model.state.lower()}: {model.state_reason}" if model.state_reason else model.state.lower()
+    inside = [
+        ("parameters", f"{model.parameter_count:,} ({bytes_cell(model.parameter_bytes)})"),
+        ("sites", str(model.site_count)),
+    ]
+    checkpoint = ("checkpoint", f"{model.digest or 'unknown'} ({'sealed' if model.sealed else 'not sealed'})")
+    is_known = bool(model.family)  # not to whoever may only predict, nor of a network that never loaded
     rows = [
         ("model", model.name),
         ("version", str(model.version)),
         ("state", state),
-        ("family", model.family),
+        *([("family", model.family)] if is_known else []),
         *(("input", str(spec)) for spec in model.inputs),
         *(("output", str(spec)) for spec in model.outputs),
         ("batch sizes", ", ".join(map(str, model.buckets))),
-        ("parameters", f"{model.parameter_count:,} ({bytes_cell(model.parameter_bytes)})"),
-        ("sites", str(model.site_count)),
+        *(inside if is_known else []),
         ("device", model.device),
         *((f"version {each.version}", _state_of(each)) for each in model.versions),
         ("loaded in", f"{model.load_seconds:.2f} s"),
-        ("checkpoint", f"{model.digest or 'unknown'} ({'sealed' if model.sealed else 'not sealed'})"),
+        *([checkpoint] if is_known else []),
     ]
     print_table(("", ""), rows)
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 def within_64_bits(_: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
@@ -14,13 +18,21 @@ def within_64_bits(_: click.Context, parameter: click.Parameter, value: int | No
     return value
 
 
-KIND = click.option(
-    "--kind",
-    "kinds",
-    multiple=True,
-    type=click.Choice(("module", "named", "equation", "input", "parameter"), case_sensitive=False),
-    help="Keep only sites of this kind; repeatable.",
-)
+_COMPUTED = ("module", "named", "equation", "input")
+
+
+def _kind(names: Sequence[str], more: str = "") -> Callable[[Any], Any]:
+    choice = click.Choice(names, case_sensitive=False)
+    return click.option(
+        "--kind", "kinds", multiple=True, type=choice, help=f"Keep only sites of this kind; repeatable.{more}"
+    )
+
+
+KIND = _kind(_COMPUTED, " For parameters, there is `fluoroscope params`.")
+"""The kinds of what a network computes."""
+
+ANY_KIND = _kind((*_COMPUTED, "parameter"))
+"""Those, and the parameters, which can be listed beside them."""
 
 SITES = click.option("--sites", "globs", multiple=True, metavar="GLOB", help="Sites to look at, like GLOB; repeatable.")
 

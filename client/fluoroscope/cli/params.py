@@ -28,7 +28,9 @@ _EXAMPLES = """Examples:
   fluoroscope params digits '**' --reduce histogram:bins=50 --reduce norm"""
 
 
-@click.command(epilog=epilog(_EXAMPLES, REDUCTIONS))
+@click.command(
+    short_help="Reads the parameters of MODEL: weights and what else it holds.", epilog=epilog(_EXAMPLES, REDUCTIONS)
+)
 @click.argument("model")
 @click.argument("words", nargs=-1, metavar="[GLOB]...")
 @parameter_options
@@ -84,4 +86,4 @@ def params(
         return
     tables.print()
     if output is not None:
-        click.echo(f"{output}: {written} arrays written", err=True)
+        click.echo(f"{output}: {written} array{'' if written == 1 else 's'} written", err=True)

@@ -27,7 +27,7 @@ _EXAMPLES = """Examples:
   fluoroscope plan digits '**' --rows 64 --compile --json   how much memory does it take on the device?"""
 
 
-@click.command(epilog=epilog(_EXAMPLES, REDUCTIONS, EDITS))
+@click.command(short_help="Tells what an inspection would bring and cost.", epilog=epilog(_EXAMPLES, REDUCTIONS, EDITS))
 @click.argument("model")
 @click.argument("words", nargs=-1, metavar="[GLOB]...")
 @click.option("--rows", type=click.IntRange(1), default=1, show_default=True, help="How many examples to plan for.")

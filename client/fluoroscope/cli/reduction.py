@@ -62,6 +62,18 @@ def _number(words: list[str]) -> float:
     return float(word)
 
 
+def _quantiles(probabilities: tuple[float, ...] = ()) -> Quantiles:
+    if not probabilities:
+        raise ValueError("say which, such as in quantiles:0.05,0.5,0.95")
+    return Quantiles(*probabilities)
+
+
+def _topk(k: int | None = None) -> TopK:
+    if k is None:
+        raise ValueError("say how many, such as in topk:10")
+    return TopK(k)
+
+
 _AXES = {"axes": _integers}
 _EXPECTED: dict[Callable[[list[str]], Any], str] = {
     _integers: "whole numbers",
@@ -79,7 +91,7 @@ FORMS: dict[str, Form] = {
         help="histogram:bins=50,low=0,high=1; without an end, it is found",
     ),
     "quantiles": Form(
-        make=lambda probabilities=(): Quantiles(*probabilities),
+        make=_quantiles,
         parameters={"probabilities": _numbers},
         help="quantiles:0.05,0.5,0.95",
     ),
@@ -87,9 +99,7 @@ FORMS: dict[str, Form] = {
         make=Norm, parameters={**_AXES, "order": _number}, help="norm:axes=-1,order=2; order 1, 2 or inf, no axes: all"
     ),
     "mean": Form(make=Mean, parameters=_AXES, help="mean:axes=0,1; no axes: all"),
-    "topk": Form(
-        make=lambda k=0: TopK(k), parameters={"k": _integer}, help="topk:k=10; the greatest along the last axis"
-    ),
+    "topk": Form(make=_topk, parameters={"k": _integer}, help="topk:k=10; the greatest along the last axis"),
     "dead": Form(make=DeadUnits, parameters={}, help="how often each unit is zero, and which always are"),
     "covariance": Form(make=Covariance, parameters={}, help="of all pairs of units, at most 4,096"),
     "correlation": Form(make=Correlation, parameters={}, help="of all pairs of units, at most 4,096"),

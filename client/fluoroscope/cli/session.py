@@ -112,7 +112,8 @@ def session_options(*, outermost: bool = False) -> Callable[[Callable[..., Any]]
         ),
         option(
             "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-            help="How long a call may take.  [default: 600 for inspect, 60 for all else]",
+            help="How long a call may take.  [default: 600 where values are captured, programs compiled or"
+            " models loaded, 60 for all else]",
         ),
         option(
             "--retries", type=click.IntRange(min=0), metavar="N", default=3,

@@ -6,7 +6,7 @@ import click
 
 from fluoroscope.cli.ending import epilog
 from fluoroscope.cli.form import print_json
-from fluoroscope.cli.options import KIND, LABEL, VERSION
+from fluoroscope.cli.options import ANY_KIND, LABEL, VERSION
 from fluoroscope.cli.session import Session, session_options
 from fluoroscope.cli.table import bytes_cell, print_table, shape_cell
 
@@ -16,10 +16,10 @@ _EXAMPLES = """Examples:
   fluoroscope sites digits --json | jq '.[].path'"""
 
 
-@click.command(epilog=epilog(_EXAMPLES))
+@click.command(short_help="Lists the places inside MODEL that can be looked at.", epilog=epilog(_EXAMPLES))
 @click.argument("model")
 @click.argument("globs", nargs=-1, metavar="[GLOB]...")
-@KIND
+@ANY_KIND
 @VERSION
 @LABEL
 @session_options()
@@ -36,6 +36,9 @@ def sites(
         found = client.sites(model, *globs, kinds=kinds, version=version, label=label)
     if session.json:
         print_json(found)
+        return
+    if not found:
+        click.echo(f"No site of {model} is that; `fluoroscope sites {model}` lists them.", err=True)
         return
     named = {
         "site": [site.path for site in found],

@@ -35,8 +35,9 @@ class Face:
         Args:
             target: The address of the server: `HOST:PORT`, `unix:PATH`, or what else gRPC resolves.
             timeout: How many seconds a call may take that does not say so itself, all attempts together. None
-                means what is usual for its kind: 600 for inspections and for plans that are compiled, 300 to
-                become ready, 60 for all else. `math.inf` means as long as it takes.
+                means what is usual for its kind: 600 for inspections, comparisons, parameters, plans that are
+                compiled, and to load and unload; 300 to become ready; 60 for all else. `math.inf` means as long
+                as it takes.
             retries: How often a call is made again that changes nothing, if the server may answer next time.
             token: A bearer token to show with every call.
             root_certificates: Encrypt, and trust servers that these certificates vouch for: PEM, or the

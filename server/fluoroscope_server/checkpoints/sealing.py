@@ -54,8 +54,13 @@ def seal(path: Path, step: int | None = None, *, progress: Progress | None = Non
 
 
 def unsealed_steps(path: Path) -> list[int]:
-    """Returns the committed steps that have no seal, ascending; raises as `steps` does."""
-    return [step for step in steps(path) if not manifest_path(locate(path, step).folder).exists()]
+    """Returns the committed steps that have no seal, ascending.
+
+    Raises:
+        CheckpointError: there is no committed step; the message says what the folder is instead.
+    """
+    found = steps(path) or [locate(path, None).step]  # which says what is there instead
+    return [step for step in found if not manifest_path(locate(path, step).folder).exists()]
 
 
 def _require_trees(place: Place) -> None:

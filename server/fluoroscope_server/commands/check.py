@@ -87,4 +87,9 @@ def _print_lines(reports: Sequence[Report]) -> None:
     errors = sum(finding.is_error for report in reports for finding in report.findings)
     notes = sum(not finding.is_error for report in reports for finding in report.findings)
     steps = sum(len(report.steps) for report in reports)
-    click.echo(f"{len(reports)} models, {steps} steps: {errors} errors, {notes} notes", err=True)
+    checked = f"{_counted(len(reports), 'model')}, {_counted(steps, 'step')}"
+    click.echo(f"{checked}: {_counted(errors, 'error')}, {_counted(notes, 'note')}", err=True)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

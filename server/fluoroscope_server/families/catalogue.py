@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import flax.linen as nn
 from flax import nnx
 
-from fluoroscope_server.errors import ConfigError, nearest
+from fluoroscope_server.errors import ConfigError
 from fluoroscope_server.families import base_network, cnn, nnx_mlp, transformer, vit
 from fluoroscope_server.families.function import PureFunction, function_network, nested
 from fluoroscope_server.families.linen import Linen, linen_network
@@ -77,7 +77,7 @@ def _family(name: str) -> Family:
     module_name, _, attribute = name.partition(":")
     if not attribute:
         raise ConfigError(
-            f"there is no builtin family {name!r} (there is: {nearest(name, BUILTIN)}); "
+            f"there is no builtin family {name!r} (there are {', '.join(BUILTIN)}); "
             "your own is named like 'my_package.my_module:build'"
         )
     try:

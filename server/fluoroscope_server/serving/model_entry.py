@@ -226,7 +226,7 @@ class ModelEntry:
         if self.loading is not None:
             return "MODEL_LOADING", "is still being loaded; try again soon"
         if self.stopped or self.dismissed:
-            return "MODEL_UNLOADED", "was unloaded by an operator; LoadModel brings it back"
+            return "MODEL_UNLOADED", "was unloaded by an operator; LoadModel (`fluoroscope load`) brings it back"
         if self.refused:
             newest = max(self.refused)
             return "MODEL_FAILED", f"has no version that serves; {newest} was refused: {self.refused[newest].kind}"

@@ -60,8 +60,9 @@ class Repository:
         entry = self._entries.get(name)
         if entry is None:
             problem = f"there is no model {name!r}" if name else "the request names no model"
-            known = nearest(name, filter(who.sees, self.names()))
-            raise NotFoundError(f"{problem}; this server has: {known}", field="model", reason="MODEL_NOT_FOUND")
+            seen = [each for each in self.names() if who.sees(each)]
+            known = f": {nearest(name, seen)}" if seen else " none"
+            raise NotFoundError(f"{problem}; this server has{known}", field="model", reason="MODEL_NOT_FOUND")
         return entry
 
     def get(self, name: str, selector: Selector = None) -> Servable:

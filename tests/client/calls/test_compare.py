@@ -47,6 +47,8 @@ def test_a_whole_stream() -> None:
     assert (list(found), found.first_divergence, found.versions) == (["a", "c"], "c", (1, 2))
     assert found.not_compared == {"b": "only the left has it"}
     assert found["a"].identical
+    with pytest.raises(KeyError, match="no site 'b' came; these did: a, c"):
+        found["b"]
     assert "'c' diverges first" in repr(found)
     assert read(frames(0, 2)).first_divergence is None
 

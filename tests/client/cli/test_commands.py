@@ -7,8 +7,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from fluoroscope.calls import Model
 from fluoroscope.cli.archive import read_archive
-from fluoroscope.v1 import inspection_pb2
+from fluoroscope.cli.models import print_models
+from fluoroscope.v1 import inspection_pb2, model_pb2
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -182,6 +184,24 @@ def test_sites_for_people(run: Run, server: FakeServer) -> None:
     assert list(server.requests[-1].globs) == ["Dense_*", "loop/**"]
 
 
+@pytest.mark.parametrize("command", ["inspect", "compare", "plan"])
+def test_parameters_have_a_command_of_their_own(run: Run, command: str) -> None:
+    result = run(command, "digits", "--kind", "parameter")
+
+    assert result.exit_code == 2
+    assert "'parameter' is not one of 'module'" in result.stderr
+    assert "there is `fluoroscope params`" in " ".join(run(command, "--help").stdout.split())
+    assert run("sites", "digits", "--kind", "parameter").exit_code == 0
+
+
+def test_no_site_is_said_to_people(run: Run) -> None:
+    result = run("sites", "digits", "--kind", "input")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "No site of digits is that; `fluoroscope sites digits` lists them." in result.stderr
+    assert json.loads(run("sites", "digits", "--kind", "input", "--json").stdout) == []
+
+
 def test_the_reason_column_is_there_only_when_a_site_has_one(run: Run) -> None:
     assert "not capturable" in run("sites", "digits").stdout
     assert "not capturable" not in run("sites", "digits", "--kind", "module").stdout
@@ -201,6 +221,14 @@ def test_sites_for_programs(run: Run) -> None:
     }
 
 
+def test_what_is_not_known_of_a_model_is_not_shown_as_nothing(run: Run) -> None:
+    """Of one that is not loaded, or to whoever may not look inside."""
+    result = run("models", "pair")
+    assert [words(line)[0] for line in result.stdout.splitlines()] == [
+        "model", "version", "state", "input", "input", "batch", "device", "loaded",
+    ]  # fmt: skip
+
+
 def test_models(run: Run) -> None:
     result = run("models")
 
@@ -211,6 +239,20 @@ def test_models(run: Run) -> None:
     assert words(alone)[:3] == ["pair", "0", "failed"]
     assert "tokens: int32[batch, 3], mask: bool[batch, 3]" in result.stdout
     assert [model["name"] for model in json.loads(run("models", "--json").stdout)] == ["digits", "pair"]
+
+
+def test_a_model_with_nothing_loaded_has_no_version(capsys: pytest.CaptureFixture[str]) -> None:
+    away = model_pb2.Model(name="away", state=model_pb2.MODEL_STATE_UNLOADED, state_reason="was unloaded")
+    print_models([Model.from_wire(away)])
+    assert words(capsys.readouterr().out.splitlines()[1]) == words("away unloaded was unloaded")
+
+
+def test_no_models(run: Run, server: FakeServer) -> None:
+    server.models = []
+    result = run("models")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "This server has no models" in result.stderr
+    assert json.loads(run("models", "--json").stdout) == []
 
 
 def test_one_model(run: Run) -> None:

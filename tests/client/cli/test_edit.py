@@ -64,7 +64,7 @@ def test_a_plan_reads_no_inputs(run: Run, server: FakeServer) -> None:
         ("zero Dense_0 by=3", "zero knows no by"),
         ("scale Dense_0", "it does not say what to write: give by=VALUE"),
         ("scale Dense_0 by=much", "neither .npy, .npz, an image, nor JSON"),
-        ("add Dense_0 by=@nowhere.npy", "nowhere.npy cannot be read"),
+        ("add Dense_0 by=@nowhere.npy", "nowhere.npy cannot be read: No such file or directory."),
         ("patch Dense_0", "give row=0, or INPUT=VALUE"),
         ("patch Dense_0 row=0 image=@x.npy", "give row=0, or INPUT=VALUE"),
         ("zero Dense_0 units=a", "'a' are no whole numbers"),
@@ -77,6 +77,7 @@ def test_wrong_words(run: Run, edit: str, message: str) -> None:
 
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.split())
+    assert not result.stderr.endswith("..\n")
 
 
 def test_no_edits_over_a_data_set(run: Run) -> None:

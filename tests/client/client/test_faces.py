@@ -189,6 +189,15 @@ def test_several_reductions_of_a_site_come_back_as_one(face: Face) -> None:
     assert found["Dense_0"].statistics.zero_fraction == 1 / 8
 
 
+def test_a_site_that_did_not_come(face: Face) -> None:
+    found = face.call("inspect", "digits", {"image": X}, sites=["Dense_0", "head"])
+
+    with pytest.raises(KeyError, match="no site 'Dense_9' came; these did: "):
+        found["Dense_9"]
+    assert "Dense_9" not in found
+    assert found.get("Dense_9") is None
+
+
 def test_stream_gives_values_before_the_stream_has_ended(face: Face, server: FakeServer) -> None:
     server.hold = threading.Event()
 

@@ -53,7 +53,16 @@ def test_seal_then_check(run: Path) -> None:
     assert (again.exit_code, again.stdout, again.stderr) == (0, "", f"{run}: every committed step is sealed already\n")
     assert "step 20: was sealed already, and is whole, " in invoke("seal", run, 20).stdout
     checked = invoke("check", run, "--require-seal")
-    assert (checked.exit_code, checked.stdout, checked.stderr) == (0, "", "1 models, 1 steps: 0 errors, 0 notes\n")
+    assert (checked.exit_code, checked.stdout, checked.stderr) == (0, "", "1 model, 1 step: 0 errors, 0 notes\n")
+
+
+def test_a_folder_of_models_is_nothing_to_seal(run: Path) -> None:
+    """And it is not said to be sealed already."""
+    sealed = invoke("seal", run.parent)
+    assert (sealed.exit_code, sealed.stdout) == (1, "")
+    assert "is not a checkpoint, but folders in it are; give one of them: digits" in sealed.stderr
+    (run.parent / "empty").mkdir()
+    assert invoke("seal", run.parent / "empty").exit_code == 1
 
 
 def test_a_damaged_step(run: Path) -> None:

@@ -66,7 +66,7 @@ def test_families_that_fail(
     [
         (
             "base_netwrok",
-            r"there is no builtin family 'base_netwrok' \(there is: 'base_network'\); your own is named like",
+            r"no builtin family 'base_netwrok' \(there are base_network, cnn, vit, transformer, nnx_mlp\); your own is",
         ),
         ("my.module", "there is no builtin family 'my.module'"),
         ("my.module:", "there is no builtin family 'my.module:'"),

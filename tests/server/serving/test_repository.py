@@ -53,7 +53,7 @@ def test_what_is_still_being_loaded() -> None:
 
 
 def test_no_models() -> None:
-    with pytest.raises(NotFoundError, match="there is no model 'digits'; this server has: there are none"):
+    with pytest.raises(NotFoundError, match="there is no model 'digits'; this server has none"):
         Repository([]).get("digits")
 
 
