@@ -88,7 +88,9 @@ def test_wrong_turns(client: fluoroscope.Client) -> None:
         client.compare("relu", inputs, versions=(1,))  # type: ignore[arg-type]  # that is what is wrong
     with pytest.raises(fluoroscope.InvalidRequestError, match="left side have 3 rows, and those of the right 2"):
         client.compare("relu", inputs, {"x": X[:2]})
-    with pytest.raises(fluoroscope.NotFoundError, match=f"on the right side, .* has no version 8; it has {STEP}"):
+    with pytest.raises(
+        fluoroscope.NotFoundError, match=f"on the right side, .* has no version 8; it has {STEP} loaded"
+    ):
         client.compare("relu", inputs, versions=(STEP, 8))
     with pytest.raises(fluoroscope.NotFoundError, match="no site 'Dense_9'; nearest: 'Dense_"):
         client.compare("relu", inputs, {"x": Y}, sites=["Dense_0", "Dense_9"])

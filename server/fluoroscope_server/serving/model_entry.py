@@ -210,8 +210,10 @@ class ModelEntry:
             )
         refusal = self.refused.get(version)
         why = f" (it was refused: {refusal.kind})" if refusal else ""  # more is not for everybody: it may name leaves
+        loaded = ", ".join(map(str, sorted(self.loaded)))
         return NotFoundError(
-            f"model {self.name!r} has no version {version}{why}; it has {', '.join(map(str, sorted(self.loaded)))}",
+            f"model {self.name!r} has no version {version}{why}; it has {loaded} loaded, and LoadModel "
+            "(`fluoroscope load`) brings others",
             field="version",
             reason="VERSION_NOT_FOUND",
         )

@@ -259,7 +259,7 @@ def test_a_stream_of_many_requests_keeps_a_version_for_one_of_them(serve: Callab
         ("SetLabel", {"model": "net", "label": "x", "version": 0}, "FAILED_PRECONDITION", "load it first; loaded: 1"),
         ("SetLabel", {"model": "net", "label": "a b"}, "INVALID_ARGUMENT", "label name 'a b' may hold letters"),
         ("GetModel", {"model": "net", "label": "x"}, "NOT_FOUND", "model 'net' has no label 'x'; it has none"),
-        ("GetModel", {"model": "net", "version": 7}, "NOT_FOUND", "model 'net' has no version 7; it has 1"),
+        ("GetModel", {"model": "net", "version": 7}, "NOT_FOUND", "model 'net' has no version 7; it has 1 loaded"),
     ],
 )
 def test_refusals(serve: Callable[..., None], method: str, fields: dict[str, Any], code: str, message: str) -> None:
