@@ -21,7 +21,7 @@ test: check ## Checks everything, then runs all tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 soak: $(READY) ## Runs what serves and loads at once for a minute each (FLUOROSCOPE_SOAK_SECONDS=600 for ten)
-	FLUOROSCOPE_SOAK_SECONDS=$${FLUOROSCOPE_SOAK_SECONDS:-60} $(BIN)/python -m pytest tests/e2e/test_soak.py \
+	FLUOROSCOPE_SOAK_SECONDS=$${FLUOROSCOPE_SOAK_SECONDS:-60} $(BIN)/python -m pytest tests/e2e/test_soak.py tests/e2e/test_swaps.py \
 	  tests/server/serving/test_many_threads.py $(ARGS)
 
 fuzz: $(READY) ## Sends hostile requests to every method for ten minutes (FLUOROSCOPE_FUZZ_SECONDS, FLUOROSCOPE_FUZZ_SEED)

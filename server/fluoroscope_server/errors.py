@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import difflib
 import heapq
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -189,6 +190,15 @@ class SettingsError(FluoroscopeError):
     """The server cannot start with these settings."""
 
     reason = "SETTINGS"
+
+
+_OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|out.of.memory", re.IGNORECASE)
+"""What XLA says: some versions pass an INTERNAL error on, with only the text to tell."""
+
+
+def ran_out_of_memory(error: BaseException | None) -> bool:
+    """Returns whether an error that Python or the compiler raised says that there is no memory left."""
+    return isinstance(error, MemoryError) or bool(_OUT_OF_MEMORY.search(str(error)))
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 5) -> str:

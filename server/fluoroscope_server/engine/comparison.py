@@ -137,7 +137,8 @@ def run_comparison(
         for side, inspection in zip(sides, comparison.inspections, strict=True)
     )
     rows = np.asarray(comparison.inspections[0].rows, np.int32)
-    limits = np.asarray([tolerance.rtol, tolerance.atol], np.float32)
+    # Infinity times an element that is zero would be no number.
+    limits = np.minimum([tolerance.rtol, tolerance.atol], np.finfo(np.float32).max).astype(np.float32)
     for spec, size in zip(comparison.pairs, comparison.sizes, strict=True):
         # Without names for the values, which would hold them while the next are computed.
         arrays = differences.executables[spec](*next(left), *next(right), rows, limits)

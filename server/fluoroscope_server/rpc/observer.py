@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from fluoroscope_server.errors import FluoroscopeError, LimitExceededError
+from fluoroscope_server.errors import FluoroscopeError, LimitExceededError, ran_out_of_memory
 from fluoroscope_server.rpc.call_log import REQUEST_ID, CallLog, new_request_id, request_id_of
 from fluoroscope_server.rpc.status import code_of, message_of, trailing_of
 
@@ -143,6 +143,8 @@ class _Observed:
         start = began, request_id
         names = {"request_id": request_id}
         cause = None
+        if isinstance(error, Exception) and not isinstance(error, FluoroscopeError) and ran_out_of_memory(error):
+            error = _no_memory()
         if isinstance(error, FluoroscopeError):
             failure = error
             if isinstance(error, LimitExceededError):
@@ -156,6 +158,15 @@ class _Observed:
         code, message = code_of(failure), message_of(failure)
         self._end(start, code.name, context, reason=failure.reason, error=message, cause=cause)
         await context.abort(code, message, (*trailing_of(failure, **names), (REQUEST_ID, request_id)))
+
+
+def _no_memory() -> FluoroscopeError:
+    """Returns what a caller is told whose request took more memory than there is."""
+    return LimitExceededError(
+        "the device has no memory left for this request: send fewer rows, ask for fewer sites at once, or ask again "
+        "when it has less to do",
+        reason="OUT_OF_MEMORY",
+    )
 
 
 def _internal_error(request_id: str) -> FluoroscopeError:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import re
 import time
 from typing import TYPE_CHECKING, Any
 
 from fluoroscope_server.checkpoints import open_checkpoint, verify
 from fluoroscope_server.engine import Engine
-from fluoroscope_server.errors import ConfigError, ModelError, OutOfMemoryError
+from fluoroscope_server.errors import ConfigError, ModelError, OutOfMemoryError, ran_out_of_memory
 from fluoroscope_server.families import build_network
 from fluoroscope_server.model_config import EXAMPLE, ModelConfig
 from fluoroscope_server.serving.batcher import Batcher
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
     from fluoroscope_server.families import Network, Variables
     from fluoroscope_server.serving.device_queue import DeviceQueue
     from fluoroscope_server.settings import ModelSource
-
-_OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|out.of.memory", re.IGNORECASE)
-"""What XLA says: some versions pass an INTERNAL error on, with only the text to tell."""
 
 
 def load(
@@ -143,7 +139,7 @@ def loading(what: str) -> Iterator[None]:
         cause = (
             error.__cause__ if isinstance(error, ModelError) else error
         )  # the family's own code may take memory, too
-        if isinstance(cause, MemoryError) or _OUT_OF_MEMORY.search(str(cause)):
+        if ran_out_of_memory(cause):
             raise OutOfMemoryError(
                 f"{what} does not fit into memory: {str(cause).rstrip('.')}. Free the memory of the device, serve "
                 "fewer models on it, or choose smaller `buckets`"

@@ -108,6 +108,16 @@ def test_the_same_twice_has_the_same_bits(lab: Lab, batch: Callable[..., np.ndar
         assert (difference.max_abs, difference.max_relative, difference.rms) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("atol", [0.0, 1e308])
+def test_a_tolerance_that_float32_cannot_hold(lab: Lab, atol: float) -> None:
+    x = np.zeros((2, 4), np.float32)
+    y = np.asarray([[0.0] * 4, [1.0] * 4], np.float32)
+    same = compare(lab, lab, x, x, "layers/*", tolerance=Tolerance(rtol=1e308, atol=atol))
+    assert not any(each.divergent_count for each in same.values())
+    (apart,) = compare(lab, lab, y, x, "layers/0", tolerance=Tolerance(rtol=1e308, atol=atol)).values()
+    assert apart.divergent_count == (0 if atol else 4), "of a row, whose right element is zero"
+
+
 def test_two_versions_part_where_their_weights_do(lab: Lab, changed: Lab, batch: Callable[..., np.ndarray]) -> None:
     x = batch(3)
     found = compare(lab, changed, x, x, "layers/*", "scan:0[?]/looped", tolerance=Tolerance(rtol=1e-4, atol=1e-5))

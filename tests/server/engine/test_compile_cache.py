@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
 from typing import TYPE_CHECKING, Self
 
@@ -104,6 +105,22 @@ def test_what_was_left_half_written_is_compiled_anew(tmp_path: Path, left: int) 
             start.compile(2)
         assert start.found == found
         assert set(entries(tmp_path)) == {torn, whole}
+
+
+def test_a_full_disk_costs_nothing_but_time(tmp_path: Path) -> None:
+    """No file may grow beyond a few bytes for a moment: the same path through the system as a disk without room."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Start(tmp_path) as full:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
+        try:
+            with pytest.warns(UserWarning, match="Error writing persistent compilation cache entry"):
+                full.compile(1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    for found in (False, True):
+        with Start(tmp_path) as start:
+            start.compile(1)
+        assert start.found == [found]
 
 
 def test_what_was_not_used_for_longest_goes_when_the_folder_is_full(tmp_path: Path) -> None:
