@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -157,14 +156,16 @@ class RpcServer:
         self._health.drain()
 
     async def drain(self, grace: float) -> None:
-        """Refuses new calls, lets those under way end, and ends what is left after `grace` seconds."""
+        """Refuses new calls, lets those under way end, and ends what is left after `grace` seconds.
+
+        It is this server that refuses, with a clear word, for as long as there is anything under way: of a server that
+        stops, gRPC drops calls that are just coming in.
+        """
         self.retire()
         self._admission.close()
-        stopping = asyncio.ensure_future(self._server.stop(grace + ENDING_SECONDS))
-        await asyncio.wait((stopping,), timeout=grace)
-        if not stopping.done():
+        if not await self._admission.emptied(grace):
             self._gate.end()
-        await stopping
+        await self._server.stop(ENDING_SECONDS)
 
 
 def _certificates(settings: Settings) -> Certificates | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -39,6 +41,7 @@ class Admission:
         self._clients: dict[str, _Open] = {}
         self._bytes = 0
         self._closed = False
+        self._emptied = asyncio.Event()
 
     @property
     def open_bytes(self) -> int:
@@ -105,10 +108,20 @@ class Admission:
             self._all.streams -= 1
         if not mine.calls:
             del self._clients[client]
+        if self._closed and not self._all.calls:
+            self._emptied.set()
 
     def close(self) -> None:
         """Lets no call begin any more."""
         self._closed = True
+        if not self._all.calls:
+            self._emptied.set()
+
+    async def emptied(self, within: float) -> bool:
+        """Waits until all calls have ended, after `close`; returns whether they have within so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._emptied.wait(), within)
+        return self._emptied.is_set()
 
     def _check_streams(self, mine: _Open | None) -> None:
         limits, everyone = self._settings, self._all

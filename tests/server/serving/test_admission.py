@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import Any
 
@@ -106,3 +107,22 @@ def test_no_limit_is_exceeded_and_nothing_is_left(moves: list[tuple[str, int, bo
     for client, size, streams in inside:
         crowd.leave(client, size=size, streams=streams)
     assert (crowd.open_bytes, crowd.clients) == (0, 0)
+
+
+def test_it_is_empty_when_the_last_call_has_ended() -> None:
+    async def test() -> None:
+        admission = Admission(Settings(models=()))
+        admission.enter("a", size=1, streams=False)
+        admission.enter("b", size=1, streams=True)
+        admission.close()
+        assert not await admission.emptied(0)
+        waiting = asyncio.ensure_future(admission.emptied(60))
+        admission.leave("a", size=1, streams=False)
+        assert not await admission.emptied(0)
+        admission.leave("b", size=1, streams=True)
+        assert await waiting
+        closed = Admission(Settings(models=()))
+        closed.close()
+        assert await closed.emptied(0)
+
+    asyncio.run(test())
