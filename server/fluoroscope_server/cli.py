@@ -15,7 +15,7 @@ from fluoroscope_server.allocator import keep_large_buffers
 from fluoroscope_server.commands import check, seal, token
 from fluoroscope_server.configuration import SETTINGS, Configuration
 from fluoroscope_server.errors import FluoroscopeError, SettingsError
-from fluoroscope_server.logs import PACKAGE, write_logs
+from fluoroscope_server.logs import PACKAGE, write_logs, written_behind
 from fluoroscope_server.open_files import allow_connections
 from fluoroscope_server.private_folder import private_folder
 from fluoroscope_server.settings import default_compile_cache
@@ -142,7 +142,7 @@ def _run(settings: Settings) -> None:
         await app.start()
         await app.serve()
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with written_behind(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(run())
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import queue
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 PACKAGE: Final = "fluoroscope_server"
 """The logger above all of ours."""
@@ -39,6 +42,13 @@ def write_logs(form: str, level: str) -> None:
 def fields(**values: Any) -> dict[str, Any]:
     """Returns the `extra` of a record that says more than its message: `log.info("call", extra=fields(code="OK"))`."""
     return {"fields": values}
+
+
+HELD: Final = 1000
+"""How many lines may wait to be written."""
+
+LAST_SECONDS: Final = 1.0
+"""How long the end waits for the last of them to be read."""
 
 
 class TextFormatter(logging.Formatter):
@@ -94,15 +104,70 @@ class Budget:
         return left_out
 
 
+@contextlib.contextmanager
+def written_behind() -> Iterator[None]:
+    """Lets nobody wait for whoever reads the log: as long as this lasts, lines are written on a thread of their own.
+
+    Where they are not read in time, as many as `HELD` wait, and what comes then is lost; the log says how much.
+    """
+    writers = [each for each in logging.getLogger().handlers if isinstance(each, _StandardError)]
+    for each in writers:
+        each.begin()
+    try:
+        yield
+    finally:
+        for each in writers:
+            each.end()
+
+
 class _StandardError(logging.StreamHandler[Any]):
     """Writes to what is standard error when it is written to."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
+        self._lines: queue.Queue[str | None] | None = None
+        self._thread: threading.Thread | None = None
+        self._lost = 0
 
     @property
     def stream(self) -> Any:
         return sys.stderr
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._lines is None:
+            super().emit(record)
+            return
+        try:
+            self._lines.put_nowait(self.format(record))
+        except queue.Full:
+            self._lost += 1
+
+    def begin(self) -> None:
+        """Writes on a thread from now on."""
+        self._lines = queue.Queue(HELD)
+        self._thread = threading.Thread(target=self._write, args=(self._lines,), name="log", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Writes what waits, if it is read within a second; else the rest is lost, and so is what comes."""
+        lines, thread = self._lines, self._thread
+        if lines is None or thread is None:
+            return
+        with contextlib.suppress(queue.Full):
+            lines.put(None, timeout=LAST_SECONDS)
+        thread.join(LAST_SECONDS)
+        if not thread.is_alive():
+            self._lines = self._thread = None
+
+    def _write(self, lines: queue.Queue[str | None]) -> None:
+        while (line := lines.get()) is not None:
+            lost, self._lost = self._lost, 0
+            if lost:
+                message = "%d lines of the log were lost: nobody read it"
+                about = logging.LogRecord(PACKAGE, logging.WARNING, __file__, 0, message, (lost,), None)
+                line = f"{self.format(about)}\n{line}"
+            with contextlib.suppress(OSError, ValueError):  # it is closed: there is nobody to tell
+                print(line, file=self.stream, flush=True)
 
 
 def _fields(record: logging.LogRecord) -> Mapping[str, Any]:

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
+import threading
+import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluoroscope_server.logs import PACKAGE, Budget, JsonFormatter, TextFormatter, fields, write_logs
+from fluoroscope_server.logs import (
+    HELD,
+    PACKAGE,
+    Budget,
+    JsonFormatter,
+    TextFormatter,
+    fields,
+    write_logs,
+    written_behind,
+)
 
 
 def record(message: str, level: int = logging.INFO, *, exception: Exception | None = None, **more: Any) -> Any:
@@ -76,3 +88,27 @@ def test_a_storm_of_failures_is_not_one_of_lines() -> None:
     assert [budget.take(), budget.take()] == [3, 0]
     now = 60.0
     assert [budget.take() for _ in range(4)] == [0, 0, 0, None]
+
+
+def test_nobody_waits_for_whoever_reads_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe that is not read is full after 64 KiB: who writes to it waits then."""
+    receive, send = os.pipe()
+    with os.fdopen(send, "w") as unread, os.fdopen(receive) as reader:
+        monkeypatch.setattr(sys, "stderr", unread)
+        write_logs("text", "info")
+        with written_behind():
+            for number in range(3 * HELD):
+                logging.getLogger(PACKAGE).info("%s", f"line {number} " + 200 * "x")  # returns, though nobody reads
+            read = threading.Thread(target=lambda: lines.extend(reader))
+            lines: list[str] = []
+            read.start()
+            while not lines:
+                time.sleep(0.001)
+            logging.getLogger(PACKAGE).info("the last")
+        monkeypatch.undo()
+        unread.close()
+        read.join(60)
+    assert lines[0].startswith("fluoroscope-server: line 0 x")
+    assert lines[-1] == "fluoroscope-server: the last\n"
+    (lost,) = [int(line.split()[2]) for line in lines if "lines of the log were lost" in line]
+    assert len(lines) == 3 * HELD - lost + 2
