@@ -82,6 +82,7 @@ def main(arguments: Sequence[str]) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, times=times, codes=codes)
     sys.stdout.buffer.write(buffer.getvalue())
+    sys.stdout.buffer.flush()  # gRPC may end the process before Python does
 
 
 if __name__ == "__main__":
