@@ -90,6 +90,7 @@ def test_a_storm_of_failures_is_not_one_of_lines() -> None:
     assert [budget.take() for _ in range(4)] == [0, 0, 0, None]
 
 
+@pytest.mark.usefixtures("loggers")
 def test_nobody_waits_for_whoever_reads_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipe that is not read is full after 64 KiB: who writes to it waits then."""
     receive, send = os.pipe()
