@@ -165,7 +165,7 @@ class Client(Face):
                 pause = attempts.pause(error)
                 if pause is None:
                     raise calls.error_of(error, target=self._destination.target) from error
-            time.sleep(pause)
+            time.sleep(pause)  # before the next attempt: bounded by the call's deadline
 
     def _items(self, call: StreamCall[Item, Whole]) -> Generator[Item, None, None]:
         """Yields the items of a stream; to close the generator cancels the call."""
@@ -178,7 +178,7 @@ class Client(Face):
                 if pause is None:
                     progress = call.reader.progress()
                     raise calls.error_of(error, target=self._destination.target, progress=progress) from error
-            time.sleep(pause)
+            time.sleep(pause)  # before the next attempt: bounded by the call's deadline
 
     def _attempt(self, call: StreamCall[Item, Whole], attempts: Attempts) -> Generator[Item, None, None]:
         """Yields the items of one attempt; raises grpc.RpcError."""

@@ -113,7 +113,7 @@ class Servable:
                 answer = await predict_in_parts(self.batcher, inputs, rows, clock, size=size, client=client)
             else:
                 answer = await self.batcher.submit(inputs, rows, clock, client=client, alone=alone)
-        except BaseException:
+        except BaseException:  # a call that is given up has failed, too
             self.tally.failed(clock)
             raise
         self.tally.answered(rows, clock)
