@@ -14,7 +14,8 @@ from fluoroscope.calls.status import ERRORS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.client.conftest import Face, FakeServer
+    from tests.client.conftest import Face
+    from tests.client.fake_server import FakeServer
 
 X = np.zeros((1, 2, 2, 1), np.float32)
 OPERATIONS: dict[str, tuple[Any, ...]] = {

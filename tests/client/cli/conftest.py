@@ -12,7 +12,7 @@ from fluoroscope.cli import main
 
 if TYPE_CHECKING:
     from click.testing import Result
-    from tests.client.conftest import FakeServer
+    from tests.client.fake_server import FakeServer
 
 # click 8.1 mixes standard output and error unless it is told not to, and 8.2 never does.
 APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.client.cli.conftest import Run
-    from tests.client.conftest import FakeServer
+    from tests.client.fake_server import FakeServer
 
 X = "image=[[[1],[-2]],[[3],[0.5]]]"
 FLAT = np.array([[1, -2, 3, 0.5]], np.float32)

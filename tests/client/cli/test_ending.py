@@ -13,7 +13,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 
 if TYPE_CHECKING:
     from tests.client.cli.conftest import Run
-    from tests.client.conftest import FakeServer
+    from tests.client.fake_server import FakeServer
 
 X = "image=[[[1],[-2]],[[3],[0.5]]]"
 COMMANDS = [["predict", "digits", X], ["inspect", "digits", X], ["sites", "digits"], ["models"], ["models", "digits"]]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.client.cli.conftest import Run
-    from tests.client.conftest import FakeServer
+    from tests.client.fake_server import FakeServer
 
 X = np.array([[[1], [-2]], [[3], [0.5]]], np.float32)
 PAIR = {"tokens": np.array([1, 2, 3], np.int32), "mask": np.array([True, False, True])}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import pytest
     from tests.client.cli.conftest import Run
-    from tests.client.conftest import FakeServer
+    from tests.client.fake_server import FakeServer
 
 
 def test_a_token_from_a_file_comes_first(run: Run, server: FakeServer, tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from fluoroscope.client.attempts import FIRST_PAUSE, LONGEST_PAUSE, Attempts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.client.conftest import Face, FakeServer
+    from tests.client.conftest import Face
+    from tests.client.fake_server import FakeServer
 
 X = np.array([[1, -2, 3, 0], [0.5, 4, -1, 2]], np.float32).reshape(2, 2, 2, 1)
 UNAVAILABLE, EXHAUSTED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -19,7 +19,8 @@ from fluoroscope.wire import chunk_frame, decode_tensor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.client.conftest import Face, FakeServer
+    from tests.client.conftest import Face
+    from tests.client.fake_server import FakeServer
 
 PROGRAM = fluoroscope.Program(
     compiled=True, compile_seconds=0.25, bucket=8, stages=3, flops=1500.0, flops_fraction=0.75
