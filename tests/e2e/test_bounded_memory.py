@@ -67,8 +67,8 @@ def test_memory_does_not_grow_with_the_layers(
             growth[name] = server.peak_bytes() - rest
             record_property(f"growth_mib_{name}", growth[name] // MIB)
 
-    most = max(growth.values())  # the first may need room that the second finds free
-    assert VALUE_BYTES < most < MOST_GROWTH < 3 * DEEP * VALUE_BYTES / 2.5
+    most = max(growth.values())  # the first may need room that the second finds free, or that the compiles have left
+    assert 0 <= most < MOST_GROWTH < 3 * DEEP * VALUE_BYTES / 2.5
 
 
 def test_several_times_the_memory_of_the_whole_server(

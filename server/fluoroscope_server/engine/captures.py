@@ -11,10 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
 
+    from fluoroscope_server.engine.arguments import Arguments
     from fluoroscope_server.engine.plan import CapturedValue
-
-Arguments: TypeAlias = "tuple[jax.Array, jax.Array]"
-"""For one captured value, where its cuts start, and the numbers of its reduction."""
 
 Arrays: TypeAlias = "tuple[jax.Array, ...]"
 """The arrays of one result."""

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from fluoroscope_server.engine import jaxprs
+from fluoroscope_server.engine.arguments import split_arguments, structure_of
 from fluoroscope_server.engine.captures import Captures
 from fluoroscope_server.engine.iterations import loop_stages
 from fluoroscope_server.engine.once import Once
@@ -20,7 +21,9 @@ from fluoroscope_server.engine.steps import Looped, can_iterate
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
+    from fluoroscope_server.engine.arguments import Arguments
     from fluoroscope_server.engine.differentiating import Differentiation
+    from fluoroscope_server.engine.plan import CapturedValue
     from fluoroscope_server.engine.question import Question
     from fluoroscope_server.engine.stage import Key
     from fluoroscope_server.engine.steps import Step
@@ -57,14 +60,7 @@ class Compiler:
         """Compiles a function of one stage; see `Stage`."""
         shapes = tuple(self._structures[key] for key in inputs)
         numbers = tuple(jax.ShapeDtypeStruct((), np.int32) for _ in scalars)
-        captured = self.question.plan.captured
-        arguments = tuple(
-            (
-                jax.ShapeDtypeStruct((len(captured[place].cuts),), np.int32),
-                jax.ShapeDtypeStruct((len(captured[place].reduction.numbers),), np.float32),
-            )
-            for place in places
-        )
+        arguments = structure_of(self._captured(places))
         once = Once(function)
         executable, structures = self._compiled(once, (shapes, numbers, jax.ShapeDtypeStruct((), np.int32), arguments))
         given, _ = once.whole(structures)
@@ -101,14 +97,17 @@ class Compiler:
         structures = [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in given]
         self._structures.update(zip(keys, structures, strict=True))
 
-    def captures(self, places: Sequence[int], rows: Any, arguments: Sequence[Any]) -> Captures:
+    def captures(self, places: Sequence[int], rows: Any, arguments: Arguments) -> Captures:
         """Returns the captures of one stage, while JAX traces it."""
         return Captures(
             captured=self.question.plan.captured,
             batch_axes=self.question.batch_axes,
             rows=rows,
-            arguments=dict(zip(places, arguments, strict=True)),
+            arguments=split_arguments(self._captured(places), places, arguments),
         )
+
+    def _captured(self, places: Sequence[int]) -> list[CapturedValue]:
+        return [self.question.plan.captured[place] for place in places]
 
     def _staged(self) -> Iterator[Stage]:
         for step in self.question.steps:

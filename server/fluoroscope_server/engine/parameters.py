@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from fluoroscope_server.engine.arguments import split_arguments, structure_of
 from fluoroscope_server.engine.captures import Captures
 from fluoroscope_server.engine.inspection import resolve
 from fluoroscope_server.engine.program import Program
@@ -120,8 +121,7 @@ class _Leaf:
 
     def __call__(self, values: Any, scalars: Any, rows: Any, arguments: Any) -> tuple[Arrays, ...]:  # noqa: ARG002 (of every stage)
         (leaf,) = values
-        reduced = [each for each, whole in zip(arguments, self.whole, strict=True) if not whole]
-        results = iter(self.executable(leaf, tuple(reduced)) if reduced else ())
+        results = iter(() if self.executable is None else self.executable(leaf, arguments))  # what is whole has none
         return tuple((_alias(leaf),) if whole else next(results) for whole in self.whole)
 
 
@@ -164,18 +164,11 @@ def _lowered(leaf: jax.ShapeDtypeStruct, captured: tuple[CapturedValue, ...]) ->
             captured=captured,
             batch_axes=(None,) * len(captured),
             rows=jax.numpy.zeros((), np.int32),
-            arguments=dict(enumerate(arguments)),
+            arguments=split_arguments(captured, range(len(captured)), arguments),
         )
         return tuple(captures.reduce(place, value) for place in range(len(captured)))
 
-    arguments = tuple(
-        (
-            jax.ShapeDtypeStruct((len(each.cuts),), np.int32),
-            jax.ShapeDtypeStruct((len(each.reduction.numbers),), np.float32),
-        )
-        for each in captured
-    )
-    return jax.jit(reduce).lower(leaf, arguments)
+    return jax.jit(reduce).lower(leaf, structure_of(captured))
 
 
 def _results_only(arrays: Sequence[Arrays]) -> tuple[tuple[()], Sequence[Arrays]]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from fluoroscope_server.engine.arguments import arguments_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, MutableMapping, Sequence
 
@@ -54,10 +56,7 @@ class Stage:
             tuple(values[key] for key in self.inputs),
             tuple(np.asarray(number, np.int32) for number in self.scalars),
             rows,
-            tuple(
-                (np.asarray(inspection.starts[place], np.int32), np.asarray(inspection.numbers[place], np.float32))
-                for place in self.places
-            ),
+            arguments_of(inspection, self.places),
         )
         given, results = self.whole(arrays)
         values.update(zip(self.outputs, given, strict=True))

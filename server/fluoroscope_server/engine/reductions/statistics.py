@@ -10,13 +10,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluoroscope_server.engine.reductions.arithmetic import EXACT_IN_FLOAT32, PIECE, count, piece_count, power_of_two
+from fluoroscope_server.engine.reductions.arithmetic import (
+    EXACT_IN_FLOAT32,
+    PIECE,
+    count,
+    piece_count,
+    power_of_two,
+    sum_each,
+)
 from fluoroscope_server.engine.reductions.fitness import check_real
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fluoroscope_server.engine.reductions.reduction import Part, ValueSpec
+
+
+LEAST_VARIANCE = 1e-30
+"""Below it, so many squares are too small for float32 that their sum is not exact."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,20 +83,14 @@ class Statistics:
     def compute(self, value: jax.Array, valid: jax.Array | None, numbers: jax.Array) -> tuple[jax.Array, ...]:  # noqa: ARG002 (there are none)
         """Returns an int32 array `(8, parts)`, as `read` takes it: a part is a row, or a piece of one.
 
-        Nearly all values are finite everywhere. The sum of the elements tells; least and greatest do not, since XLA may
-        lose a NaN in them. Then no element need be looked at before it is added, which is much faster.
+        Nearly all values are finite everywhere, and neither huge nor tiny. What is computed as if they were tells
+        whether that was right; if not, they are described again, with care. The loop does that at most once: a branch
+        would cost XLA's CPU client twice as much.
         """
         x, present = _parts(value.astype(jnp.float32), valid)
-        axes = tuple(range(1, x.ndim))
-        least = jnp.min(x, axis=axes, initial=jnp.inf)
-        greatest = jnp.max(x, axis=axes, initial=-jnp.inf)
-        _, inverse = power_of_two(jnp.maximum(jnp.abs(least), jnp.abs(greatest)))
-        mean = jnp.sum(x * jnp.expand_dims(inverse, axes), axis=axes) / jnp.float32(math.prod(x.shape[1:]))
-        described: jax.Array = jax.lax.cond(
-            jnp.isfinite(jnp.sum(jnp.where(present, mean, 0.0))),
-            lambda x: _describe_finite(x, present, least, greatest, mean),
-            lambda x: _describe_any(x, present),
-            x,
+        described, right = _describe_plain(x, present)
+        _, described = jax.lax.while_loop(
+            lambda state: ~state[0], lambda _: (jnp.asarray(True), _describe_any(x, present)), (right, described)
         )
         return (described,)
 
@@ -145,16 +150,23 @@ def _packed(moments: Sequence[jax.Array], counts: Sequence[jax.Array]) -> jax.Ar
     return jnp.stack([*(jax.lax.bitcast_convert_type(each, jnp.int32) for each in moments), *counts])
 
 
-def _describe_finite(
-    x: jax.Array, present: jax.Array, least: jax.Array, greatest: jax.Array, mean: jax.Array
-) -> jax.Array:
-    """Returns what `compute` does, of parts whose elements are all finite; their mean is divided by their scale."""
+def _describe_plain(x: jax.Array, present: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns what `compute` does, and whether it is right: of parts that are finite, with squares that are normal.
+
+    A NaN or an infinite element shows in the sums; it need not in least and greatest, where XLA may lose a NaN.
+    """
     axes, size = tuple(range(1, x.ndim)), math.prod(x.shape[1:])
-    scale, inverse = power_of_two(jnp.maximum(jnp.abs(least), jnp.abs(greatest)))
-    apart = x * jnp.expand_dims(inverse, axes) - jnp.expand_dims(mean, axes)
-    variance = jnp.sum(jnp.square(apart), axis=axes) / jnp.float32(size)
+    least = jnp.min(x, axis=axes, initial=jnp.inf)
+    greatest = jnp.max(x, axis=axes, initial=-jnp.inf)
+    mean = sum_each(x) / jnp.float32(size)
+    variance = jnp.sum(jnp.square(x - jnp.expand_dims(mean, axes)), axis=axes) / jnp.float32(size)
     counts = (jnp.full(present.shape, size, jnp.int32), _count_each(x == 0), jnp.zeros(present.shape, jnp.int32))
-    return _packed([mean, variance, least, greatest, scale], [jnp.where(present, each, 0) for each in counts])
+    right = jnp.isfinite(variance) & ((variance >= LEAST_VARIANCE) | (least == greatest))
+    packed = _packed(
+        [mean, variance, least, greatest, jnp.ones(present.shape, jnp.float32)],
+        [jnp.where(present, each, 0) for each in counts],
+    )
+    return packed, jnp.all(right | ~present)
 
 
 def _describe_any(x: jax.Array, present: jax.Array) -> jax.Array:
