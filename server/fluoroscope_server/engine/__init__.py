@@ -43,7 +43,7 @@ from fluoroscope_server.engine.reductions import (
     TopK,
     ValueSpec,
 )
-from fluoroscope_server.engine.result import Result, paired, read, wait
+from fluoroscope_server.engine.result import Result, device_is_host, paired, read, wait
 from fluoroscope_server.engine.site import Site, SiteKind
 from fluoroscope_server.engine.site_table import SiteTable
 
@@ -99,6 +99,7 @@ __all__ = [
     "Zero",
     "check_outputs",
     "common",
+    "device_is_host",
     "joined",
     "nonfinite_leaves",
     "own_results",

@@ -19,12 +19,17 @@ Result: TypeAlias = "np.ndarray | Summary"
 """A tensor, or a few numbers."""
 
 
+def device_is_host() -> bool:
+    """Returns whether the device is the host itself, with the same memory, and cores that all threads share."""
+    return jax.default_backend() == "cpu"
+
+
 def wait(results: Results | tuple[jax.Array, ...]) -> None:
     """Waits until the device has computed the results, and lets it copy them to the host meanwhile.
 
     Where the device's memory is the host's there is nothing to copy, and asking for it would make a copy.
     """
-    if jax.default_backend() != "cpu":
+    if not device_is_host():
         for array in jax.tree.leaves(results):
             array.copy_to_host_async()
     jax.block_until_ready(results)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fluoroscope_server.engine import paired, read
+from fluoroscope_server.engine import device_is_host, paired, read
 from fluoroscope_server.serving.turns import Turn
 
 if TYPE_CHECKING:
@@ -59,18 +59,25 @@ class Answer:
         """Runs the program and yields its results in order, small ones together.
 
         The next stage runs, and the next results are brought to the host, while the caller sends some; no more than
-        these are held. Between two stages the device does what else is waiting.
+        these are held. Between two stages the device does what else is waiting. Where the device is the host itself,
+        the next stage would take the cores that send: there the first results of a staged program go first.
         """
         if self.together is not None:
             yield await self.together()
             return
         specs = iter(self.inspection.results)
         ahead = self._next_stage()
+        alone = self.program.plan.staged and device_is_host()
         try:
             while (stage := await ahead) is not None:
-                ahead = self._next_stage()
+                alone = alone and _size(stage) <= BATCH_BYTES
+                if not alone:
+                    ahead = self._next_stage()
                 async for batch in self._read(specs, stage):
                     yield batch
+                if alone:
+                    ahead = self._next_stage()
+                    alone = False
         finally:
             ahead.cancel()
 
@@ -90,6 +97,11 @@ class Answer:
         while batch := await ahead:
             ahead = loop.run_in_executor(self.reading, _take, reading)
             yield batch
+
+
+def _size(results: list[Sequence[jax.Array]]) -> int:
+    """Returns how many bytes the results of a stage have on the device."""
+    return sum(array.nbytes for arrays in results for array in arrays)
 
 
 def _popped(results: list[Sequence[jax.Array]]) -> Iterator[Sequence[jax.Array]]:

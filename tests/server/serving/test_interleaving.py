@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jax.ad_checkpoint import checkpoint_name
 
-from fluoroscope_server.engine import Capture, Execution
+from fluoroscope_server.engine import Capture, Execution, device_is_host
 from fluoroscope_server.serving import DeviceQueue, StageClock, load
 from fluoroscope_server.settings import ModelSource
 
@@ -78,8 +78,8 @@ class Watched:
         for number in range(STAGES):
             if number == STAGES - 1:
                 assert self.answered.wait(WAIT), "the last stage ran before the prediction was answered"
-            yield next(run)
             self.ran += 1
+            yield next(run)
 
     async def paths(self) -> list[str]:
         """Reads everything; returns the paths of what came."""
@@ -127,7 +127,10 @@ def test_a_prediction_is_answered_before_the_last_stage(wavy: Servable) -> None:
 
 
 def test_an_inspection_that_nobody_reads_does_not_go_on(wavy: Servable) -> None:
-    """While its reader takes nothing more, it runs no more than one stage ahead, and the device is free."""
+    """While its reader takes nothing more, it runs no more than one stage ahead, and the device is free.
+
+    Where the device is the host, the first result has left before the second stage begins.
+    """
 
     async def main() -> None:
         watched = await ask(wavy)
@@ -138,7 +141,7 @@ def test_an_inspection_that_nobody_reads_does_not_go_on(wavy: Servable) -> None:
         assert len(first) == 1
         for _ in range(5):
             await predict(wavy)
-        assert watched.ran <= 2
+        assert watched.ran <= (1 if device_is_host() else 2)
         rest = [result async for batch in batches for result in batch]
         assert len(rest) == STAGES - 1
 
