@@ -1,15 +1,15 @@
 """A crowd: several processes that call so many times a second, whatever becomes of the calls.
 
-Run as a program, this is one of them: `crowd.py ADDRESS METHOD RATE SECONDS`. It says when it is ready, begins when
-standard input, which is the request, has ended, and writes how long each call took, and its status, to standard output.
+Run as a program, this is one of them: `crowd.py ADDRESS METHOD RATE SECONDS FILE`. It says when it is ready, begins
+when standard input, which is the request, has ended, and writes how long each call took, and its status, to the file.
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,22 +30,23 @@ PROCESSES = 3
 def overrun(address: str, method: str, request: bytes, *, rate: float, seconds: float) -> tuple[np.ndarray, np.ndarray]:
     """Calls so many times a second, all processes together; returns the seconds and the status code of each call."""
     command = [sys.executable, str(Path(__file__)), address, method, str(rate / PROCESSES), str(seconds)]
-    callers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) for _ in range(PROCESSES)
-    ]
-    for each in callers:
-        assert each.stdout is not None
-        assert each.stdout.readline() == READY
-    for each in callers:
-        assert each.stdin is not None
-        each.stdin.write(request)
-        each.stdin.close()
-    results = []
-    for each in callers:
-        assert each.stdout is not None
-        results.append(np.load(io.BytesIO(each.stdout.read())))
-        each.wait()
-    return np.concatenate([each["times"] for each in results]), np.concatenate([each["codes"] for each in results])
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{number}.npz" for number in range(PROCESSES)]
+        callers = [
+            subprocess.Popen([*command, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) for file in files
+        ]
+        for each in callers:
+            assert each.stdout is not None
+            assert each.stdout.readline() == READY
+        for each in callers:
+            assert each.stdin is not None
+            each.stdin.write(request)
+            each.stdin.close()
+        codes = [each.wait() for each in callers]
+        if any(codes):
+            raise RuntimeError("a process of the crowd failed: what it said of it is above")
+        results = [np.load(file) for file in files]
+        return np.concatenate([each["times"] for each in results]), np.concatenate([each["codes"] for each in results])
 
 
 async def _call(address: str, method: str, rate: float, seconds: float) -> tuple[np.ndarray, np.ndarray]:
@@ -77,12 +78,9 @@ async def _call(address: str, method: str, rate: float, seconds: float) -> tuple
 
 def main(arguments: Sequence[str]) -> None:
     """Calls, and writes the times and codes as an NPZ file."""
-    address, method, rate, seconds = arguments
+    address, method, rate, seconds, file = arguments
     times, codes = uvloop.run(_call(address, method, float(rate), float(seconds)))
-    buffer = io.BytesIO()
-    np.savez(buffer, times=times, codes=codes)
-    sys.stdout.buffer.write(buffer.getvalue())
-    sys.stdout.buffer.flush()  # gRPC may end the process before Python does
+    np.savez(file, times=times, codes=codes)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Overload: three times as many predictions as the server can answer, from several processes that do not wait.
 
-The network takes about as long for a batch of four as for one row, since reading its weights is most of its work. So
-the device is what is short, not Python. As many may wait as make the next batch.
+Two requests together take the network little longer than one. It computes for so long that the device is what is short,
+not Python, whose work shares its cores here. As many may wait as make the next batch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PREDICT = "/fluoroscope.v1.InferenceService/Predict"
-BUCKETS = (1, 2, 4)
+ROWS = 32
+"""How many rows a request has."""
+
+BUCKETS = (ROWS, 2 * ROWS)
+TOGETHER = BUCKETS[-1] // ROWS
+"""How many requests go together."""
+
 TIMES = 3.0
 """How many times what the server can answer is asked."""
 
@@ -37,8 +43,8 @@ def measure(folder: Path, *, seconds: float) -> list[Row]:
     request = _request()
     with servers.fluoroscope(model) as address:  # where all that is under way may wait
         alone = load.latencies(address, PREDICT, request, seconds=seconds / 4)
-        capacity = load.throughput(address, PREDICT, request, in_flight=2 * BUCKETS[-1], seconds=seconds / 4)
-    with servers.fluoroscope(model, options=[f"--max-queue={BUCKETS[-1]}"]) as address:
+        capacity = load.throughput(address, PREDICT, request, in_flight=2 * TOGETHER, seconds=seconds / 4)
+    with servers.fluoroscope(model, options=[f"--max-queue={TOGETHER}"]) as address:
         times, codes = crowd.overrun(address, PREDICT, request, rate=TIMES * capacity, seconds=seconds)
     answered = times[codes == grpc.StatusCode.OK.value[0]]
     refused = times[codes == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]]
@@ -74,5 +80,5 @@ def measure(folder: Path, *, seconds: float) -> list[Row]:
 
 
 def _request() -> bytes:
-    x = np.random.default_rng(0).random((1, networks.BLOCK_FEATURES), np.float32)
+    x = np.random.default_rng(0).random((ROWS, networks.BLOCK_FEATURES), np.float32)
     return PredictRequest(model="blocks", inputs={"x": encode_tensor(x)}).SerializeToString()

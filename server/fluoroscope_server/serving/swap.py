@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fluoroscope_server.allocator import give_back
 from fluoroscope_server.errors import CheckpointError, ModelError
+from fluoroscope_server.garbage import look_again, set_aside
 from fluoroscope_server.serving.model_entry import Loaded
 from fluoroscope_server.serving.refusal import CHANGED, MEMORY, refusal_of
 from fluoroscope_server.serving.steps import scan_steps
@@ -168,7 +169,7 @@ class Swapper:
         await asyncio.to_thread(loaded.servable.engine.close)
         self._reports.unloaded(entry, loaded.servable)
         del loaded
-        await asyncio.to_thread(give_back)
+        await asyncio.to_thread(_free)
 
     async def _read(self, entry: ModelEntry, version: int) -> Servable:
         entry.loading = version
@@ -178,7 +179,17 @@ class Swapper:
             entry.loading = None
 
     async def _in_thread(self, source: ModelSource, version: int | None) -> Servable:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._load, source, version)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._load_to_stay, source, version)
+
+    def _load_to_stay(self, source: ModelSource, version: int | None) -> Servable:
+        servable = self._load(source, version)
+        set_aside()
+        return servable
+
+
+def _free() -> None:
+    look_again()
+    give_back()
 
 
 def _has_changed(step: Step, model: Path) -> bool:

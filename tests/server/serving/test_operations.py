@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -137,6 +138,34 @@ def test_unload(run: Run, net: Path) -> None:
         assert (await house.answers(), house.health) == (3, {"net": True})
 
     run(test)
+
+
+class Node:
+    """An object that holds itself, as networks do."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.mark.usefixtures("net")
+def test_no_collection_looks_at_what_serves(run: Run) -> None:
+    """One that did would stop every request; what is let go is found all the same."""
+
+    async def test(house: House) -> None:
+        node = Node()
+        gone = weakref.ref(node)
+        await house.operations.load("net", 1)
+        engine = house.entry().loaded[1].servable.engine
+        assert not any(each is engine or each is node for each in gc.get_objects())
+        del node, engine
+        await house.operations.unload("net", 1)
+        await house.released()
+        assert gone() is None
+
+    try:
+        run(test)
+    finally:
+        gc.unfreeze()
 
 
 def test_unload_waits_for_requests_under_way(run: Run, net: Path) -> None:
