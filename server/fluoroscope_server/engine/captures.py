@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import jax
 import numpy as np
+
+from fluoroscope_server.engine.reductions import Full
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
 
     from fluoroscope_server.engine.arguments import Arguments
     from fluoroscope_server.engine.plan import CapturedValue
+    from fluoroscope_server.engine.reductions import Reduction
 
 Arrays: TypeAlias = "tuple[jax.Array, ...]"
 """The arrays of one result."""
@@ -62,7 +66,10 @@ class Captures:
         for index, cut in enumerate(spec.cuts):
             value = jax.lax.dynamic_slice_in_dim(value, starts[index], cut.extent, axis=cut.axis)
             value = jax.lax.slice_in_dim(value, 0, cut.extent, stride=cut.step, axis=cut.axis)
-        return spec.reduction.compute(value, self._valid(place, value), numbers)
+        if spec.reduction == Full():
+            return (value,)  # itself: what a function returns would be another array, and be copied
+        arrays: Arrays = _reduce(value, self._valid(place, value), numbers, reduction=spec.reduction)
+        return arrays
 
     def _valid(self, place: int, value: jax.Array) -> jax.Array | None:
         axis = self.batch_axes[place]
@@ -70,3 +77,9 @@ class Captures:
             return None
         shape = [size if each == axis else 1 for each, size in enumerate(value.shape)]
         return jax.lax.broadcasted_iota(np.int32, shape, axis) < self.rows
+
+
+@partial(jax.jit, static_argnames="reduction")
+def _reduce(value: jax.Array, valid: jax.Array | None, numbers: jax.Array, *, reduction: Reduction) -> Arrays:
+    """Returns the result of a value; compiled as one function, layers that are alike are traced and lowered once."""
+    return reduction.compute(value, valid, numbers)
