@@ -196,6 +196,11 @@ _OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|out.of.memory", re.IGNORECASE)
 """What XLA says: some versions pass an INTERNAL error on, with only the text to tell."""
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns a number and what it counts: `1 row`, `2,000 rows`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def ran_out_of_memory(error: BaseException | None) -> bool:
     """Returns whether an error that Python or the compiler raised says that there is no memory left."""
     return isinstance(error, MemoryError) or bool(_OUT_OF_MEMORY.search(str(error)))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluoroscope_server import errors
-from fluoroscope_server.errors import FluoroscopeError, InvalidRequestError, nearest
+from fluoroscope_server.errors import FluoroscopeError, InvalidRequestError, counted, nearest
 
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:
@@ -44,6 +44,11 @@ def test_an_error_has_a_message_a_field_and_a_reason() -> None:
 )
 def test_nearest(name: str, known: list[str], text: str) -> None:
     assert nearest(name, known) == text
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (65_536, "65,536 rows")])
+def test_counted(number: int, text: str) -> None:
+    assert counted(number, "row") == text
 
 
 PATHS = [

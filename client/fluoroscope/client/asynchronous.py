@@ -123,7 +123,8 @@ class AsyncClient(Face):
     wait_ready = _awaited(calls.wait_ready)
 
     async def close(self) -> None:
-        """Closes the connection; calls that are under way are cancelled."""
+        """Closes the connection; calls that are under way are cancelled, and later ones raise ValueError."""
+        self._closed = True
         await self._channel.close()
 
     async def __aenter__(self) -> Self:
@@ -153,6 +154,7 @@ class AsyncClient(Face):
             return result
 
     async def _answer(self, exchange: Exchange) -> bytes:
+        self._check_open()
         send: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(exchange.method)
         attempts = self._destination.attempts(exchange)
         while True:
@@ -183,6 +185,7 @@ class AsyncClient(Face):
 
     async def _attempt(self, call: StreamCall[Item, Whole], attempts: Attempts) -> AsyncGenerator[Item, None]:
         """Yields the items of one attempt; raises grpc.RpcError."""
+        self._check_open()
         open_stream: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(call.exchange.method)
         stream = open_stream(call.exchange.request, **attempts.terms())
         try:

@@ -124,7 +124,8 @@ class Client(Face):
     wait_ready = _awaited(calls.wait_ready)
 
     def close(self) -> None:
-        """Closes the connection; calls that are under way are cancelled."""
+        """Closes the connection; calls that are under way are cancelled, and later ones raise ValueError."""
+        self._closed = True
         # gRPC waits here for ever if a signal cut off a call at the wrong moment: it may, but nobody with it.
         closing = threading.Thread(target=self._channel.close, daemon=True)
         closing.start()
@@ -156,6 +157,7 @@ class Client(Face):
             return result
 
     def _answer(self, exchange: Exchange) -> bytes:
+        self._check_open()
         send: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(exchange.method)
         attempts = self._destination.attempts(exchange)
         while True:
@@ -182,6 +184,7 @@ class Client(Face):
 
     def _attempt(self, call: StreamCall[Item, Whole], attempts: Attempts) -> Generator[Item, None, None]:
         """Yields the items of one attempt; raises grpc.RpcError."""
+        self._check_open()
         open_stream: grpc.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(call.exchange.method)
         stream = open_stream(call.exchange.request, **attempts.terms())
         try:

@@ -67,6 +67,12 @@ class Face:
             options=options,
         )
 
+        self._closed = False
+
     def __repr__(self) -> str:
         """Returns the client for people: `Client('127.0.0.1:8500')`."""
         return f"{type(self).__name__}({self._destination.target!r})"
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError(f"this client of {self._destination.target} is closed: make another one")

@@ -29,7 +29,7 @@ from fluoroscope_server.engine.program_cache import ProgramCache
 from fluoroscope_server.engine.question import pose
 from fluoroscope_server.engine.target import choose
 from fluoroscope_server.engine.traced import trace
-from fluoroscope_server.errors import InvalidRequestError, LimitExceededError
+from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, counted
 from fluoroscope_server.families import abstract_inputs
 
 if TYPE_CHECKING:
@@ -139,15 +139,15 @@ class Engine:
         index = bisect.bisect_left(self.buckets, rows)
         if index == len(self.buckets):
             raise LimitExceededError(
-                f"the inputs have {rows} rows, and the largest bucket of this model has {self.buckets[-1]}: "
+                f"the inputs have {counted(rows, 'row')}, and the largest bucket of this model has {self.buckets[-1]}: "
                 "send fewer rows in each request, or let the operator add a larger bucket to the model's config",
                 field="inputs",
                 reason="TOO_MANY_ROWS",
             )
         if self._traced.mixes_rows and self.buckets[index] != rows:
             raise InvalidRequestError(
-                f"the inputs have {rows} rows, and this network mixes the rows of a batch, so that rows to fill a "
-                f"bucket would change its answers: send just {', '.join(map(str, self.buckets))} rows",
+                f"the inputs have {counted(rows, 'row')}, and this network mixes the rows of a batch, so that rows "
+                f"to fill a bucket would change its answers: send just {', '.join(map(str, self.buckets))} rows",
                 field="inputs",
                 reason="ROWS_NOT_A_BUCKET",
             )

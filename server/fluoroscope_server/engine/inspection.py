@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fluoroscope_server.engine.glob import check_globs
 from fluoroscope_server.engine.plan import CapturedValue, Cut, Plan
 from fluoroscope_server.engine.reductions import Full, Part, ValueSpec
-from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, NotCapturableError
+from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, NotCapturableError, counted
 from fluoroscope_server.signature import BATCH
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def resolve(
     if bucket < least_rows:
         raise NotCapturableError(
             f"a batch of {rows} is computed in another way than larger ones, which the sites asked for are of: "
-            f"send {least_rows} rows or more",
+            f"send {counted(least_rows, 'row')} or more",
             field="captures",
         )
     size = sum(spec.bytes_in(bucket) for specs in found.values() for spec in specs)

@@ -15,7 +15,7 @@ from fluoroscope_server.engine.plan import CapturedValue, Operation, Origin, Pla
 from fluoroscope_server.engine.reductions import Full
 from fluoroscope_server.engine.site import ALL
 from fluoroscope_server.engine.target import normal
-from fluoroscope_server.errors import InvalidRequestError
+from fluoroscope_server.errors import InvalidRequestError, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -245,7 +245,9 @@ class _Placing:
             case PatchFromRow(sources=sources):
                 found = np.arange(self.bucket, dtype=np.int32)
                 chosen = indices.get(self._batch_axis or 0, np.arange(self.rows))
-                found[chosen] = normal(sources, self.rows, what=f"the batch has {self.rows} rows", field="edits")
+                found[chosen] = normal(
+                    sources, self.rows, what=f"the batch has {counted(self.rows, 'row')}", field="edits"
+                )
                 return [found], ()
             case PatchFromInputs(inputs=inputs):
                 alone = any(len(each) == 1 for each in inputs.values())

@@ -11,7 +11,7 @@ import numpy as np
 from fluoroscope_server.engine.edit import Add, MeanAblate, PatchFromInputs, PatchFromRow, Scale, Set
 from fluoroscope_server.engine.glob import check_globs
 from fluoroscope_server.engine.operand import as_dtype, spread
-from fluoroscope_server.errors import InvalidRequestError, LimitExceededError
+from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, counted
 from fluoroscope_server.signature import BATCH
 
 if TYPE_CHECKING:
@@ -138,10 +138,11 @@ def _check_arithmetic(change: Change, site: Site, field: str) -> None:
 def _check_sources(sources: Sequence[int], edited: int, rows: int, field: str) -> None:
     if len(sources) not in {1, edited}:
         raise InvalidRequestError(
-            f"{len(sources)} rows to patch from came for {edited} edited rows: give one for all, or one for each",
+            f"{counted(len(sources), 'row')} to patch from came for {counted(edited, 'edited row')}: "
+            "give one for all, or one for each",
             field=field,
         )
-    normal(sources, rows, what=f"the batch has {rows} rows", field=field)
+    normal(sources, rows, what=f"the batch has {counted(rows, 'row')}", field=field)
 
 
 def _words(change: Set | Add | Scale, field: str) -> tuple[str, str]:
@@ -161,7 +162,11 @@ def _indices(edit: Edit, site: Site, sizes: Sequence[int], field: str) -> tuple[
     if edit.rows:
         axis, place = _check_batch(site, "a choice of rows", field), f"{field}.rows"
         chosen.append(
-            (axis, _different(edit.rows, sizes[axis], what=f"the batch has {sizes[axis]} rows", field=place), place)
+            (
+                axis,
+                _different(edit.rows, sizes[axis], what=f"the batch has {counted(sizes[axis], 'row')}", field=place),
+                place,
+            )
         )
     if edit.units:
         place = f"{field}.units"

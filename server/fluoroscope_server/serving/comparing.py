@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fluoroscope_server.allocator import Spare
 from fluoroscope_server.engine import Side, pair, run_comparison
-from fluoroscope_server.errors import FluoroscopeError, InvalidRequestError
+from fluoroscope_server.errors import FluoroscopeError, InvalidRequestError, counted
 from fluoroscope_server.keys import Scope, caller
 from fluoroscope_server.serving.inputs import check_inputs, pad_inputs
 from fluoroscope_server.serving.limits import DEFAULT_LIMITS
@@ -107,7 +107,7 @@ async def compare(
     rows = [_rows(side, name, limits) for name, side in (("left", left), ("right", right))]
     if rows[0] != rows[1]:
         raise InvalidRequestError(
-            f"the inputs of the left side have {rows[0]} rows, and those of the right {rows[1]}: "
+            f"the inputs of the left side have {counted(rows[0], 'row')}, and those of the right {rows[1]}: "
             "send as many on both, in the same order",
             field="right.inputs",
             reason="ROWS_DIFFER",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fluoroscope_server.errors import InvalidRequestError, nearest
+from fluoroscope_server.errors import InvalidRequestError, counted, nearest
 from fluoroscope_server.signature import describe
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def check_inputs(inputs: Mapping[str, np.ndarray], signature: Signature) -> int:
         _check(array, spec)
         if rows is not None and len(array) != rows:
             raise InvalidRequestError(
-                f"input {spec.name!r} has {len(array)} rows, and {signature.inputs[0].name!r} has {rows}: "
+                f"input {spec.name!r} has {counted(len(array), 'row')}, and {signature.inputs[0].name!r} has {rows}: "
                 "all inputs must have the same number of rows",
                 field=f"inputs[{spec.name}]",
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fluoroscope_server.errors import LimitExceededError
+from fluoroscope_server.errors import LimitExceededError, counted
 from fluoroscope_server.serving.admission import SOON, soon
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class Limits:
         """Raises LimitExceededError if these are too many rows."""
         if rows > self.max_rows:
             raise LimitExceededError(
-                f"the inputs have {rows:,} rows, and the limit is {self.max_rows:,} (max-rows): send them in parts",
+                f"the inputs have {counted(rows, 'row')}, and the limit is {self.max_rows:,} (max-rows): "
+                "send them in parts",
                 field="inputs",
                 reason="TOO_MANY_ROWS",
             )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from fluoroscope_server.errors import LimitExceededError
+from fluoroscope_server.errors import LimitExceededError, counted
 from fluoroscope_server.serving.stages import StageClock
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ def check_rows(engine: Engine, rows: int) -> int:
         return rows
     if rows > MOST_PARTS * largest:
         raise LimitExceededError(
-            f"the inputs have {rows} rows, and the limit is {MOST_PARTS * largest}, {MOST_PARTS} times the largest "
-            "bucket of this model: send fewer rows in each request, or let the operator add a larger bucket to the "
-            "model's config",
+            f"the inputs have {counted(rows, 'row')}, and the limit is {MOST_PARTS * largest}, {MOST_PARTS} times the "
+            "largest bucket of this model: send fewer rows in each request, or let the operator add a larger bucket to "
+            "the model's config",
             field="inputs",
             reason="TOO_MANY_ROWS",
         )

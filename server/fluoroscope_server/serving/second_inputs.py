@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fluoroscope_server.engine import PatchFromInputs
-from fluoroscope_server.errors import InvalidRequestError
+from fluoroscope_server.errors import InvalidRequestError, counted
 from fluoroscope_server.serving.inputs import check_inputs
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def check_second_inputs(edits: Sequence[Edit], signature: Signature, *, rows: in
             raise InvalidRequestError(error.message, field=f"{field}.{error.field}", reason=error.reason) from None
         if count not in {1, rows}:
             raise InvalidRequestError(
-                f"the inputs to patch from have {count} rows, and those of the request {rows}: "
+                f"the inputs to patch from have {counted(count, 'row')}, and those of the request {rows}: "
                 "send as many, or one for all",
                 field=f"{field}.inputs",
             )

@@ -278,6 +278,16 @@ def test_no_server_fails_at_once_and_says_how_to_start_one(connect: Callable[...
     assert caught.value.reason == "UNAVAILABLE"
 
 
+def test_a_client_that_is_closed_says_so(face: Face, server: FakeServer) -> None:
+    face.call("models")
+    face.close()
+    said = f"this client of {server.target} is closed: make another one"
+    with pytest.raises(ValueError, match=said):
+        face.call("models")
+    with pytest.raises(ValueError, match=said):
+        face.take(None, "digits", {"image": X}, sites="**")
+
+
 def test_another_kind_of_server_is_told_apart(face: Face) -> None:
     with pytest.raises(fluoroscope.ServerError, match=r"UNIMPLEMENTED.*another kind of server"):
         face.call("wait_ready")
