@@ -144,7 +144,7 @@ case(
     "inputs of different rows", PREDICT,
     predict("function", inputs={"tokens": encode_tensor(batch(2, 3)).SerializeToString(),
                                 "mask": raw.tensor(1, (1,), b"\1")}),
-    INVALID, "INVALID_REQUEST", "inputs[mask]", "1 rows", "'tokens' has 2",
+    INVALID, "INVALID_REQUEST", "inputs[mask]", "has 1 row,", "'tokens' has 2",
 )  # fmt: skip
 
 # --- sites

@@ -228,6 +228,7 @@ def test_between_two_stages(servable: Servable, monkeypatch: pytest.MonkeyPatch)
             kinds = [inspection_pb2.InspectActivationsResponse.FromString(await anext(frames)) for _ in range(2)]
             assert [each.WhichOneof("frame") for each in kinds] == ["header", "chunk"]
             assert kinds[0].header.program.stage_count == 3
+            await until(lambda: begun == 2)
             await cancelled(call)
             await until(lambda: served.in_flight(INSPECT) == 0)
             go.set()
