@@ -165,7 +165,7 @@ def test_quantiles_are_those_of_one_big_batch(
         value = layers["relu"][path]
         (found,) = sites[path]["reductions"]
         assert found["result"]["finite_count"] == value.size
-        np.testing.assert_allclose(found["result"]["values"], np.quantile(value, asked), rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(found["result"]["values"], np.quantile(value, asked), rtol=1e-6, atol=1e-7)
 
 
 def test_from_python_and_several_at_once(

@@ -10,6 +10,9 @@ import grpc
 import numpy as np
 import pytest
 
+from fluoroscope.v1.inference_pb2 import PredictResponse
+from fluoroscope.wire import decode_tensor
+
 from . import raw
 from .aftermath import keeps_secrets, still_serves
 from .raw import LIST_MODELS, METHODS, PREDICT, Refusal, predict
@@ -81,7 +84,9 @@ def test_a_dead_connection_and_a_good_one(server: ServerProcess) -> None:
         futures = [call.future(predict().SerializeToString(), timeout=30) for _ in range(50)]
         for future in futures[::2]:
             future.cancel()
-        answers = [future.result() for future in futures[1::2]]
-    assert len(set(answers)) == 1, "a call that was given up must not hurt its neighbours"
+        answers = [PredictResponse.FromString(future.result()) for future in futures[1::2]]
+    first, *others = [decode_tensor(answer.outputs["logits"]) for answer in answers]
+    for each in others:  # a call that was given up does not hurt its neighbours; how many go together may differ
+        np.testing.assert_allclose(each, first, rtol=1e-5, atol=1e-6)
     server.at_rest()
     still_serves(server)

@@ -84,7 +84,7 @@ def test_a_device_that_fails_once_fails_one_call(
                     [message async for message in call(request, timeout=WAIT)]
                 assert caught.value.code() is grpc.StatusCode.INTERNAL
                 assert SECRET not in str(caught.value.details())
-                identity = dict(caught.value.trailing_metadata() or ())["x-request-id"]
+                identity = dict(tuple(caught.value.trailing_metadata() or ()))["x-request-id"]
                 assert identity in str(caught.value.details())
                 (record,) = [each for each in caplog.records if each.name.startswith("fluoroscope_server")]
                 assert record.exc_info

@@ -51,4 +51,4 @@ def test_a_step_that_is_copied_while_it_is_watched(
     assert answers == sorted(answers), "what has served does not go back"
     assert answers[0] == 1
     assert answers[-1] == 2
-    assert len(answers) > 20
+    assert len(answers) >= 20
