@@ -25,18 +25,15 @@ from fluoroscope_server.families.base_network import build
 from fluoroscope_server.serving import ModelEntry
 from fluoroscope_server.settings import ModelSource, Swap
 
-from .house import CONFIG, House, damage, write_step
+from .house import CONFIG, damage, write_step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
     from pathlib import Path
 
-    from fluoroscope_server.serving import DeviceQueue
+    from .house import House
 
-    Test = Callable[[House], Coroutine[Any, Any, None]]
     Run = Callable[..., None]
-
-WAIT = 60
 
 
 @pytest.fixture
@@ -46,20 +43,6 @@ def net(tmp_path: Path) -> Path:
     for step in (1, 2):
         write_step(model, step)
     return model
-
-
-@pytest.fixture
-def run(tmp_path: Path, device: DeviceQueue) -> Run:
-    """Runs a test in a house that has looked at its models once."""
-
-    def run(test: Test, *, swap: Swap = Swap.KEEP) -> None:
-        async def main() -> None:
-            async with House(tmp_path / "models", device, swap=swap) as house:
-                await test(house)
-
-        asyncio.run(asyncio.wait_for(main(), WAIT))
-
-    return run
 
 
 def test_load(run: Run, net: Path) -> None:

@@ -5,53 +5,26 @@ from __future__ import annotations
 import asyncio
 import gc
 import shutil
-import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
 from fluoroscope_server.checkpoints import seal
 from fluoroscope_server.errors import FluoroscopeError, UnavailableError
 from fluoroscope_server.serving import StageClock
 
-from .house import House, damage, items, write_step
+from .house import damage, write_step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
     from pathlib import Path
 
-    from fluoroscope_server.serving import DeviceQueue
+    from .house import House
 
-    Test = Callable[[House], Coroutine[Any, Any, None]]
-    Run = Callable[[Test], None]
-
-WAIT = 60
-
-
-@pytest.fixture
-def net(tmp_path: Path) -> Path:
-    """The folder of the model `net`, with step 1."""
-    model = tmp_path / "models" / "net"
-    write_step(model, 1)
-    return model
-
-
-@pytest.fixture
-def run(tmp_path: Path, device: DeviceQueue) -> Run:
-    """Runs a test in a house that has looked at its models once."""
-
-    def run(test: Test) -> None:
-        async def main() -> None:
-            async with House(tmp_path / "models", device) as house:
-                await test(house)
-
-        asyncio.run(asyncio.wait_for(main(), WAIT))
-
-    return run
+    Run = Callable[..., None]
 
 
 def test_a_new_step_takes_the_place_of_the_old_whose_memory_is_freed(run: Run, net: Path) -> None:
@@ -281,59 +254,6 @@ def test_a_repository_that_cannot_be_listed_changes_nothing(run: Run, net: Path)
         write_step(net, 2)
         await house.watcher.look()
         assert await house.answers() == 2
-
-    run(test)
-
-
-def test_not_one_request_fails_while_versions_are_swapped(run: Run, net: Path) -> None:
-    swaps = 4
-
-    async def test(house: House) -> None:
-        last: int = 1 + swaps
-        seen: list[int] = []
-
-        async def client() -> None:
-            while not seen or seen[-1] < last:
-                seen.append(await house.answers())
-
-        clients = [asyncio.ensure_future(client()) for _ in range(8)]
-        for step in range(2, last + 1):
-            write_step(net, step)
-            await house.watcher.look()
-        await asyncio.gather(*clients)
-        assert set(seen) == set(range(1, last + 1))
-        assert len(seen) > 100
-        await house.released()
-        assert house.loaded() == [last]
-
-    run(test)
-
-
-def test_a_trainer_that_writes_and_deletes_steps_at_the_same_time(run: Run, net: Path) -> None:
-    """Two steps are kept, so that each of them soon is deleted, often while it is read."""
-    shutil.rmtree(net)
-    last = 12
-    options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
-
-    def train() -> None:
-        with ocp.CheckpointManager(net, options=options) as trainer:
-            for step in range(1, last + 1):
-                trainer.save(step, args=items(step))
-
-    async def test(house: House) -> None:
-        training = threading.Thread(target=train)
-        training.start()
-        seen: list[int] = []
-        while training.is_alive() or not seen or seen[-1] < last:
-            await house.watcher.look()
-            if "net" in house.repository.names() and house.entry().loaded:
-                seen.append(await house.answers())
-        training.join()
-        assert seen == sorted(seen)
-        assert house.loaded() == [last]
-        await house.watcher.look()
-        assert house.entry().refused == {}, "of what was deleted nothing is left"
-        await house.released()
 
     run(test)
 
