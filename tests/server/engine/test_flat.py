@@ -205,6 +205,17 @@ def test_what_depends_on_the_data_is_named_with_the_reason() -> None:
         assert "in a branch of a condition" in values[path].reason
 
 
+def test_what_runs_on_parts_is_named_with_the_reason_and_what_that_returns_can_be_had() -> None:
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("rows",))
+    rows = jax.sharding.PartitionSpec("rows")
+    shard_map: Any = jax.shard_map  # JAX gives it no types
+    parted = shard_map(lambda x: checkpoint_name(jnp.sin(x), "part") * 2.0, mesh=mesh, in_specs=rows, out_specs=rows)
+    values = {each.path: each for each in flatten(jax.make_jaxpr(lambda x: parted(x) + 1.0)(X)).values}
+    for path in ("sin:0", "part", "mul:0"):
+        assert "inside a shard_map, where each device has a part" in values[f"shard_map:0/shard/{path}"].reason
+    assert [path for path, each in values.items() if not each.reason] == ["shard_map:0", "add:0"]
+
+
 def kinds(function: Callable[..., Any], *inputs: Any) -> dict[str, SiteKind]:
     return {value.path: value.kind for value in flatten(jax.make_jaxpr(function)(*inputs)).values}
 
