@@ -110,7 +110,12 @@ def test_models_and_versions_that_come_and_go(metrics: Metrics) -> None:
 
 def test_a_stage_that_is_not_known_is_an_error(metrics: Metrics) -> None:
     with pytest.raises(KeyError):
-        metrics.observe_stages("Predict", [("dreaming", 1.0)])
+        metrics.observe_stages("Dream", [("decode", 1.0)])
+    metrics.observe_stages("Predict", [("dreaming", 1.0)])
+    with pytest.raises(KeyError):
+        metrics.render(TEXT)
+    metrics.observe_stages("Predict", [("decode", 1.0)])
+    assert samples(metrics)["fluoroscope_stage_seconds_count", (("method", "Predict"), ("stage", "decode"))] == 1
 
 
 def test_each_server_has_its_own(metrics: Metrics) -> None:

@@ -85,7 +85,7 @@ class _Observed:
         except BaseException as error:
             await self._fail(error, context, start)
             raise
-        self.series.sent.inc()
+        self.series.sent.value += 1
         self._end(start, "OK", context)
         return response
 
@@ -95,7 +95,7 @@ class _Observed:
             self.admit(context)
             async for response in self.behaviour(self._requests(request), context):
                 yield response
-                self.series.sent.inc()
+                self.series.sent.value += 1
         except BaseException as error:
             await self._fail(error, context, start)
             raise
@@ -114,12 +114,12 @@ class _Observed:
     def _requests(self, request: Any) -> Any:
         if self.counts_requests:
             return _counted(request, self.series)
-        self.series.received.inc()
+        self.series.received.value += 1
         return request
 
     def _begin(self, context: Context) -> _Start:
-        self.series.started.inc()
-        self.series.in_flight.inc()
+        self.series.started.value += 1
+        self.series.in_flight.value += 1
         request_id = request_id_of(context) or (new_request_id() if self.calls.all else "")
         if (
             request_id
@@ -130,9 +130,9 @@ class _Observed:
     def _end(self, start: _Start, code: str, context: Context, **more: Any) -> None:
         began, request_id = start
         seconds = time.perf_counter() - began
-        self.series.in_flight.dec()
+        self.series.in_flight.value -= 1
         self.series.seconds.observe(seconds)
-        self.series.handled[code].inc()
+        self.series.handled[code].value += 1
         if code != "OK" or self.calls.all:
             request_id = request_id or new_request_id()
             self.calls.ended(self.method, code, seconds, request_id=request_id, context=context, **more)
@@ -187,12 +187,12 @@ class _CountingContext:
 
     async def write(self, message: Any) -> None:
         await self._context.write(message)
-        self._series.sent.inc()
+        self._series.sent.value += 1
 
 
 async def _counted(requests: AsyncIterator[Any], series: MethodMetrics) -> AsyncIterator[Any]:
     async for request in requests:
-        series.received.inc()
+        series.received.value += 1
         yield request
 
 

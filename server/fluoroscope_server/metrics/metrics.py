@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,9 +13,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 
 from fluoroscope_server.errors import REFUSALS
+from fluoroscope_server.metrics.counts import Counts
+from fluoroscope_server.metrics.durations import TOGETHER, Durations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from fluoroscope_server.metrics.counts import Count
+    from fluoroscope_server.metrics.durations import Duration
 
 CODES = (
     "OK",
@@ -70,24 +77,24 @@ _SLOW = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodMetrics:
-    """The series of one gRPC method, found once so that a request does not look for them."""
+    """The series of one gRPC method, found once so that a request does not look for them. The event loop's alone."""
 
-    started: Counter
+    started: Count
     """Calls begun."""
 
-    handled: Mapping[str, Counter]
+    handled: Mapping[str, Count]
     """Calls ended, by the name of the status code."""
 
-    seconds: Histogram
+    seconds: Duration
     """How long calls took."""
 
-    in_flight: Gauge
+    in_flight: Count
     """Calls under way."""
 
-    received: Counter
+    received: Count
     """Messages that came in."""
 
-    sent: Counter
+    sent: Count
     """Messages that went out."""
 
 
@@ -108,27 +115,29 @@ class Metrics:
 
     def _make_grpc_metrics(self) -> None:
         method = ("grpc_type", "grpc_service", "grpc_method")
-        self._started = Counter(
+        self._started = Counts(
             "grpc_server_started_total", "RPCs started on the server.", method, registry=self.registry
         )
-        self._handled = Counter(
+        self._handled = Counts(
             "grpc_server_handled_total",
             "RPCs completed on the server, whatever their status.",
             (*method, "grpc_code"),
             registry=self.registry,
         )
-        self._seconds = Histogram(
+        self._seconds = Durations(
             "grpc_server_handling_seconds",
             "Time the server took for an RPC.",
             method,
             buckets=_FAST,
             registry=self.registry,
         )
-        self._in_flight = Gauge("grpc_server_in_flight", "RPCs that are under way.", method, registry=self.registry)
-        self._received = Counter(
+        self._in_flight = Counts(
+            "grpc_server_in_flight", "RPCs that are under way.", method, registry=self.registry, gauge=True
+        )
+        self._received = Counts(
             "grpc_server_msg_received_total", "Messages received from clients.", method, registry=self.registry
         )
-        self._sent = Counter("grpc_server_msg_sent_total", "Messages sent to clients.", method, registry=self.registry)
+        self._sent = Counts("grpc_server_msg_sent_total", "Messages sent to clients.", method, registry=self.registry)
 
     def _make_limit_metrics(self) -> None:
         self._shed = Counter(
@@ -148,12 +157,15 @@ class Metrics:
         )
 
     def _make_stream_metrics(self) -> None:
-        stage = Histogram(
+        self._stage_times: dict[str, list[Iterable[tuple[str, float]]]] = {method: [] for method in STAGES}
+        self._settling = threading.Lock()
+        stage = Durations(
             "fluoroscope_stage_seconds",
             "Time that one stage of a request took.",
             ("method", "stage"),
             buckets=_FAST,
             registry=self.registry,
+            settle=self._settle_stages,
         )
         self._stages = {
             method: {name: stage.labels(method, name) for name in stages} for method, stages in STAGES.items()
@@ -164,12 +176,12 @@ class Metrics:
         self.stream_chunks = Counter(
             "fluoroscope_stream_chunks_total", "Chunks streamed to clients.", registry=self.registry
         )
-        self.first_result_seconds = Histogram(
+        self.first_result_seconds = Durations(
             "fluoroscope_first_result_seconds",
             "Time from the arrival of an inspection to its first tensor or summary on the wire.",
             buckets=_FAST,
             registry=self.registry,
-        )
+        ).labels()
 
     def _make_model_metrics(self) -> None:
         self._compile_seconds = Histogram(
@@ -234,10 +246,21 @@ class Metrics:
         )
 
     def observe_stages(self, method: str, times: Iterable[tuple[str, float]]) -> None:
-        """Counts how long the stages of one request took, in seconds."""
-        stages = self._stages[method]
-        for stage, seconds in times:
-            stages[stage].observe(seconds)
+        """Counts how long the stages of one request took, in seconds; on the event loop alone."""
+        new = self._stage_times[method]
+        new.append(times)
+        if len(new) >= TOGETHER:
+            self._settle_stages()
+
+    def _settle_stages(self) -> None:
+        """Gives the times that came since the last time to the series of the stages."""
+        with self._settling:
+            for method, new in self._stage_times.items():
+                count = len(new)  # more may come meanwhile, behind these
+                taken = new[:count]
+                del new[:count]
+                for stage, seconds in itertools.chain.from_iterable(taken):
+                    self._stages[method][stage].observe(seconds)
 
     def observe_compile(self, seconds: float) -> None:
         """Counts one compilation."""
