@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ class TensorSpec:
         return f"{self.name}: {describe(self.dtype, self.shape)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Signature:
     """All inputs and outputs of a network."""
 
@@ -44,12 +45,12 @@ class Signature:
     outputs: tuple[TensorSpec, ...]
     """The outputs, in the order in which the network gives them."""
 
-    @property
+    @functools.cached_property
     def input_names(self) -> tuple[str, ...]:
         """Returns the names of the inputs, in order."""
         return tuple(spec.name for spec in self.inputs)
 
-    @property
+    @functools.cached_property
     def output_names(self) -> tuple[str, ...]:
         """Returns the names of the outputs, in order."""
         return tuple(spec.name for spec in self.outputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -19,6 +20,7 @@ Result: TypeAlias = "np.ndarray | Summary"
 """A tensor, or a few numbers."""
 
 
+@functools.cache
 def device_is_host() -> bool:
     """Returns whether the device is the host itself, with the same memory, and cores that all threads share."""
     return jax.default_backend() == "cpu"
@@ -29,10 +31,12 @@ def wait(results: Results | tuple[jax.Array, ...]) -> None:
 
     Where the device's memory is the host's there is nothing to copy, and asking for it would make a copy.
     """
+    arrays: list[jax.Array] = jax.tree.leaves(results)
     if not device_is_host():
-        for array in jax.tree.leaves(results):
+        for array in arrays:
             array.copy_to_host_async()
-    jax.block_until_ready(results)
+    for array in arrays:
+        array.block_until_ready()
 
 
 def paired(

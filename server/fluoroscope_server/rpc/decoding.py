@@ -56,9 +56,9 @@ def decode_inputs(tensors: Mapping[str, Tensor], *, within: str = "") -> dict[st
     """Returns the inputs as arrays, those of the field `within`; raises InvalidRequestError naming a broken tensor."""
     place = f"{within}.inputs" if within else "inputs"
     arrays = {}
-    for name, tensor in tensors.items():
+    for name in tensors:  # protobuf's map is quicker with keys than with items
         try:
-            arrays[name] = decode_tensor(tensor)
+            arrays[name] = decode_tensor(tensors[name])
         except WireError as error:
             raise InvalidRequestError(
                 f"input {name!r}: {error}", field=f"{place}[{name}]", reason="BROKEN_TENSOR"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+from fluoroscope_server.serving.device_queue import outcome
 from fluoroscope_server.serving.round_robin import RoundRobin
+from fluoroscope_server.serving.stages import StageClock
 from fluoroscope_server.serving.turns import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from fluoroscope_server.serving.device_queue import DeviceQueue
-    from fluoroscope_server.serving.stages import StageClock
 
 Q = TypeVar("Q")
 """What is asked."""
@@ -27,8 +27,22 @@ AHEAD_SECONDS = 0.04
 which takes about a millisecond. More would wait where no limit sees them; a batch that takes longer goes by itself."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Job(Generic[Q, A]):
+QUICK_SECONDS = 0.003
+"""A batch that takes no longer runs on the loop, if nothing else is under way: it holds up others for less than anybody
+would notice, and two changes of thread would take a good part of that."""
+
+SMALL_SECONDS = 0.0005
+"""A job that takes no longer alone costs less to compute than to bring here and back. It gains more by going with
+others than it loses by looking out for them, and another thread for a crowd of such saves less than it costs.
+"""
+
+PATIENCE = 20
+"""For so many turns of the loop that bring nothing new one looks out: gRPC hands over one by one, from a thread of its
+own, what came at once."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Job(Generic[Q]):
     """One thing that was asked for; it is checked."""
 
     asked: Q
@@ -40,6 +54,13 @@ class Job(Generic[Q, A]):
     clock: StageClock
     """Measures its stages."""
 
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Waiting(Generic[Q, A]):
+    """A job that waits, or is under way."""
+
+    job: Job[Q]
+
     client: Hashable
     """Who asked: clients take turns."""
 
@@ -50,15 +71,15 @@ class Job(Generic[Q, A]):
 class Batcher(Generic[Q, A]):
     """Joins what is asked of one model, for the callers of one event loop.
 
-    Nobody waits for company, unless `max_delay` says so: a job that finds the device free starts at once, with those
-    that came in the same turn of the loop. What comes while a batch is under way goes together when it has ended,
+    Nobody waits for company, unless `max_delay` says so: a job that finds the device free starts as soon as the loop
+    has nothing else to do than to bring more. What comes while a batch is under way goes together when it has ended,
     clients in turn, as much as fits; only a batch that is full already starts beside it. If a joined batch fails, each
     of its jobs is run alone, so that only those that are the cause fail.
     """
 
     def __init__(
         self,
-        run: Callable[[Sequence[Job[Q, A]]], Sequence[A]],
+        run: Callable[[Sequence[Job[Q]]], Sequence[A]],
         device: DeviceQueue,
         *,
         max_rows: int,
@@ -71,7 +92,7 @@ class Batcher(Generic[Q, A]):
         """Begins with nothing that waits.
 
         Args:
-            run: computes a batch, an answer for each job; called where the device queue runs its work.
+            run: computes a batch, an answer for each job; called where the device queue runs its work, or on the loop.
             device: where batches run.
             max_rows: how many rows a joined batch may have; a job that has more goes alone.
             expected_seconds: how long so many rows will take.
@@ -88,10 +109,12 @@ class Batcher(Generic[Q, A]):
         self._turn = turn
         self._max_delay = max_delay
         self._room = room
-        self._waiting: RoundRobin[Job[Q, A]] = RoundRobin()
+        self._waiting: RoundRobin[_Waiting[Q, A]] = RoundRobin()
         self._waiting_rows = 0
         self._under_way = 0
-        self._woken = False
+        self._looking_out: asyncio.Handle | None = None
+        self._seen = 0
+        self._patience = 0
         self._delay: asyncio.TimerHandle | None = None
 
     @property
@@ -108,15 +131,18 @@ class Batcher(Generic[Q, A]):
         """Starts what can start now, and need not wait for the next turn of the loop."""
         self._wake()
 
-    def submit(
-        self,
-        asked: Q,
-        rows: int,
-        clock: StageClock,
-        *,
-        client: Hashable = "",
-        alone: bool = False,
-    ) -> asyncio.Future[A]:
+    def at_hand(self, rows: int) -> bool:
+        """Whether so many rows would be computed right here, by `answer`, sooner than they could be handed over."""
+        return self.idle and not self._max_delay and self._is_quick(rows)
+
+    def answer(self, asked: Q, rows: int, clock: StageClock) -> A:
+        """Answers a job right here, or raises what it raises; it is `at_hand`, and nobody else is calling."""
+        answers, error = outcome(lambda: self._run([Job(asked=asked, rows=rows, clock=clock)]))
+        if answers is None:
+            raise cast("BaseException", error)
+        return answers[0]
+
+    def submit(self, asked: Q, rows: int, clock: StageClock, *, client: Hashable = "") -> asyncio.Future[A]:
         """Adds a job; the future has its answer, or the exception it raised. Cancel it to take it back.
 
         Args:
@@ -124,46 +150,77 @@ class Batcher(Generic[Q, A]):
             rows: how many rows it has.
             clock: measures the stages.
             client: who asks.
-            alone: nobody else is calling, so that work that is quick may run right here.
         """
         loop = asyncio.get_running_loop()
-        job: Job[Q, A] = Job(asked=asked, rows=rows, clock=clock, client=client, future=loop.create_future())
-        if alone and self.idle and not self._max_delay:
-            self._start([job], expected_seconds=self._expected_seconds(rows))
-            return job.future
+        job = Job(asked=asked, rows=rows, clock=clock)
+        mine: _Waiting[Q, A] = _Waiting(job=job, client=client, future=loop.create_future())
         if self._max_delay and not self._waiting and self._delay is None:
             self._delay = loop.call_later(self._max_delay, self._delayed)
-        self._waiting.push(client, job)
+        self._waiting.push(client, mine)
         self._waiting_rows += rows
-        job.future.add_done_callback(lambda future: self._withdraw(job) if future.cancelled() else None)
-        if not self._woken:  # others may come in this turn of the loop
-            self._woken = True
-            loop.call_soon(self._wake)
-        return job.future
+        mine.future.add_done_callback(lambda future: self._withdraw(mine) if future.cancelled() else None)
+        if self._looking_out is None:
+            self._seen = 0
+            self._looking_out = loop.call_soon(self._look_out)
+        return mine.future
 
     def _delayed(self) -> None:
         self._delay = None
         self._wake()
 
-    def _withdraw(self, job: Job[Q, A]) -> None:
+    def _withdraw(self, mine: _Waiting[Q, A]) -> None:
         """Makes room for others at once when a caller gives up that waits."""
-        if self._waiting.remove(job.client, job):
-            self._waiting_rows -= job.rows
+        if self._waiting.remove(mine.client, mine):
+            self._waiting_rows -= mine.job.rows
+
+    def _look_out(self) -> None:
+        """Starts what waits, unless others are coming in and it is worth it to go with them."""
+        waiting = len(self._waiting)
+        if waiting > self._seen:
+            self._seen, self._patience = waiting, PATIENCE
+        self._patience -= 1
+        if self._patience and self._is_worth_it():
+            self._looking_out = asyncio.get_running_loop().call_soon(self._look_out)
+        else:
+            self._wake()
+
+    def _is_worth_it(self) -> bool:
+        """Whether a batch could start now, has room, and would be done soon."""
+        return (
+            not self._under_way
+            and 0 < self._waiting_rows < self._max_rows
+            and self._expected_seconds(self._waiting.peek().job.rows) <= SMALL_SECONDS
+        )
+
+    def _is_quick(self, rows: int) -> bool:
+        return self._device.idle and self._expected_seconds(rows) <= QUICK_SECONDS
+
+    def _is_small(self, batch: list[_Waiting[Q, A]]) -> bool:
+        rows = [each.job.rows for each in batch]
+        return self._is_quick(sum(rows)) and self._expected_seconds(max(rows)) <= SMALL_SECONDS
 
     def _wake(self) -> None:
-        self._woken = False
+        if self._looking_out is not None:
+            self._looking_out.cancel()
+            self._looking_out = None
         while self._waiting and self._may_start():
-            if jobs := self._take():
-                self._start(jobs)
+            batch = self._take()
+            if batch and self._start(batch) and self._waiting:
+                self._look_out_once()  # answers go out, and others come in, before the loop is held up again
+                return
+
+    def _look_out_once(self) -> None:
+        self._seen, self._patience = len(self._waiting), 1
+        self._looking_out = asyncio.get_running_loop().call_soon(self._look_out)
 
     def _may_start(self) -> bool:
         """Whether the device is free and nobody waits for company, or a batch may start beside those under way."""
         if self._waiting_rows < self._max_rows:
             return not self._under_way and self._delay is None
-        seconds = self._expected_seconds(self._max_rows or self._waiting.peek().rows)
+        seconds = self._expected_seconds(self._max_rows or self._waiting.peek().job.rows)
         return self._under_way < min(self._device.workers, max(1, AHEAD_SECONDS // max(seconds, 1e-6)))
 
-    def _take(self) -> list[Job[Q, A]]:
+    def _take(self) -> list[_Waiting[Q, A]]:
         """Takes those that go next: none if all who waited have given up."""
         if self._delay is not None:
             self._delay.cancel()
@@ -171,55 +228,64 @@ class Batcher(Generic[Q, A]):
         room = self._max_rows
         if self._room is not None and len(self._waiting) > 1:
             room = self._room(self._waiting_rows)
-        jobs: list[Job[Q, A]] = []
+        taken: list[_Waiting[Q, A]] = []
         rows = 0
-        while self._waiting and (not jobs or rows + self._waiting.peek().rows <= room):
-            job = self._waiting.pop()
-            self._waiting_rows -= job.rows
-            if not job.future.done():
-                jobs.append(job)
-                rows += job.rows
-        return jobs
+        while self._waiting and (not taken or rows + self._waiting.peek().job.rows <= room):
+            each = self._waiting.pop()
+            self._waiting_rows -= each.job.rows
+            if not each.future.done():
+                taken.append(each)
+                rows += each.job.rows
+        return taken
 
-    def _start(self, jobs: list[Job[Q, A]], *, expected_seconds: float = math.inf) -> None:
+    def _start(self, batch: list[_Waiting[Q, A]]) -> bool:
+        """Starts a batch; returns whether it has ended already."""
+        if self._is_small(batch):
+            self._end(batch, *outcome(lambda: self._compute(batch)))
+            return True
         self._under_way += 1
-        batch = self._device.submit(
-            lambda: self._compute(jobs),
+        computed = self._device.submit(
+            lambda: self._compute(batch),
             turn=self._turn,
-            key=(self._name, jobs[0].client if self._turn is Turn.INSPECTION else ""),
-            expected_seconds=expected_seconds,
+            key=(self._name, batch[0].client if self._turn is Turn.INSPECTION else ""),
         )
-        if batch.done():
-            self._end(jobs, batch)
-        else:
-            batch.add_done_callback(lambda _: self._go_on(jobs, batch))
+        computed.add_done_callback(lambda _: self._go_on(batch, computed))
+        return False
 
-    def _go_on(self, jobs: list[Job[Q, A]], batch: asyncio.Future[dict[Job[Q, A], A]]) -> None:
-        self._end(jobs, batch)
+    def _go_on(self, batch: list[_Waiting[Q, A]], computed: asyncio.Future[dict[_Waiting[Q, A], A]]) -> None:
+        self._under_way -= 1
+        self._end(batch, *outcome(computed.result))
         self._wake()
 
-    def _compute(self, jobs: list[Job[Q, A]]) -> dict[Job[Q, A], A]:
+    def _compute(self, batch: list[_Waiting[Q, A]]) -> dict[_Waiting[Q, A], A]:
         """Runs those jobs of a batch whose callers are still there."""
-        wanted = [job for job in jobs if not job.future.done()]
-        return dict(zip(wanted, self._run(wanted), strict=True)) if wanted else {}
+        wanted = [each for each in batch if not each.future.done()]
+        return dict(zip(wanted, self._run([each.job for each in wanted]), strict=True)) if wanted else {}
 
-    def _end(self, jobs: list[Job[Q, A]], batch: asyncio.Future[dict[Job[Q, A], A]]) -> None:
-        self._under_way -= 1
-        error = batch.exception()
-        if error is not None and len(jobs) > 1:
-            for job in jobs:
-                self._start([job])
+    def _end(
+        self, batch: list[_Waiting[Q, A]], answers: dict[_Waiting[Q, A], A] | None, error: BaseException | None
+    ) -> None:
+        if error is not None and len(batch) > 1:
+            for each in batch:
+                self._start([each])
             return
-        for job in jobs:
-            if job.future.done():
+        for each in batch:
+            if each.future.done():
                 continue
-            if error is not None:
-                job.future.set_exception(error)
+            if answers is None:
+                each.future.set_exception(cast("BaseException", error))
             else:
-                job.future.set_result(batch.result()[job])
+                each.future.set_result(answers[each])
 
 
-def lap(jobs: Sequence[Job[Any, Any]], stage: str) -> None:
-    """Ends a stage of all jobs of a batch."""
+def begin(jobs: Sequence[Job[Any]]) -> StageClock:
+    """Ends the time that jobs waited; returns a clock for what is done for all of them."""
     for job in jobs:
-        job.clock.lap(stage)
+        job.clock.lap("queue")
+    return StageClock()
+
+
+def end(jobs: Sequence[Job[Any]], clock: StageClock) -> None:
+    """Says to all jobs of a batch how long its stages took."""
+    for job in jobs:
+        job.clock.join(clock)

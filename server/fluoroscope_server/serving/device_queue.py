@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-QUICK_SECONDS = 0.003
-"""Work that takes no longer may run where it is: it holds up the loop for less than anybody would notice, and two
-changes of thread would take a good part of that."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Work:
@@ -32,8 +28,7 @@ class _Work:
 class DeviceQueue:
     """Runs work on threads of its own, as `Turns` orders it, for the callers of one event loop.
 
-    So the loop stays free for the transport while the device computes. Only work that takes no longer than
-    changing threads does, and that would not have to wait, runs at once where it is submitted.
+    So the loop stays free for the transport while the device computes.
 
     Work whose caller gave up while it waited is never begun; an error in one piece of work is its caller's alone.
     """
@@ -53,27 +48,22 @@ class DeviceQueue:
         for thread in self._threads:
             thread.start()
 
-    def submit(
-        self,
-        work: Callable[[], T],
-        *,
-        turn: Turn = Turn.PREDICTION,
-        key: Hashable = "",
-        expected_seconds: float = float("inf"),
-    ) -> asyncio.Future[T]:
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits or is under way, and work may come."""
+        return not self._unsettled and not self._closed
+
+    def submit(self, work: Callable[[], T], *, turn: Turn = Turn.PREDICTION, key: Hashable = "") -> asyncio.Future[T]:
         """Adds work; the future has its result, or the exception it raised. Cancel it to take the work back.
 
         Args:
             work: what to do.
             turn: what it is a part of.
             key: whose it is, the model and the client: keys take turns.
-            expected_seconds: how long it will take, if that is known.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if self._closed:
             _set(future, None, UnavailableError("the server is stopping", reason="STOPPING"))
-        elif self._unsettled == 0 and expected_seconds <= QUICK_SECONDS:
-            _set(future, *_outcome(work))
         else:
             self._unsettled += 1
             with self._lock:
@@ -102,7 +92,7 @@ class DeviceQueue:
             turn, work = taken
             given_up = work.future.cancelled()
             start = time.perf_counter()
-            result, error = (None, None) if given_up else _outcome(work.do)
+            result, error = (None, None) if given_up else outcome(work.do)
             seconds = None if given_up else time.perf_counter() - start
             with self._lock:
                 self._turns.end(turn, seconds)
@@ -119,7 +109,8 @@ class DeviceQueue:
             _set(future, result, error)
 
 
-def _outcome(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+def outcome(work: Callable[[], T]) -> tuple[T, None] | tuple[None, BaseException]:
+    """Returns what a piece of work gives, or the exception that it raises, whatever it is."""
     try:
         return work(), None
     except (StopIteration, SystemExit) as error:  # a future cannot carry the one; the other would end the whole loop

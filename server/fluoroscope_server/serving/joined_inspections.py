@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fluoroscope_server.engine import joined, own_results, wait
 from fluoroscope_server.errors import LimitExceededError, UnavailableError
-from fluoroscope_server.serving.batcher import Batcher, lap
+from fluoroscope_server.serving.batcher import Batcher, begin, end
 from fluoroscope_server.serving.inputs import pad_inputs
 from fluoroscope_server.serving.turns import Turn
 
@@ -105,17 +105,18 @@ class JoinedInspections:
         return max((bucket for bucket in plans if 1 < bucket <= wanted and engine.held(plans[bucket])), default=0)
 
 
-def inspect_batch(engine: Engine, jobs: Sequence[Job[AskedInspection, list[Result]]]) -> list[list[Result]]:
+def inspect_batch(engine: Engine, jobs: Sequence[Job[AskedInspection]]) -> list[list[Result]]:
     """Answers inspections that go together, each with its own rows. One alone runs in its own program."""
     inspections = [job.asked.inspection for job in jobs]
     program = jobs[0].asked.program if len(jobs) == 1 else _held(engine, inspections)
-    lap(jobs, "queue")
+    clock = begin(jobs)
     padded = pad_inputs([job.asked.inputs for job in jobs], engine.signature, program.plan.bucket)
-    lap(jobs, "pad")
+    clock.lap("pad")
     stages = list(engine.run(program, padded, joined(inspections, program.plan)))
     for results in stages:
         wait(results)
-    lap(jobs, "compute")
+    clock.lap("compute")
+    end(jobs, clock)
     return list(own_results(inspections, [arrays for results in stages for arrays in results]))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from fluoroscope_server.allocator import Spare
 from fluoroscope_server.engine import Execution, check_outputs, common, wait
 from fluoroscope_server.keys import Scope, caller
 from fluoroscope_server.serving.answer import Answer
-from fluoroscope_server.serving.batcher import lap
+from fluoroscope_server.serving.batcher import begin, end
 from fluoroscope_server.serving.inputs import check_inputs, pad_inputs
 from fluoroscope_server.serving.joined_inspections import AskedInspection
 from fluoroscope_server.serving.limits import DEFAULT_LIMITS
@@ -106,18 +105,20 @@ class Servable:
         rows = check_inputs(inputs, signature)
         limits.check_rows(rows)
         size = check_rows(self.engine, rows)
-        wanted = check_outputs(outputs, signature) or signature.output_names
+        wanted = check_outputs(outputs, signature) if outputs else ()
         clock.lap("decode")
         try:
             if rows > size:
                 answer = await predict_in_parts(self.batcher, inputs, rows, clock, size=size, client=client)
+            elif alone and self.batcher.at_hand(rows):
+                answer = self.batcher.answer(inputs, rows, clock)
             else:
-                answer = await self.batcher.submit(inputs, rows, clock, client=client, alone=alone)
+                answer = await self.batcher.submit(inputs, rows, clock, client=client)
         except BaseException:  # a call that is given up has failed, too
             self.tally.failed(clock)
             raise
         self.tally.answered(rows, clock)
-        return {name: answer[name] for name in signature.output_names if name in wanted}
+        return {name: answer[name] for name in wanted} if wanted else answer
 
     async def inspect(
         self,
@@ -277,21 +278,22 @@ class Servable:
         yield from map(computed, self.engine.run(program, (), inspection))
 
 
-def predict_batch(engine: Engine, tally: Tally, jobs: Sequence[Job[Inputs, Outputs]]) -> list[Outputs]:
+def predict_batch(engine: Engine, tally: Tally, jobs: Sequence[Job[Inputs]]) -> list[Outputs]:
     """Computes the outputs of jobs that go together, each with its own rows; counts the batch."""
     tally.executed()
-    bucket = engine.bucket_for(sum(job.rows for job in jobs))
-    lap(jobs, "queue")
+    clock = begin(jobs)
+    bucket = engine.bucket_for(sum([job.rows for job in jobs]))
     padded = pad_inputs([job.asked for job in jobs], engine.signature, bucket)
-    lap(jobs, "pad")
+    clock.lap("pad")
     outputs = engine.predict(bucket, padded)
     wait(outputs)
-    lap(jobs, "compute")
-    whole = [np.asarray(output) for output in outputs]
-    ends = itertools.accumulate(job.rows for job in jobs)
-    answers = [
-        {name: array[end - job.rows : end] for name, array in zip(engine.signature.output_names, whole, strict=True)}
-        for job, end in zip(jobs, ends, strict=True)
-    ]
-    lap(jobs, "device_to_host")
+    clock.lap("compute")
+    whole = dict(zip(engine.signature.output_names, map(np.asarray, outputs), strict=True))
+    answers = []
+    last = 0
+    for job in jobs:
+        first, last = last, last + job.rows
+        answers.append({name: array[first:last] for name, array in whole.items()})
+    clock.lap("device_to_host")
+    end(jobs, clock)
     return answers

@@ -21,6 +21,11 @@ class StageClock:
         self.times.append((stage, now - self._last))
         self._last = now
 
+    def join(self, batch: StageClock) -> None:
+        """Takes over what was measured for the whole batch that the request was a part of."""
+        self.times += batch.times
+        self._last = batch._last
+
     def elapsed(self) -> float:
         """Returns the seconds since the clock was started."""
         return time.perf_counter() - self.started

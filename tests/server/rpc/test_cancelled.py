@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,12 @@ class Gate:
 
     async def begun(self) -> None:
         assert await asyncio.to_thread(self._begun.wait, WAIT)
+
+
+def on_the_devices_threads(monkeypatch: pytest.MonkeyPatch, servable: Servable) -> None:
+    """Lets nothing be quick enough to be computed on the loop, which a gate would hold up."""
+    for bucket in servable.engine.buckets:
+        monkeypatch.setitem(servable.engine.seconds, bucket, math.inf)
 
 
 def alike(*messages: bytes) -> None:
@@ -155,7 +162,8 @@ def test_while_a_prediction_is_computed(servable: Servable, monkeypatch: pytest.
         right = await served.predict()
         with monkeypatch.context() as patch:
             gate = Gate(patch, type(servable.engine), "predict")
-            async with served.busy():  # so that those who come now go to the device's own thread, and together
+            on_the_devices_threads(patch, servable)
+            async with served.busy():  # so that those who come now go together
                 first = asyncio.ensure_future(answer(served.predict(4)))
                 await until(lambda: served.in_flight() == 1)
                 calls = [served.predict() for _ in range(3)]
@@ -176,6 +184,7 @@ def test_all_who_are_computed_together_but_one(servable: Servable, monkeypatch: 
     async def test(served: Served) -> None:
         right = await served.predict()
         with monkeypatch.context() as patch:
+            on_the_devices_threads(patch, servable)
             async with served.busy():
                 calls = [served.predict() for _ in range(3)]
                 await until(lambda: served.in_flight() == 3)

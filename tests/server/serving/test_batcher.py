@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fluoroscope_server.errors import UnavailableError
 from fluoroscope_server.serving import DeviceQueue, StageClock
-from fluoroscope_server.serving.batcher import AHEAD_SECONDS, Batcher
+from fluoroscope_server.serving.batcher import AHEAD_SECONDS, PATIENCE, QUICK_SECONDS, SMALL_SECONDS, Batcher
 from fluoroscope_server.serving.parts import Inputs, Outputs
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Predictions = Batcher[Inputs, Outputs]
 
 WAIT = 20
+SLOW = 2 * QUICK_SECONDS
 POISON = -1.0
 
 
@@ -37,7 +38,7 @@ class Doubler:
         self.batches: list[list[int]] = []
         self.threads: list[int] = []
 
-    def __call__(self, jobs: Sequence[Job[Inputs, Outputs]]) -> list[Outputs]:
+    def __call__(self, jobs: Sequence[Job[Inputs]]) -> list[Outputs]:
         self.batches.append([job.rows for job in jobs])
         self.threads.append(threading.get_ident())
         self.begun.release()
@@ -66,12 +67,23 @@ def queue() -> Iterator[DeviceQueue]:
 
 @pytest.fixture
 def batcher(network: Doubler, queue: DeviceQueue) -> Predictions:
-    """Joins up to four rows; a lone job is quick."""
+    """Joins up to four rows; none of its work is quick."""
+    return Predictions(network, queue, max_rows=4, expected_seconds=lambda _: SLOW)
+
+
+@pytest.fixture
+def quick(network: Doubler, queue: DeviceQueue) -> Predictions:
+    """Joins up to four rows; all of its work is quick."""
     return Predictions(network, queue, max_rows=4, expected_seconds=lambda _: 0.0)
 
 
-def submit(batcher: Predictions, *values: float, client: str = "", **how: bool) -> asyncio.Future[Outputs]:
-    return batcher.submit({"x": np.array(values)}, len(values), StageClock(), client=client, **how)
+def submit(batcher: Predictions, *values: float, client: str = "") -> asyncio.Future[Outputs]:
+    return batcher.submit({"x": np.array(values)}, len(values), StageClock(), client=client)
+
+
+async def turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -120,31 +132,91 @@ def test_only_a_full_batch_starts_beside_another(batcher: Predictions, network: 
     assert network.batches == [[1], [3, 1], [1], [4]]
 
 
-def test_who_is_alone_is_served_at_once(batcher: Predictions, network: Doubler) -> None:
+def test_who_is_alone_is_served_right_here(quick: Predictions, network: Doubler) -> None:
     async def main() -> None:
-        future = submit(batcher, 1, alone=True)
-        assert future.done()
-        assert (await future)["y"].tolist() == [2]
+        assert quick.at_hand(1)
+        assert quick.answer({"x": np.array([1.0])}, 1, StageClock())["y"].tolist() == [2]
 
     run(main)
     assert network.threads == [threading.get_ident()]
 
 
-def test_who_thinks_to_be_alone_waits_for_those_before(batcher: Predictions, network: Doubler) -> None:
+def test_what_takes_long_is_not_at_hand(network: Doubler, queue: DeviceQueue) -> None:
+    batcher = Predictions(network, queue, max_rows=4, expected_seconds=lambda rows: rows * QUICK_SECONDS / 2)
+    assert batcher.at_hand(2)
+    assert not batcher.at_hand(3)
+
+
+def test_nothing_is_at_hand_while_others_are_served(quick: Predictions, queue: DeviceQueue) -> None:
     async def main() -> None:
-        network.go.clear()
-        first = submit(batcher, 1)
-        second = submit(batcher, 2, alone=True)
-        assert not second.done()
-        network.go.set()
-        await asyncio.gather(first, second)
+        waiting = submit(quick, 1)
+        assert not quick.at_hand(1)
+        await waiting
+        assert quick.at_hand(1)
+
+        go = threading.Event()
+        other = queue.submit(lambda: go.wait(WAIT))  # of another model, or an inspection
+        assert not quick.at_hand(1)
+        go.set()
+        await other
+        assert quick.at_hand(1)
+
+    run(main)
+
+
+def test_small_jobs_look_out_for_others_and_are_computed_right_here(quick: Predictions, network: Doubler) -> None:
+    async def main() -> None:
+        futures = [submit(quick, 1)]
+        await turns(PATIENCE // 2)
+        futures.append(submit(quick, 2))  # as gRPC brings them: one by one
+        await turns(PATIENCE // 2)
+        assert network.batches == []
+        await turns(PATIENCE)
+        assert network.batches == [[1, 1]]
+        assert [(await each)["y"].tolist() for each in futures] == [[2], [4]]
+
+    run(main)
+    assert network.threads == [threading.get_ident()]
+
+
+def test_a_full_batch_looks_out_for_nobody(quick: Predictions, network: Doubler) -> None:
+    async def main() -> None:
+        futures = [submit(quick, 1, 2), submit(quick, 3, 4)]
+        await turns(2)
+        assert network.batches == [[2, 2]]
+        await asyncio.gather(*futures)
+
+    run(main)
+
+
+def test_between_batches_that_are_computed_here_the_loop_has_its_turn(quick: Predictions, network: Doubler) -> None:
+    async def main() -> None:
+        futures = [submit(quick, value) for value in range(12)]
+        seen = []
+        for _ in range(WAIT):
+            await asyncio.sleep(0)
+            seen.append(len(network.batches))
+        assert [count for count in (1, 2, 3) if count in seen] == [1, 2, 3], "one at a time"
+        await asyncio.gather(*futures)
+
+    run(main)
+    assert network.batches == [[1] * 4] * 3
+
+
+def test_jobs_that_take_long_alone_leave_the_loop_free(network: Doubler, queue: DeviceQueue) -> None:
+    """Though together they would be quick: what the device does meanwhile would be missed."""
+    batcher = Predictions(network, queue, max_rows=4, expected_seconds=lambda _: 2 * SMALL_SECONDS)
+
+    async def main() -> None:
+        await asyncio.gather(submit(batcher, 1), submit(batcher, 2))
 
     run(main)
     assert network.batches == [[1, 1]]
+    assert network.threads != [threading.get_ident()]
 
 
 def test_rows_that_must_not_be_joined(network: Doubler, queue: DeviceQueue) -> None:
-    batcher = Predictions(network, queue, max_rows=0, expected_seconds=lambda _: 0.0)
+    batcher = Predictions(network, queue, max_rows=0, expected_seconds=lambda _: SLOW)
 
     async def main() -> None:
         await asyncio.gather(*(submit(batcher, value) for value in range(5)))
@@ -161,10 +233,23 @@ def test_an_error_is_only_of_those_who_cause_it(batcher: Predictions, network: D
         assert [answers[index]["y"].tolist() for index in (0, 2)] == [[2], [4]]  # type: ignore[index]  # no errors
         assert (await submit(batcher, 3))["y"].tolist() == [6]
         with pytest.raises(ValueError, match="poisoned"):
-            await submit(batcher, POISON, alone=True)
+            await submit(batcher, POISON)
 
     run(main)
     assert network.batches == [[1, 1, 1], [1], [1], [1], [1], [1]]
+
+
+def test_an_error_of_what_is_computed_here_is_only_of_those_who_cause_it(quick: Predictions, network: Doubler) -> None:
+    async def main() -> None:
+        futures = [submit(quick, 1), submit(quick, POISON), submit(quick, 2)]
+        answers = await asyncio.gather(*futures, return_exceptions=True)
+        assert isinstance(answers[1], ValueError)
+        assert [answers[index]["y"].tolist() for index in (0, 2)] == [[2], [4]]  # type: ignore[index]  # no errors
+        with pytest.raises(ValueError, match="poisoned"):
+            quick.answer({"x": np.array([POISON])}, 1, StageClock())
+
+    run(main)
+    assert network.batches == [[1, 1, 1], [1], [1], [1], [1]]
 
 
 def test_who_gave_up_is_not_computed(batcher: Predictions, network: Doubler) -> None:
@@ -225,7 +310,7 @@ def test_clients_take_turns(batcher: Predictions, network: Doubler) -> None:
     assert network.batches == [[1], [1, 2, 1], [1]]
 
 
-@pytest.mark.parametrize(("seconds", "most"), [(2 * AHEAD_SECONDS, 1), (AHEAD_SECONDS / 2, 2), (0.0, 4)])
+@pytest.mark.parametrize(("seconds", "most"), [(2 * AHEAD_SECONDS, 1), (AHEAD_SECONDS / 2, 2), (SLOW, 4)])
 def test_the_slower_batches_are_the_fewer_are_under_way(seconds: float, most: int, network: Doubler) -> None:
     queue = DeviceQueue("slow", workers=5)
     batcher = Predictions(network, queue, max_rows=1, expected_seconds=lambda _: seconds)
@@ -257,9 +342,10 @@ def test_what_can_start_need_not_wait_for_the_next_turn_of_the_loop(batcher: Pre
 
 def test_who_waits_for_company_goes_when_it_is_there(network: Doubler, queue: DeviceQueue) -> None:
     batcher = Predictions(network, queue, max_rows=4, expected_seconds=lambda _: 0.0, max_delay=10 * WAIT)
+    assert not batcher.at_hand(2)
 
     async def main() -> None:
-        futures = [submit(batcher, 1, 2, alone=True)]
+        futures = [submit(batcher, 1, 2)]
         for _ in range(3):
             await asyncio.sleep(0)
         assert await queue.submit(lambda: network.batches == [])
@@ -278,7 +364,7 @@ def test_who_finds_no_company_goes_alone(network: Doubler, queue: DeviceQueue) -
         for _ in range(2):
             start = loop.time()
             given_up = submit(batcher, 0)
-            kept = submit(batcher, 1, alone=True)
+            kept = submit(batcher, 1)
             given_up.cancel()
             assert (await kept)["y"].tolist() == [2]
             assert loop.time() - start >= 0.015  # loops round their clocks
@@ -295,7 +381,7 @@ def test_there_may_be_less_room_than_usual(network: Doubler, queue: DeviceQueue)
         asked.append(rows)
         return 2
 
-    batcher = Predictions(network, queue, max_rows=8, expected_seconds=lambda _: 0.0, room=room)
+    batcher = Predictions(network, queue, max_rows=8, expected_seconds=lambda _: SLOW, room=room)
 
     async def main() -> None:
         await asyncio.gather(*(submit(batcher, value) for value in range(5)))
@@ -319,25 +405,24 @@ def test_when_the_device_has_stopped(network: Doubler) -> None:
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 3), st.booleans()), max_size=30))
-def test_every_answer_is_its_callers(calls: list[tuple[int, int, bool]]) -> None:
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 3)), max_size=30), st.sampled_from([0.0, SLOW]))
+def test_every_answer_is_its_callers(calls: list[tuple[int, int]], seconds: float) -> None:
     network, queue = Doubler(), DeviceQueue("any", workers=2)
-    batcher = Predictions(network, queue, max_rows=6, expected_seconds=lambda _: 0.0)
+    batcher = Predictions(network, queue, max_rows=6, expected_seconds=lambda _: seconds)
 
-    async def call(number: int, rows: int, alone: bool) -> None:
+    async def call(number: int, rows: int) -> None:
         x = np.arange(rows) + 100.0 * number
-        answer = await batcher.submit({"x": x}, rows, StageClock(), client=number % 3, alone=alone)
+        answer = await batcher.submit({"x": x}, rows, StageClock(), client=number % 3)
         assert answer["y"].tolist() == (2 * x).tolist()
 
     async def main() -> None:
         tasks = []
-        for number, (rows, turns, alone) in enumerate(calls):
-            tasks.append(asyncio.create_task(call(number, rows, alone)))
-            for _ in range(turns):
-                await asyncio.sleep(0)
+        for number, (rows, count) in enumerate(calls):
+            tasks.append(asyncio.create_task(call(number, rows)))
+            await turns(count)
         await asyncio.gather(*tasks)
 
     run(main)
     queue.close()
-    assert sum(sum(batch) for batch in network.batches) == sum(rows for rows, *_ in calls)
+    assert sum(sum(batch) for batch in network.batches) == sum(rows for rows, _ in calls)
     assert max((sum(batch) for batch in network.batches), default=0) <= 6

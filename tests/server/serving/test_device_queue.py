@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fluoroscope_server.serving.device_queue import QUICK_SECONDS, DeviceQueue
+from fluoroscope_server.serving.device_queue import DeviceQueue
 from fluoroscope_server.serving.turns import Turn
 
 if TYPE_CHECKING:
@@ -143,55 +143,41 @@ def test_inspections_leave_threads_to_predictions(closing: bool) -> None:
     device.close()
 
 
-def test_quick_work_runs_at_once_if_nothing_waits(device: DeviceQueue) -> None:
-    async def main() -> None:
-        here = threading.get_ident()
-        future = device.submit(threading.get_ident, expected_seconds=QUICK_SECONDS)
-        assert future.done()
-        assert await future == here
-        assert await device.submit(threading.get_ident, expected_seconds=2 * QUICK_SECONDS) != here
-        assert await device.submit(threading.get_ident, expected_seconds=0) == here  # all that was is settled
+def test_it_is_idle_when_nothing_waits_or_is_under_way(device: DeviceQueue) -> None:
+    found = []
 
-    run(main)
-
-
-def test_quick_work_does_not_jump_the_queue(device: DeviceQueue) -> None:
     async def main() -> None:
         gate = Gate()
-        order: list[str] = []
-
-        def slow() -> None:
-            gate()
-            order.append("slow")
-
-        first = device.submit(slow)
-        second = device.submit(lambda: order.append("quick"), expected_seconds=0)
-        assert not second.done()
+        found.append(device.idle)
+        first, second = device.submit(gate), device.submit(lambda: None)
+        found.append(device.idle)
         gate.go.set()
-        await asyncio.gather(first, second)
-        assert order == ["slow", "quick"]
+        await first
+        await second
+        found.append(device.idle)
 
     run(main)
+    device.close()
+    assert [*found, device.idle] == [True, False, True, False]
 
 
 class Halt(BaseException):
     """Not even an Exception."""
 
 
-@pytest.mark.parametrize("expected", [0, 1])
 @pytest.mark.parametrize("error", [ValueError("mine"), Halt("mine"), asyncio.CancelledError("mine")])
-def test_an_error_is_its_callers_alone(expected: float, error: BaseException, device: DeviceQueue) -> None:
+def test_an_error_is_its_callers_alone(error: BaseException, device: DeviceQueue) -> None:
     def fail() -> None:
         raise error
 
     async def main() -> None:
         before = device.submit(lambda: 1)
-        failing = device.submit(fail, expected_seconds=expected)
+        failing = device.submit(fail)
         after = device.submit(lambda: 2)
         with pytest.raises(type(error), match="mine"):
             await failing
         assert (await before, await after) == (1, 2)
-        assert await device.submit(lambda: 3, expected_seconds=expected) == 3
+        assert await device.submit(lambda: 3) == 3
 
     run(main)
 
@@ -209,7 +195,7 @@ def test_work_that_was_taken_back_is_never_begun(device: DeviceQueue) -> None:
         assert await first == "gate"
         await last
         assert done == ["last"]
-        assert await device.submit(threading.get_ident, expected_seconds=0) == threading.get_ident()
+        assert device.idle
 
     run(main)
 
@@ -281,14 +267,13 @@ def test_a_loop_that_is_closed_meanwhile(device: DeviceQueue) -> None:
     run(main)
 
 
-@pytest.mark.parametrize("expected", [0, 1])
-def test_nothing_outlives_its_turn(expected: float, device: DeviceQueue) -> None:
+def test_nothing_outlives_its_turn(device: DeviceQueue) -> None:
     """Neither the result nor what the work held: both may be gigabytes."""
 
     async def main() -> None:
         await device.submit(lambda: None)  # the thread waits in its loop from here on
         held = Large()
-        result = await device.submit(lambda held=held: (Large(), held)[0], expected_seconds=expected)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        result = await device.submit(lambda held=held: (Large(), held)[0])  # type: ignore[misc]  # mypy cannot infer a lambda with a default
         watched = [weakref.ref(held), weakref.ref(result)]
         del held, result
         await asyncio.sleep(0)
@@ -316,15 +301,14 @@ def test_a_failure_is_not_kept_by_the_thread(device: DeviceQueue) -> None:
     run(main)
 
 
-@pytest.mark.parametrize("expected_seconds", [0.0, 1.0])
 @pytest.mark.parametrize("kind", [SystemExit, StopIteration])
-def test_no_work_can_end_the_loop(device: DeviceQueue, kind: type[BaseException], expected_seconds: float) -> None:
+def test_no_work_can_end_the_loop(device: DeviceQueue, kind: type[BaseException]) -> None:
     def work() -> None:
         raise kind("mine")
 
     async def main() -> None:
         with pytest.raises(RuntimeError, match=f"work for the device raised {kind.__name__}: mine"):
-            await device.submit(work, expected_seconds=expected_seconds)
+            await device.submit(work)
         assert await device.submit(lambda: 1) == 1
 
     run(main)

@@ -49,7 +49,7 @@ class Batches:
         self.rows: list[list[int]] = []
         run = joined_inspections.inspect_batch
 
-        def watched(engine: Engine, jobs: Sequence[Job[Any, list[Result]]]) -> list[list[Result]]:
+        def watched(engine: Engine, jobs: Sequence[Job[Any]]) -> list[list[Result]]:
             self.rows.append([job.rows for job in jobs])
             return run(engine, jobs)
 

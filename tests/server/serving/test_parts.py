@@ -33,7 +33,7 @@ class Negative:
     def __init__(self) -> None:
         self.batches: list[list[float]] = []
 
-    def __call__(self, jobs: Sequence[Job[Inputs, Outputs]]) -> list[Outputs]:
+    def __call__(self, jobs: Sequence[Job[Inputs]]) -> list[Outputs]:
         self.batches.append([float(x) for job in jobs for x in job.asked["x"]])
         for job in jobs:
             job.clock.lap("compute")
