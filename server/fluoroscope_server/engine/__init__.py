@@ -43,7 +43,7 @@ from fluoroscope_server.engine.reductions import (
     TopK,
     ValueSpec,
 )
-from fluoroscope_server.engine.result import Result, device_is_host, paired, read, wait
+from fluoroscope_server.engine.result import Result, device_is_host, paired, read, wait, wait_for
 from fluoroscope_server.engine.site import Site, SiteKind
 from fluoroscope_server.engine.site_table import SiteTable
 
@@ -108,4 +108,5 @@ __all__ = [
     "read",
     "run_comparison",
     "wait",
+    "wait_for",
 ]

@@ -26,12 +26,16 @@ def device_is_host() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def wait(results: Results | tuple[jax.Array, ...]) -> None:
+def wait(results: Results) -> None:
     """Waits until the device has computed the results, and lets it copy them to the host meanwhile.
 
     Where the device's memory is the host's there is nothing to copy, and asking for it would make a copy.
     """
-    arrays: list[jax.Array] = jax.tree.leaves(results)
+    wait_for(jax.tree.leaves(results))
+
+
+def wait_for(arrays: Sequence[jax.Array]) -> None:
+    """Does what `wait` does, for arrays."""
     if not device_is_host():
         for array in arrays:
             array.copy_to_host_async()

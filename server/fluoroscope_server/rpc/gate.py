@@ -52,7 +52,8 @@ class Gate:
 
         @functools.wraps(behaviour)
         async def call(request: Any, context: Context) -> Any:
-            client, size, task = client_of(context), _size(request), asyncio.current_task()
+            client, task = client_of(context), asyncio.current_task()
+            size = len(request) if isinstance(request, bytes) else 0  # of a stream of them none is here yet
             admission.enter(client, size=size, streams=streams)
             calls[task] = True
             try:
@@ -71,7 +72,8 @@ class Gate:
 
         @functools.wraps(behaviour)
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-            client, size, task = client_of(context), _size(request), asyncio.current_task()
+            client, task = client_of(context), asyncio.current_task()
+            size = len(request) if isinstance(request, bytes) else 0
             admission.enter(client, size=size, streams=True)
             calls[task] = True
             try:
@@ -102,8 +104,3 @@ def _ending() -> UnavailableError:
     return UnavailableError(
         "the server ends, and did not wait for this call any longer: ask another", reason="DRAINING"
     )
-
-
-def _size(request: Any) -> int:
-    """Returns how many bytes a request has; of a stream of them none is here yet."""
-    return len(request) if isinstance(request, bytes) else 0

@@ -33,14 +33,16 @@ class InferenceService:
         self._calls.open(context)
         request = parse(PredictRequest, data)
         servable = self._repository.get(request.model, decode_version(request))
-        servable.check_queue(self._limits)
+        alone = self._calls.one  # then nobody waits, and there is nobody to take turns with
+        if not alone:
+            servable.check_queue(self._limits)
         inputs = decode_inputs(request.inputs)
         outputs = await servable.predict(
             inputs,
             request.outputs,
             clock,
-            client=client_of(context),
-            alone=self._calls.one,
+            client="" if alone else client_of(context),
+            alone=alone,
             limits=self._limits,
         )
         response = PredictResponse(model=servable.name, version=servable.version)

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from fluoroscope_server.serving.device_queue import outcome
+from fluoroscope_server.serving.device_queue import NOT_FOR_A_CALLER, fit_for_a_caller, outcome
 from fluoroscope_server.serving.round_robin import RoundRobin
 from fluoroscope_server.serving.stages import StageClock
 from fluoroscope_server.serving.turns import Turn
@@ -133,14 +133,14 @@ class Batcher(Generic[Q, A]):
 
     def at_hand(self, rows: int) -> bool:
         """Whether so many rows would be computed right here, by `answer`, sooner than they could be handed over."""
-        return self.idle and not self._max_delay and self._is_quick(rows)
+        return not (self._under_way or self._waiting_rows or self._max_delay) and self._is_quick(rows)
 
     def answer(self, asked: Q, rows: int, clock: StageClock) -> A:
         """Answers a job right here, or raises what it raises; it is `at_hand`, and nobody else is calling."""
-        answers, error = outcome(lambda: self._run([Job(asked=asked, rows=rows, clock=clock)]))
-        if answers is None:
-            raise cast("BaseException", error)
-        return answers[0]
+        try:
+            return self._run([Job(asked=asked, rows=rows, clock=clock)])[0]
+        except NOT_FOR_A_CALLER as error:
+            raise fit_for_a_caller(error) from None
 
     def submit(self, asked: Q, rows: int, clock: StageClock, *, client: Hashable = "") -> asyncio.Future[A]:
         """Adds a job; the future has its answer, or the exception it raised. Cancel it to take it back.
@@ -282,10 +282,11 @@ def begin(jobs: Sequence[Job[Any]]) -> StageClock:
     """Ends the time that jobs waited; returns a clock for what is done for all of them."""
     for job in jobs:
         job.clock.lap("queue")
-    return StageClock()
+    return jobs[0].clock if len(jobs) == 1 else StageClock()
 
 
 def end(jobs: Sequence[Job[Any]], clock: StageClock) -> None:
     """Says to all jobs of a batch how long its stages took."""
     for job in jobs:
-        job.clock.join(clock)
+        if job.clock is not clock:
+            job.clock.join(clock)

@@ -109,12 +109,21 @@ class DeviceQueue:
             _set(future, result, error)
 
 
+NOT_FOR_A_CALLER = (StopIteration, SystemExit)
+"""What no caller may get: a future cannot carry the one, and the other would end the whole loop."""
+
+
+def fit_for_a_caller(error: BaseException) -> RuntimeError:
+    """Returns what a caller gets in place of an exception that none may get."""
+    return RuntimeError(f"work for the device raised {type(error).__name__}: {error}")
+
+
 def outcome(work: Callable[[], T]) -> tuple[T, None] | tuple[None, BaseException]:
     """Returns what a piece of work gives, or the exception that it raises, whatever it is."""
     try:
         return work(), None
-    except (StopIteration, SystemExit) as error:  # a future cannot carry the one; the other would end the whole loop
-        return None, RuntimeError(f"work for the device raised {type(error).__name__}: {error}")
+    except NOT_FOR_A_CALLER as error:
+        return None, fit_for_a_caller(error)
     except BaseException as error:  # noqa: BLE001 (goes to whoever waits for it; the thread must live)
         return None, error
 

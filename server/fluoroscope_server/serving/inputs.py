@@ -72,13 +72,16 @@ def pad_inputs(requests: Sequence[Mapping[str, np.ndarray]], signature: Signatur
 
     Nothing is copied if there is one request and it fills the bucket.
     """
-    return [_pad([inputs[spec.name] for inputs in requests], bucket) for spec in signature.inputs]
+    padded = []
+    for name in signature.input_names:
+        first = requests[0][name]
+        whole = len(first) == bucket
+        padded.append(first if whole else _pad([inputs[name] for inputs in requests], bucket))
+    return padded
 
 
 def _pad(arrays: Sequence[np.ndarray], bucket: int) -> np.ndarray:
     first = arrays[0]
-    if len(first) == bucket:
-        return first
     padded = np.empty((bucket, *first.shape[1:]), first.dtype)
     end = 0
     for array in arrays:

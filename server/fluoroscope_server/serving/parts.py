@@ -35,7 +35,9 @@ def check_rows(engine: Engine, rows: int) -> int:
         InvalidRequestError: the network mixes the rows of a batch, and no bucket has just so many.
     """
     largest = engine.joined_rows
-    if rows <= largest or not largest:
+    if rows <= largest:
+        return rows
+    if not largest:
         engine.bucket_for(rows)
         return rows
     if rows > MOST_PARTS * largest:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fluoroscope_server.allocator import Spare
-from fluoroscope_server.engine import Execution, check_outputs, common, wait
+from fluoroscope_server.engine import Execution, check_outputs, common, wait, wait_for
 from fluoroscope_server.keys import Scope, caller
 from fluoroscope_server.serving.answer import Answer
 from fluoroscope_server.serving.batcher import begin, end
@@ -286,7 +286,7 @@ def predict_batch(engine: Engine, tally: Tally, jobs: Sequence[Job[Inputs]]) -> 
     padded = pad_inputs([job.asked for job in jobs], engine.signature, bucket)
     clock.lap("pad")
     outputs = engine.predict(bucket, padded)
-    wait(outputs)
+    wait_for(outputs)
     clock.lap("compute")
     whole = dict(zip(engine.signature.output_names, map(np.asarray, outputs), strict=True))
     answers = []

@@ -69,7 +69,7 @@ class Tally:
 
     def answered(self, rows: int, clock: StageClock) -> None:
         """Counts a call that was answered."""
-        self._answered.append((rows, clock, clock.elapsed()))
+        self._answered.append((rows, clock, time.perf_counter() - clock.started))
         if len(self._answered) >= TOGETHER:
             self.sums()
 
