@@ -32,7 +32,7 @@ class Counts(Collector):
     def __init__(
         self,
         name: str,
-        help: str,  # noqa: A002 (what prometheus_client calls it)
+        documentation: str,
         labels: Sequence[str],
         *,
         registry: CollectorRegistry,
@@ -40,7 +40,7 @@ class Counts(Collector):
     ) -> None:
         """Registers the metric, as a counter or a gauge; it has no series yet."""
         self._family = GaugeMetricFamily if gauge else CounterMetricFamily
-        self._name, self._help, self._labels = name, help, labels
+        self._name, self._documentation, self._labels = name, documentation, labels
         self._counts: dict[tuple[str, ...], Count] = {}
         registry.register(self)
 
@@ -50,7 +50,7 @@ class Counts(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yields what a scraper gets."""
-        family = self._family(self._name, self._help, labels=self._labels)
+        family = self._family(self._name, self._documentation, labels=self._labels)
         for values, count in list(self._counts.items()):
             family.add_metric(values, count.value)
         yield family

@@ -60,7 +60,7 @@ class Durations(Collector):
     def __init__(
         self,
         name: str,
-        help: str,  # noqa: A002 (what prometheus_client calls it)
+        documentation: str,
         labels: Sequence[str] = (),
         *,
         buckets: Sequence[float],
@@ -71,14 +71,14 @@ class Durations(Collector):
 
         Args:
             name: its name.
-            help: what it measures.
+            documentation: what it measures, in a sentence.
             labels: the names of the labels of its series.
             buckets: upper bounds in seconds, ascending.
             registry: where it is registered.
             settle: called before it is scraped, on the scraper's thread: adds what was not added yet.
         """
         self._settle = settle
-        self._name, self._help, self._labels = name, help, labels
+        self._name, self._documentation, self._labels = name, documentation, labels
         self._bounds = np.asarray([*buckets, np.inf])
         self._names = [floatToGoString(bound) for bound in self._bounds]  # type: ignore[no-untyped-call]  # its authors left it untyped
         self._series: dict[tuple[str, ...], Duration] = {}
@@ -91,7 +91,7 @@ class Durations(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yields what a scraper gets."""
         self._settle()
-        family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
+        family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
         for values, series in list(self._series.items()):
             counts, seconds = series.totals()
             family.add_metric(values, list(zip(self._names, counts.tolist(), strict=True)), seconds)

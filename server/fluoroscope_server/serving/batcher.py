@@ -26,7 +26,6 @@ AHEAD_SECONDS = 0.04
 """How many seconds of full batches of one model may be under way at once. While one computes the next are prepared,
 which takes about a millisecond. More would wait where no limit sees them; a batch that takes longer goes by itself."""
 
-
 QUICK_SECONDS = 0.003
 """A batch that takes no longer runs on the loop, if nothing else is under way: it holds up others for less than anybody
 would notice, and two changes of thread would take a good part of that."""

@@ -1,4 +1,4 @@
-"""A model on disk, and the house that looks at it."""
+"""What tests of serving need: a model on disk and the house that looks at it, a network that doubles, a device."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fluoroscope_server.serving import DeviceQueue
 from fluoroscope_server.settings import Swap
 
+from .doubler import Doubler
 from .house import House, write_step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
     from pathlib import Path
-
-    from fluoroscope_server.serving import DeviceQueue
 
     Test = Callable[[House], Coroutine[Any, Any, None]]
     Run = Callable[..., None]
@@ -43,3 +43,15 @@ def run(tmp_path: Path, device: DeviceQueue) -> Run:
         asyncio.run(asyncio.wait_for(main(), WAIT))
 
     return run
+
+
+@pytest.fixture
+def network() -> Doubler:
+    return Doubler()
+
+
+@pytest.fixture
+def queue() -> Iterator[DeviceQueue]:
+    made = DeviceQueue("batches", workers=2)
+    yield made
+    made.close()

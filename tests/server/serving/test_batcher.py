@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,81 +12,15 @@ from hypothesis import strategies as st
 
 from fluoroscope_server.errors import UnavailableError
 from fluoroscope_server.serving import DeviceQueue, StageClock
-from fluoroscope_server.serving.batcher import AHEAD_SECONDS, PATIENCE, QUICK_SECONDS, SMALL_SECONDS, Batcher
-from fluoroscope_server.serving.parts import Inputs, Outputs
+from fluoroscope_server.serving.batcher import AHEAD_SECONDS
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
-
-    from fluoroscope_server.serving.batcher import Job
-
-Predictions = Batcher[Inputs, Outputs]
-
-WAIT = 20
-SLOW = 2 * QUICK_SECONDS
-POISON = -1.0
-
-
-class Doubler:
-    """A network that doubles; it may be held, and it fails if some row is `POISON`."""
-
-    def __init__(self) -> None:
-        self.go = threading.Event()
-        self.go.set()
-        self.begun = threading.Semaphore(0)
-        self.batches: list[list[int]] = []
-        self.threads: list[int] = []
-
-    def __call__(self, jobs: Sequence[Job[Inputs]]) -> list[Outputs]:
-        self.batches.append([job.rows for job in jobs])
-        self.threads.append(threading.get_ident())
-        self.begun.release()
-        assert self.go.wait(WAIT)
-        whole = np.concatenate([job.asked["x"] for job in jobs])
-        if POISON in whole:
-            raise ValueError("poisoned")
-        ends = np.cumsum([job.rows for job in jobs])
-        return [{"y": whole[end - job.rows : end] * 2} for job, end in zip(jobs, ends, strict=True)]
-
-    async def until_begun(self) -> None:
-        assert await asyncio.to_thread(self.begun.acquire, timeout=WAIT)
-
-
-@pytest.fixture
-def network() -> Doubler:
-    return Doubler()
-
-
-@pytest.fixture
-def queue() -> Iterator[DeviceQueue]:
-    made = DeviceQueue("batches", workers=2)
-    yield made
-    made.close()
+from .doubler import POISON, SLOW, WAIT, Doubler, Predictions, run, submit, turns
 
 
 @pytest.fixture
 def batcher(network: Doubler, queue: DeviceQueue) -> Predictions:
     """Joins up to four rows; none of its work is quick."""
     return Predictions(network, queue, max_rows=4, expected_seconds=lambda _: SLOW)
-
-
-@pytest.fixture
-def quick(network: Doubler, queue: DeviceQueue) -> Predictions:
-    """Joins up to four rows; all of its work is quick."""
-    return Predictions(network, queue, max_rows=4, expected_seconds=lambda _: 0.0)
-
-
-def submit(batcher: Predictions, *values: float, client: str = "") -> asyncio.Future[Outputs]:
-    return batcher.submit({"x": np.array(values)}, len(values), StageClock(), client=client)
-
-
-async def turns(count: int) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(main(), WAIT))
 
 
 def test_who_comes_in_one_turn_of_the_loop_goes_together(batcher: Predictions, network: Doubler) -> None:
@@ -132,89 +65,6 @@ def test_only_a_full_batch_starts_beside_another(batcher: Predictions, network: 
     assert network.batches == [[1], [3, 1], [1], [4]]
 
 
-def test_who_is_alone_is_served_right_here(quick: Predictions, network: Doubler) -> None:
-    async def main() -> None:
-        assert quick.at_hand(1)
-        assert quick.answer({"x": np.array([1.0])}, 1, StageClock())["y"].tolist() == [2]
-
-    run(main)
-    assert network.threads == [threading.get_ident()]
-
-
-def test_what_takes_long_is_not_at_hand(network: Doubler, queue: DeviceQueue) -> None:
-    batcher = Predictions(network, queue, max_rows=4, expected_seconds=lambda rows: rows * QUICK_SECONDS / 2)
-    assert batcher.at_hand(2)
-    assert not batcher.at_hand(3)
-
-
-def test_nothing_is_at_hand_while_others_are_served(quick: Predictions, queue: DeviceQueue) -> None:
-    async def main() -> None:
-        waiting = submit(quick, 1)
-        assert not quick.at_hand(1)
-        await waiting
-        assert quick.at_hand(1)
-
-        go = threading.Event()
-        other = queue.submit(lambda: go.wait(WAIT))  # of another model, or an inspection
-        assert not quick.at_hand(1)
-        go.set()
-        await other
-        assert quick.at_hand(1)
-
-    run(main)
-
-
-def test_small_jobs_look_out_for_others_and_are_computed_right_here(quick: Predictions, network: Doubler) -> None:
-    async def main() -> None:
-        futures = [submit(quick, 1)]
-        await turns(PATIENCE // 2)
-        futures.append(submit(quick, 2))  # as gRPC brings them: one by one
-        await turns(PATIENCE // 2)
-        assert network.batches == []
-        await turns(PATIENCE)
-        assert network.batches == [[1, 1]]
-        assert [(await each)["y"].tolist() for each in futures] == [[2], [4]]
-
-    run(main)
-    assert network.threads == [threading.get_ident()]
-
-
-def test_a_full_batch_looks_out_for_nobody(quick: Predictions, network: Doubler) -> None:
-    async def main() -> None:
-        futures = [submit(quick, 1, 2), submit(quick, 3, 4)]
-        await turns(2)
-        assert network.batches == [[2, 2]]
-        await asyncio.gather(*futures)
-
-    run(main)
-
-
-def test_between_batches_that_are_computed_here_the_loop_has_its_turn(quick: Predictions, network: Doubler) -> None:
-    async def main() -> None:
-        futures = [submit(quick, value) for value in range(12)]
-        seen = []
-        for _ in range(WAIT):
-            await asyncio.sleep(0)
-            seen.append(len(network.batches))
-        assert [count for count in (1, 2, 3) if count in seen] == [1, 2, 3], "one at a time"
-        await asyncio.gather(*futures)
-
-    run(main)
-    assert network.batches == [[1] * 4] * 3
-
-
-def test_jobs_that_take_long_alone_leave_the_loop_free(network: Doubler, queue: DeviceQueue) -> None:
-    """Though together they would be quick: what the device does meanwhile would be missed."""
-    batcher = Predictions(network, queue, max_rows=4, expected_seconds=lambda _: 2 * SMALL_SECONDS)
-
-    async def main() -> None:
-        await asyncio.gather(submit(batcher, 1), submit(batcher, 2))
-
-    run(main)
-    assert network.batches == [[1, 1]]
-    assert network.threads != [threading.get_ident()]
-
-
 def test_rows_that_must_not_be_joined(network: Doubler, queue: DeviceQueue) -> None:
     batcher = Predictions(network, queue, max_rows=0, expected_seconds=lambda _: SLOW)
 
@@ -237,19 +87,6 @@ def test_an_error_is_only_of_those_who_cause_it(batcher: Predictions, network: D
 
     run(main)
     assert network.batches == [[1, 1, 1], [1], [1], [1], [1], [1]]
-
-
-def test_an_error_of_what_is_computed_here_is_only_of_those_who_cause_it(quick: Predictions, network: Doubler) -> None:
-    async def main() -> None:
-        futures = [submit(quick, 1), submit(quick, POISON), submit(quick, 2)]
-        answers = await asyncio.gather(*futures, return_exceptions=True)
-        assert isinstance(answers[1], ValueError)
-        assert [answers[index]["y"].tolist() for index in (0, 2)] == [[2], [4]]  # type: ignore[index]  # no errors
-        with pytest.raises(ValueError, match="poisoned"):
-            quick.answer({"x": np.array([POISON])}, 1, StageClock())
-
-    run(main)
-    assert network.batches == [[1, 1, 1], [1], [1], [1], [1]]
 
 
 def test_who_gave_up_is_not_computed(batcher: Predictions, network: Doubler) -> None:
