@@ -103,7 +103,7 @@ def test_nobody_waits_for_whoever_reads_the_log(monkeypatch: pytest.MonkeyPatch)
             read = threading.Thread(target=lambda: lines.extend(reader))
             lines: list[str] = []
             read.start()
-            while not lines:
+            while len(lines) < HELD:  # more than the pipe holds: there is room for another line
                 time.sleep(0.001)
             logging.getLogger(PACKAGE).info("the last")
         monkeypatch.undo()
@@ -111,5 +111,6 @@ def test_nobody_waits_for_whoever_reads_the_log(monkeypatch: pytest.MonkeyPatch)
         read.join(60)
     assert next(line for line in lines if "lost" not in line).startswith("fluoroscope-server: line 0 x")
     assert lines[-1] == "fluoroscope-server: the last\n"
-    (lost,) = [int(line.split()[2]) for line in lines if "lines of the log were lost" in line]
-    assert len(lines) == 3 * HELD - lost + 2
+    losses = [int(line.split()[2]) for line in lines if "lines of the log were lost" in line]
+    assert losses  # twice, where the writer comes to write its first line only after some were lost
+    assert len(lines) == 3 * HELD - sum(losses) + len(losses) + 1
