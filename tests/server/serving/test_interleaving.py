@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from jax.ad_checkpoint import checkpoint_name
 
-from fluoroscope_server.engine import Capture, Execution, device_is_host
+from fluoroscope_server.engine import Capture, Execution, device_is_host, read
 from fluoroscope_server.serving import DeviceQueue, StageClock, load
 from fluoroscope_server.settings import ModelSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Mapping
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import jax
 
-    from fluoroscope_server.engine import Results
+    from fluoroscope_server.engine import Result, Results, ResultSpec
     from fluoroscope_server.serving import Answer, Servable
 
 WAIT = 60
@@ -146,3 +146,42 @@ def test_an_inspection_that_nobody_reads_does_not_go_on(wavy: Servable) -> None:
         assert len(rest) == STAGES - 1
 
     run(main())
+
+
+@pytest.mark.parametrize("shares_memory", [False, True])
+def test_a_stage_is_dispatched_before_the_result_before_it_is_copied_out(
+    wavy: Servable, monkeypatch: pytest.MonkeyPatch, *, shares_memory: bool
+) -> None:
+    """Each copy here waits for the next stage, and would wait for ever if the stage waited for the copy.
+
+    Only where the device is the host does the first result go first: both would take the same cores.
+    """
+    ran = [threading.Event() for _ in range(STAGES)]
+    copied: list[int] = []
+
+    def dispatched(run: Iterator[Results]) -> Iterator[Results]:
+        for event, results in zip(ran, run, strict=True):
+            event.set()
+            yield results
+
+    def copy(spec: ResultSpec, arrays: Sequence[jax.Array]) -> Result:
+        number = len(copied)
+        copied.append(number)
+        if number == 0 and shares_memory:
+            assert not ran[1].is_set()
+        elif number < STAGES - 1:
+            assert ran[number + 1].wait(WAIT), f"stage {number + 2} waits for result {number + 1}"
+        return read(spec, arrays)
+
+    async def main() -> None:
+        watched = await ask(wavy)
+        answer = replace(
+            watched.answer, run=dispatched(wavy.engine.run(watched.answer.program, (X,), watched.answer.inspection))
+        )
+        async for _ in answer.results():
+            pass
+
+    monkeypatch.setattr("fluoroscope_server.serving.answer.device_is_host", lambda: shares_memory)
+    monkeypatch.setattr("fluoroscope_server.serving.answer.read", copy)
+    run(main())
+    assert copied == list(range(STAGES))
