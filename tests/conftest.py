@@ -10,14 +10,18 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(autouse=True, scope="session")
-def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A folder for caches that lasts as long as the tests do."""
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for caches that lasts as long as the tests do, and that all processes which run them share."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # then that is a folder of this process alone, in the one of all
+        folder = folder.parent
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(os.environ, "XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
+        patch.setitem(os.environ, "XDG_CACHE_HOME", str(folder / "cache"))
+        yield folder / "cache"
 
 
 settings.register_profile("here", deadline=None)  # a busy machine is no defect

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .conftest import Saved
     from .server_process import ServerProcess
 
-ROWS = 501
+ROWS, FEW = 501, 61
 NETWORKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"relu": lambda x: np.maximum(x, 0), "tanh": np.tanh}
 
 
@@ -49,9 +49,9 @@ class Shell:
         assert b"Traceback" not in done.stderr
         return done.stdout.decode(), done.stderr.decode()
 
-    def sites(self, *words: str) -> dict[str, Any]:
+    def sites(self, *words: str, rows: int = ROWS) -> dict[str, Any]:
         answer = json.loads(self.run(*words, "--json")[0])
-        assert answer["rows"] == ROWS
+        assert answer["rows"] == rows
         return {site["site"]: site for site in answer["sites"]}
 
 
@@ -64,6 +64,7 @@ def data() -> np.ndarray:
 def shell(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory, data: np.ndarray) -> Shell:
     folder = tmp_path_factory.mktemp("data set")
     np.savez(folder / "data.npz", x=data)
+    np.savez(folder / "few.npz", x=data[:FEW])
     return Shell(server, folder)
 
 
@@ -152,17 +153,16 @@ def test_dead_neurons(shell: Shell, layers: dict[str, dict[str, np.ndarray]], na
 # --- everything else
 
 
-@pytest.mark.parametrize("size", ["1", "8"])
+@pytest.mark.parametrize(("size", "name", "rows"), [("1", "few.npz", FEW), ("8", "data.npz", ROWS)])
 def test_quantiles_are_those_of_one_big_batch(
-    shell: Shell, layers: dict[str, dict[str, np.ndarray]], size: str
+    shell: Shell, layers: dict[str, dict[str, np.ndarray]], size: str, name: str, rows: int
 ) -> None:
     asked = (0.0, 0.05, 0.5, 0.777, 0.95, 1.0)
     word = "quantiles:" + ",".join(map(str, asked))
-    sites = shell.sites(
-        "relu", "--dataset", "data.npz", "activations/1", "activations/3", "--reduce", word, "--batch-size", size
-    )
+    question = ("relu", "--dataset", name, "activations/1", "activations/3", "--reduce", word)
+    sites = shell.sites(*question, "--batch-size", size, rows=rows)
     for path in sites:
-        value = layers["relu"][path]
+        value = layers["relu"][path][:rows]
         (found,) = sites[path]["reductions"]
         assert found["result"]["finite_count"] == value.size
         np.testing.assert_allclose(found["result"]["values"], np.quantile(value, asked), rtol=1e-6, atol=1e-7)

@@ -1,6 +1,6 @@
 """Many clients for long: no error, no wrong answer, no compilation, and memory stays flat.
 
-FLUOROSCOPE_SOAK_SECONDS says how long; 20 when it is not set.
+FLUOROSCOPE_SOAK_SECONDS says how long; 10 when it is not set.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .conftest import Saved
 
 SCRIPT = Path(__file__).parent / "scripts" / "soak.py"
-SECONDS = float(os.environ.get("FLUOROSCOPE_SOAK_SECONDS", "20"))
+SECONDS = float(os.environ.get("FLUOROSCOPE_SOAK_SECONDS", "10"))
 CLIENTS = 64
 MIB = 1 << 20
 

@@ -172,7 +172,7 @@ def test_histograms(x: np.ndarray, cuts: list[int], ends: tuple[float | None, fl
         np.testing.assert_array_equal([found.low, found.high], want)
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(x=VALUES, cuts=CUTS, more=st.floats(0, 1))
 def test_quantiles_are_exact(x: np.ndarray, cuts: list[int], more: float) -> None:
     asked = Quantiles(0, 0.05, 0.5, 0.95, 1, more)

@@ -118,7 +118,7 @@ def close(mine: Any, theirs: Any) -> None:
     np.testing.assert_allclose(np.asarray(mine), np.asarray(theirs), rtol=2e-4, atol=2e-5)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=8)
 @given(layers=NETWORKS, rows=st.integers(1, ROWS))
 def test_modules_are_what_flax_captures(linen_lab: Callable[..., Lab], layers: tuple[str, ...], rows: int) -> None:
     """Every module, fused and staged, with rows that fill the bucket; and Predict does not change."""
@@ -151,7 +151,7 @@ def test_modules_are_what_flax_captures(linen_lab: Callable[..., Lab], layers: t
         close(staged[path], value)
 
 
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=4)
 @given(layers=NETWORKS, rows=st.integers(1, ROWS), staged=st.booleans())
 def test_statistics_are_those_of_the_values(
     linen_lab: Callable[..., Lab], layers: tuple[str, ...], rows: int, staged: bool
@@ -200,7 +200,7 @@ class NnxNetwork(nnx.Module):
         return found
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=6)
 @given(
     kinds=st.lists(st.sampled_from(["linear", "norm", "conv", "dropout"]), max_size=4).map(tuple),
     rows=st.integers(1, ROWS),

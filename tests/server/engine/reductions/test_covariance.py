@@ -29,7 +29,7 @@ def in_float64(wide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return centered.T @ centered / len(samples), np.where(np.isfinite(mean), mean, np.nan)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(drawn=samples(shapes=SHAPES))
 def test_covariance(drawn: Sample) -> None:
     assume(drawn.axis != drawn.padded.ndim - 1)
@@ -39,7 +39,7 @@ def test_covariance(drawn: Sample) -> None:
     np.testing.assert_allclose(matrix, want, rtol=1e-5, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(drawn=samples(shapes=SHAPES))
 def test_correlation(drawn: Sample) -> None:
     assume(drawn.axis != drawn.padded.ndim - 1)

@@ -38,7 +38,7 @@ def assert_counts(found: SiteHistogram, wide: np.ndarray) -> None:
     assert np.all(until <= np.searchsorted(place, edges + 1e-6 * bins))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 @given(drawn=samples(), bins=st.sampled_from([1, 7]), ends=st.sampled_from([(-1.0, 2.5), (0.0, 0.1), (5.0, 99.0)]))
 def test_a_given_range(drawn: Sample, bins: int, ends: tuple[float, float]) -> None:
     found = drawn.summary(Histogram(bins=bins, low=ends[0], high=ends[1]))
@@ -47,7 +47,7 @@ def test_a_given_range(drawn: Sample, bins: int, ends: tuple[float, float]) -> N
     assert_counts(found, drawn.wide)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 @given(drawn=samples(), bins=st.sampled_from([1, 7]))
 def test_a_range_that_is_found(drawn: Sample, bins: int) -> None:
     found = drawn.summary(Histogram(bins=bins))
@@ -67,7 +67,7 @@ def test_a_range_that_is_found(drawn: Sample, bins: int) -> None:
     assert_counts(found, wide)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 @given(
     drawn=samples(odd=False, shapes=((6, 5), (4, 3, 5))), low=st.booleans(), end=st.sampled_from([-2.0, 0.0, 1.5, 90.0])
 )

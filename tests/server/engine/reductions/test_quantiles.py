@@ -26,7 +26,7 @@ def quantiles(wide: np.ndarray, probabilities: tuple[float, ...]) -> np.ndarray:
     return np.quantile(finite, probabilities) if finite.size else np.full(len(probabilities), math.nan)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(drawn=samples(), probabilities=PROBABILITIES)
 def test_against_float64(drawn: Sample, probabilities: list[float]) -> None:
     asked = tuple(probabilities)
