@@ -13,6 +13,7 @@ from fluoroscope.cli.archive import ArchiveReader
 from fluoroscope.cli.fit import fit
 from fluoroscope.cli.source import split_key
 from fluoroscope.cli.table import shape_cell
+from fluoroscope.cli.unreadable import unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -101,7 +102,7 @@ def _read(path: str, key: str | None, model: Model) -> dict[str, np.ndarray]:
             return _entries(ArchiveReader(Path(path)), key, only, model)
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
-        raise click.UsageError(f"{path} cannot be read: {error.strerror or error}.") from None
+        raise unreadable(path, error) from None
     except (ValueError, EOFError) as error:
         raise click.UsageError(f"{path} is no data set: neither NumPy's .npz nor .npy ({error}).") from None
     if only is None:

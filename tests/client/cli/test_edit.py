@@ -64,7 +64,7 @@ def test_a_plan_reads_no_inputs(run: Run, server: FakeServer) -> None:
         ("zero Dense_0 by=3", "zero knows no by"),
         ("scale Dense_0", "it does not say what to write: give by=VALUE"),
         ("scale Dense_0 by=much", "neither .npy, .npz, an image, nor JSON"),
-        ("add Dense_0 by=@nowhere.npy", "nowhere.npy cannot be read: No such file or directory."),
+        ("add Dense_0 by=@nowhere.npy", "nowhere.npy cannot be read: No such file or directory;"),
         ("patch Dense_0", "give row=0, or INPUT=VALUE"),
         ("patch Dense_0 row=0 image=@x.npy", "give row=0, or INPUT=VALUE"),
         ("zero Dense_0 units=a", "'a' are no whole numbers"),
