@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import functools
 import time
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -25,7 +24,7 @@ from fluoroscope_server.engine.parameters import (
 from fluoroscope_server.engine.placing import place
 from fluoroscope_server.engine.prediction import prediction
 from fluoroscope_server.engine.program import compile_program
-from fluoroscope_server.engine.program_cache import ProgramCache
+from fluoroscope_server.engine.program_cache import ProgramCache, Requested
 from fluoroscope_server.engine.question import pose
 from fluoroscope_server.engine.target import choose
 from fluoroscope_server.engine.traced import trace
@@ -215,19 +214,20 @@ class Engine:
         """Resolves a question about the variables of this network; raises as `resolve` does."""
         return resolve_parameters(captures, self.parameters, self.signature)
 
-    def program(self, plan: Plan) -> Future[Program]:
+    def program(self, plan: Plan) -> Requested[Program]:
         """Returns the program of a plan, compiled off the thread that asks; cancel the future to take that back.
 
         Raises:
             LimitExceededError: it is not held, and too many others are being compiled or wait for that.
         """
         if plan.of_parameters and not needs_compiler(plan):
-            ready: Future[Program] = Future()
+            ready: Requested[Program] = Requested()
+            ready.held = True
             ready.set_result(self._compile(plan))
             return ready
         return self._programs.request(plan)
 
-    def differences(self, pairs: Pairs) -> Future[DifferencePrograms]:
+    def differences(self, pairs: Pairs) -> Requested[DifferencePrograms]:
         """Returns the programs that compare pairs of values; as `program`."""
         return self._differences.request(pairs)
 

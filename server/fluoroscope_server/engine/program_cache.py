@@ -33,6 +33,13 @@ COMPILE_SECONDS = 1.0
 """About how long it takes until the compiler has room again."""
 
 
+class Requested(Future[Program]):
+    """A program that somebody has asked for; cancel it to take that back."""
+
+    held = False
+    """Whether it was there already. Who asks later whether it is done may find that the compiler was quick."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Compilation(Generic[Program]):
     """A program that is being made, or waits for that."""
@@ -40,7 +47,7 @@ class _Compilation(Generic[Program]):
     work: Future[Program]
     """The compiler's own; cancelled when nobody waits any more."""
 
-    waiting: list[Future[Program]]
+    waiting: list[Requested[Program]]
     """One for each who asked."""
 
 
@@ -87,19 +94,20 @@ class ProgramCache(Generic[Plan, Program]):
             program = self._pinned[plan] = self._compile(plan)
         return program
 
-    def request(self, plan: Plan) -> Future[Program]:
+    def request(self, plan: Plan) -> Requested[Program]:
         """Returns the program of a plan, now if it is held, else when it is compiled.
 
-        The future is the caller's own. Who cancels it gives up: a compilation that nobody waits for is not begun.
+        The future is the caller's own: who cancels it gives up: a compilation that nobody waits for is not begun.
 
         Raises:
             LimitExceededError: it is not held, and too many others are being compiled or wait for that.
             UnavailableError: it is not held, and the cache is closed.
         """
-        asked: Future[Program] = Future()
+        asked: Requested[Program] = Requested()
         with self._lock:
             program = self._find(plan)
             if program is not None:
+                asked.held = True
                 asked.set_result(program)
                 return asked
             begun = self._compiling.get(plan)

@@ -18,12 +18,12 @@ from fluoroscope_server.serving.servable import SPARE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-    from concurrent.futures import Future
 
     import numpy as np
 
     from fluoroscope_server.engine import Comparison, Program, SiteDifference, SiteKind, Tolerance
     from fluoroscope_server.engine.difference import DifferencePrograms
+    from fluoroscope_server.engine.program_cache import Requested
     from fluoroscope_server.serving.device_queue import DeviceQueue
     from fluoroscope_server.serving.limits import Limits
     from fluoroscope_server.serving.servable import Servable
@@ -116,14 +116,13 @@ async def compare(
     limits.check_results(len(comparison.sites), field="sites")
     clock.lap("decode")
     futures = _requested(comparison, left, right)
-    held = futures[0].done(), futures[1].done()
     first, second, differences = await asyncio.gather(*map(asyncio.wrap_future, futures))
     clock.lap("compile")
     return ComparisonAnswer(
         comparison=comparison,
         sides=(left, right),
         programs=(first, second),
-        held=held,
+        held=(futures[0].held, futures[1].held),
         run=_run(comparison, (left, right), (first, second), differences, tolerance=tolerance, clock=clock),
         device=left.servable.device,
     )
@@ -151,9 +150,9 @@ def _rows(side: ComparedSide, name: str, limits: Limits) -> int:
     return rows
 
 
-def _requested(comparison: Comparison, left: ComparedSide, right: ComparedSide) -> list[Future[Any]]:
+def _requested(comparison: Comparison, left: ComparedSide, right: ComparedSide) -> list[Requested[Any]]:
     """Returns the programs of both sides, and those that compare them, once they are compiled."""
-    futures: list[Future[Any]] = []
+    futures: list[Requested[Any]] = []
     try:
         for side, inspection in zip((left, right), comparison.inspections, strict=True):
             futures.append(side.servable.engine.program(inspection.plan))

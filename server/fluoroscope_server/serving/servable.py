@@ -204,10 +204,9 @@ class Servable:
     async def _program(self, inspection: Inspection, clock: StageClock) -> tuple[Program, bool]:
         """Returns the program of a question, and whether it was held already."""
         future = self.engine.program(inspection.plan)
-        held = future.done()
         program = await asyncio.wrap_future(future)  # who gives up cancels it, and only what nobody else waits for
         clock.lap("compile")
-        return program, held
+        return program, future.held
 
     async def plan(
         self,

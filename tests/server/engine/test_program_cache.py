@@ -90,6 +90,14 @@ def test_a_plan_is_compiled_once_however_many_ask(
     assert programs.request(plan(3)).done()
 
 
+def test_what_the_compiler_has_made_meanwhile_was_not_held(cache: Callable[..., ProgramCache[Plan, Program]]) -> None:
+    programs = cache(8)
+    quick = programs.request(plan(3))
+    quick.result(WAIT)
+    assert not quick.held
+    assert programs.request(plan(3)).held
+
+
 def test_a_compile_blocks_nobody_who_needs_another_program(
     compiler: Compiler, cache: Callable[..., ProgramCache[Plan, Program]]
 ) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from fluoroscope_server.engine import Program, Result
     from fluoroscope_server.engine.plan import Plan
+    from fluoroscope_server.engine.program_cache import Requested
     from fluoroscope_server.engine.question import Question
     from fluoroscope_server.errors import FluoroscopeError
     from fluoroscope_server.families.base_network import BaseNetwork
@@ -127,6 +128,25 @@ def test_a_program_is_held_from_then_on(servable: Servable) -> None:
         assert first.program is second.program
         again = await asyncio.gather(*(ask(servable, Capture(sites=("Dense_2",))) for _ in range(8)))
         assert len({id(answer.program) for answer in again}) == 1
+
+    run(main())
+
+
+def test_a_quick_compiler_has_compiled_all_the_same(servable: Servable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its program is there before anybody looks, and was not held when it was asked for."""
+    request = servable.engine.program
+
+    def waited_for(plan: Plan) -> Requested[Program]:
+        asked = request(plan)
+        asked.result(60)
+        return asked
+
+    monkeypatch.setattr(servable.engine, "program", waited_for)
+
+    async def main() -> None:
+        question = Capture(sites=("Dense_1",))
+        assert not (await ask(servable, question)).held
+        assert (await ask(servable, question)).held
 
     run(main())
 
