@@ -107,9 +107,7 @@ def test_nobody_notices_a_swap(tmp_path: Path, record_property: Callable[[str, o
 
         assert (found["wrong"], found["failed"], found["idle"]) == ([], [], 0)
         assert seen["operated"] == 2
-        assert seen["trained"] >= SWAPS / 2, (
-            "that a version goes before anybody asks for it is no fault, but it is rare"
-        )
+        assert seen["trained"] >= SWAPS / 4, "that a version goes before anybody asks for it is no fault"
         assert server.metrics().total("grpc_server_handled_total", grpc_code="OK", grpc_method="ModelInfer") > CLIENTS
         assert growth < max(before * 0.1, 24 * MIB)
         server.at_rest()
