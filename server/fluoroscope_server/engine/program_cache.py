@@ -97,7 +97,7 @@ class ProgramCache(Generic[Plan, Program]):
     def request(self, plan: Plan) -> Requested[Program]:
         """Returns the program of a plan, now if it is held, else when it is compiled.
 
-        The future is the caller's own: who cancels it gives up: a compilation that nobody waits for is not begun.
+        The future is the caller's own. Who cancels it gives up: a compilation that nobody waits for is not begun.
 
         Raises:
             LimitExceededError: it is not held, and too many others are being compiled or wait for that.

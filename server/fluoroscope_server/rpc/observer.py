@@ -121,9 +121,7 @@ class _Observed:
         self.series.started.value += 1
         self.series.in_flight.value += 1
         request_id = request_id_of(context) or (new_request_id() if self.calls.all else "")
-        if (
-            request_id
-        ):  # a name that nobody asked for, of a call of which nothing is written, would cost both sides time
+        if request_id:  # one that nobody asked for, of a call of which nothing is written, would cost both sides time
             context.set_trailing_metadata(((REQUEST_ID, request_id),))
         return time.perf_counter(), request_id
 

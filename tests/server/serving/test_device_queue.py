@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import threading
 import weakref
@@ -270,10 +271,13 @@ def test_a_loop_that_is_closed_meanwhile(device: DeviceQueue) -> None:
 def test_nothing_outlives_its_turn(device: DeviceQueue) -> None:
     """Neither the result nor what the work held: both may be gigabytes."""
 
+    def another(_: Large) -> Large:
+        return Large()
+
     async def main() -> None:
         await device.submit(lambda: None)  # the thread waits in its loop from here on
         held = Large()
-        result = await device.submit(lambda held=held: (Large(), held)[0])  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        result = await device.submit(functools.partial(another, held))
         watched = [weakref.ref(held), weakref.ref(result)]
         del held, result
         await asyncio.sleep(0)
@@ -292,7 +296,7 @@ def test_a_failure_is_not_kept_by_the_thread(device: DeviceQueue) -> None:
 
         watched = weakref.ref(held)
         with pytest.raises(ValueError, match=r"\d+"):
-            await device.submit(lambda held=held: fail(held))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            await device.submit(functools.partial(fail, held))
         del held
         await device.submit(lambda: None)
         gc.collect()
