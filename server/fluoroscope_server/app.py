@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     from fluoroscope_server.serving import Servable
     from fluoroscope_server.settings import ModelSource, Settings
 
-DEVICE_WORKERS = 8
-"""How many threads bring work to the device: while one waits for it, others prepare what comes next, and where the
-device is the processor, XLA's own threads find work instead of spinning."""
+MOST_DEVICE_WORKERS = 8
+"""How many threads bring work to the device: while one waits for it, others prepare what comes next. They are no more
+than there are cores, and one: where the device is the processor, they compute, and more would only displace each other.
+"""
 
 
 class App:
@@ -48,7 +50,7 @@ class App:
         self._operations = Operations(self._repository, self._swapper, self._reports, folder=settings.repository)
         self._watcher = Watcher(self._repository, self._operations, seconds=settings.poll_seconds)
         self._watching: asyncio.Task[None] | None = None
-        self._device = DeviceQueue("device", workers=DEVICE_WORKERS)
+        self._device = DeviceQueue("device", workers=min(MOST_DEVICE_WORKERS, _cores() + 1))
         self._compile_cache: CompileCache | None = None
         self._ready = False
 
@@ -172,3 +174,10 @@ class App:
 
     def _set_health(self, name: str, serving: bool) -> None:
         self._rpc.set_health(name, serving=serving)
+
+
+def _cores() -> int:
+    """Returns how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

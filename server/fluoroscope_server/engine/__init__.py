@@ -5,6 +5,7 @@ from fluoroscope_server.engine.comparison import ComparedSite, Comparison, Side,
 from fluoroscope_server.engine.compile_cache import CompileCache
 from fluoroscope_server.engine.cost import Cost
 from fluoroscope_server.engine.difference import SiteDifference, Tolerance
+from fluoroscope_server.engine.dispatch import compute_where_called
 from fluoroscope_server.engine.edit import (
     Add,
     Change,
@@ -99,6 +100,7 @@ __all__ = [
     "Zero",
     "check_outputs",
     "common",
+    "compute_where_called",
     "device_is_host",
     "joined",
     "nonfinite_leaves",

@@ -37,7 +37,11 @@ _reading = ThreadPoolExecutor(max_workers=2, thread_name_prefix="read")
 _spare = Spare()
 
 SPARE_BYTES = 64 << 20
-"""How much memory may lie free while an inspection runs in stages, beside what one of them takes."""
+"""How much memory may lie free while an inspection runs in stages, beside what they take."""
+
+STAGES_AT_ONCE = 3
+"""Of so many stages there may be something in memory: of one that runs, of the one before, whose values it takes, and
+of the one before that, whose results are being sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,7 +255,7 @@ class Servable:
         padded = pad_inputs([inputs], self.engine.signature, program.plan.bucket)
         clock.lap("pad")
         laps = iter(("compute",))
-        allowance = SPARE_BYTES + program.peak_bytes if program.plan.staged else None
+        allowance = SPARE_BYTES + STAGES_AT_ONCE * program.peak_bytes if program.plan.staged else None
 
         def computed(results: Results) -> Results:
             wait(results)
