@@ -23,9 +23,9 @@ ROWS, TOKENS, WIDTH = 4096, 16, 32
 VALUE_BYTES = ROWS * TOKENS * WIDTH * 4
 """What a layer gives: 8 MiB."""
 
-SHALLOW, DEEP = 6, 30
-MOST_GROWTH = 264 * MIB
-"""What is free but kept, 128 MiB, the room that the stages take, and the values that are on their way."""
+SHALLOW, DEEP = 6, 24
+MOST_GROWTH = 200 * MIB
+"""What is free but kept, 64 MiB, the room that one stage takes, and the values that are on their way."""
 
 PARTS = ("/attn", "/mlp", "")
 SIZES = {"width": WIDTH, "heads": 1, "mlp_ratio": 1}

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _reading = ThreadPoolExecutor(max_workers=2, thread_name_prefix="read")
 _spare = Spare()
 
-SPARE_BYTES = 128 << 20
+SPARE_BYTES = 64 << 20
 """How much memory may lie free while an inspection runs in stages, beside what they take."""
 
 STAGES_AT_ONCE = 3
