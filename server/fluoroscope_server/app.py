@@ -8,7 +8,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
-from fluoroscope_server.engine import CompileCache
+from fluoroscope_server.engine import CompileCache, compute_where_called
 from fluoroscope_server.errors import SettingsError
 from fluoroscope_server.http import HttpServer
 from fluoroscope_server.keys import check_exposure
@@ -39,6 +39,7 @@ class App:
 
     def __init__(self, settings: Settings, announce: Callable[[str], None] = lambda _: None) -> None:
         """Takes the settings, and whom to tell, in a line of text, how far it has come."""
+        compute_where_called()
         self._settings = settings
         self._announce = announce
         self._metrics = Metrics()

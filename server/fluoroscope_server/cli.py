@@ -136,9 +136,6 @@ def _run(settings: Settings) -> None:
     keep_large_buffers()  # before JAX and gRPC are imported: threads that they start have arenas of their own otherwise
     # Imported here, so that --help answers at once: JAX takes seconds to import.
     from fluoroscope_server.app import App  # noqa: PLC0415
-    from fluoroscope_server.engine import compute_where_called  # noqa: PLC0415
-
-    compute_where_called()
 
     async def run() -> None:
         app = App(settings, announce=_announce)
