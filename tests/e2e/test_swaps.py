@@ -73,6 +73,17 @@ def swap_by_hand(client: fluoroscope.Client, old: int, new: int) -> None:
     client.unload_model("operated", version=old)
 
 
+def until_asked(server: ServerProcess) -> None:
+    """Waits until every client has been answered again: what serves now has been asked then."""
+    before = answered(server)
+    while answered(server) < before + 2 * CLIENTS:
+        time.sleep(0.02)
+
+
+def answered(server: ServerProcess) -> float:
+    return server.metrics().total("grpc_server_handled_total", grpc_code="OK", grpc_method="ModelInfer")
+
+
 @pytest.mark.timeout(SECONDS + 300)
 def test_nobody_notices_a_swap(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     models = tmp_path / "models"
@@ -95,6 +106,7 @@ def test_nobody_notices_a_swap(tmp_path: Path, record_property: Callable[[str, o
                 old, new = new, old
                 server.hears(f"loaded trained: version {newest} ")
                 label_newest(client)
+                until_asked(server)
                 swaps += 2
                 if swaps == WARM_UP:
                     before = server.resident_bytes()
@@ -107,8 +119,8 @@ def test_nobody_notices_a_swap(tmp_path: Path, record_property: Callable[[str, o
 
         assert (found["wrong"], found["failed"], found["idle"]) == ([], [], 0)
         assert seen["operated"] == 2
-        assert seen["trained"] >= SWAPS / 4, "that a version goes before anybody asks for it is no fault"
-        assert server.metrics().total("grpc_server_handled_total", grpc_code="OK", grpc_method="ModelInfer") > CLIENTS
+        assert seen["trained"] >= SWAPS / 2
+        assert answered(server) > CLIENTS
         assert growth < max(before * 0.1, 24 * MIB)
         server.at_rest()
         ended_well(server)
