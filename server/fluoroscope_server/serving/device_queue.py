@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import queue
 import threading
 import time
@@ -28,24 +29,35 @@ class _Work:
 class DeviceQueue:
     """Runs work on threads of its own, as `Turns` orders it, for the callers of one event loop.
 
-    So the loop stays free for the transport while the device computes.
+    So the loop stays free for the transport while the device computes. Inspections have threads to themselves, so that
+    the large buffers of all stages are made on few: glibc keeps some of what is free for the thread that freed it.
 
     Work whose caller gave up while it waited is never begun; an error in one piece of work is its caller's alone.
     """
 
     def __init__(self, name: str, workers: int = 1) -> None:
-        """Starts the threads. Inspections never have more than a quarter of them, but always one."""
+        """Starts the threads.
+
+        Args:
+            name: what the names of the threads begin with.
+            workers: how much may be under way at once. No more than a quarter of it are inspections, but always one.
+        """
         self.workers = workers
-        self._lock = threading.Lock()  # of the turns, and of what was put off
-        self._turns: Turns[_Work] = Turns(most_inspections=max(1, workers // 4))
-        self._put_off = 0
-        self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each piece of work that waits
+        most_inspections = max(1, workers // 4)
+        self._lock = threading.Lock()  # of the turns, and of how much is under way
+        self._turns: Turns[_Work] = Turns(most_inspections=most_inspections)
+        self._under_way = 0
+        self._begun: dict[Turn, queue.SimpleQueue[_Work | None]] = {turn: queue.SimpleQueue() for turn in Turn}
         self._unsettled = 0
         self._closed = False
-        self._threads = [
-            threading.Thread(target=self._run, name=f"{name}-{index}", daemon=True) for index in range(workers)
-        ]
-        for thread in self._threads:
+        self._threads = {
+            turn: [
+                threading.Thread(target=self._run, args=(turn,), name=f"{name}-{turn.value}-{index}", daemon=True)
+                for index in range(count)
+            ]
+            for turn, count in ((Turn.PREDICTION, workers), (Turn.INSPECTION, most_inspections))
+        }
+        for thread in itertools.chain.from_iterable(self._threads.values()):
             thread.start()
 
     @property
@@ -68,40 +80,41 @@ class DeviceQueue:
             self._unsettled += 1
             with self._lock:
                 self._turns.push(turn, key, _Work(future=future, do=work))
-            self._wakeups.put(None)
+                self._begin()
         return future
 
     def close(self) -> None:
         """Ends the threads when all that waits is done."""
-        self._closed = True
-        for _ in self._threads:
-            self._wakeups.put(None)
-        for thread in self._threads:
+        with self._lock:
+            self._closed = True
+            self._begin()
+        for thread in itertools.chain.from_iterable(self._threads.values()):
             thread.join()
 
-    def _run(self) -> None:
-        while True:
-            self._wakeups.get()
-            with self._lock:
-                taken = self._turns.pop()
-                if taken is None:
-                    if self._closed and not self._turns:
-                        return
-                    self._put_off += 1  # only inspections wait, and enough are under way
-                    continue
+    def _begin(self) -> None:
+        """Hands as much as may be under way to the threads; lets them go when all is done. For who has the lock."""
+        while self._under_way < self.workers and (taken := self._turns.pop()) is not None:
             turn, work = taken
+            self._under_way += 1
+            self._begun[turn].put(work)
+        if self._closed and not self._under_way:
+            for turn, threads in self._threads.items():
+                for _ in threads:
+                    self._begun[turn].put(None)
+
+    def _run(self, turn: Turn) -> None:
+        while (work := self._begun[turn].get()) is not None:
             given_up = work.future.cancelled()
             start = time.perf_counter()
             result, error = (None, None) if given_up else outcome(work.do)
             seconds = None if given_up else time.perf_counter() - start
             with self._lock:
                 self._turns.end(turn, seconds)
-                again, self._put_off = self._put_off, 0
-            for _ in range(again):
-                self._wakeups.put(None)
+                self._under_way -= 1
+                self._begin()
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 work.future.get_loop().call_soon_threadsafe(self._settle, work.future, result, error)
-            del result, error, taken, work  # results and inputs may be large: nothing may outlive its turn here
+            del result, error, work  # results and inputs may be large: nothing may outlive its turn here
 
     def _settle(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
         self._unsettled -= 1

@@ -144,6 +144,38 @@ def test_inspections_leave_threads_to_predictions(closing: bool) -> None:
     device.close()
 
 
+def test_inspections_have_threads_to_themselves() -> None:
+    device = DeviceQueue("several", workers=8)
+    threads: dict[Turn, set[int]] = {turn: set() for turn in Turn}
+
+    async def main() -> None:
+        work = [(turn, device.submit(threading.get_ident, turn=turn)) for turn in Turn for _ in range(50)]
+        for turn, future in work:
+            threads[turn].add(await future)
+
+    run(main)
+    device.close()
+    assert len(threads[Turn.INSPECTION]) <= 2
+    assert not threads[Turn.INSPECTION] & threads[Turn.PREDICTION]
+
+
+def test_inspections_count_among_what_may_be_under_way() -> None:
+    device = DeviceQueue("several", workers=2)
+
+    async def main() -> None:
+        inspection, first, second = Gate(), Gate(), Gate()
+        futures = [device.submit(inspection, turn=Turn.INSPECTION), device.submit(first), device.submit(second)]
+        for gate in (inspection, first):
+            await asyncio.to_thread(gate.begun.wait, WAIT)
+        assert not second.begun.wait(0.1)
+        for gate in (inspection, first, second):
+            gate.go.set()
+        assert await asyncio.gather(*futures) == ["gate"] * 3
+
+    run(main)
+    device.close()
+
+
 def test_it_is_idle_when_nothing_waits_or_is_under_way(device: DeviceQueue) -> None:
     found = []
 
