@@ -295,16 +295,25 @@ def test_inspect_refuses(servable: Servable) -> None:
 
 
 def test_small_results_come_together_and_large_ones_alone(servable: Servable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But where there is nothing to bring to the host each comes alone, without a change of thread."""
+
     async def sizes() -> list[int]:
         answer = await ask(servable, EVERYTHING)
         return [len(batch) async for batch in answer.results()]
 
+    monkeypatch.setattr("fluoroscope_server.serving.answer.device_is_host", lambda: True)
+    assert run(sizes()) == [1] * 10
+    monkeypatch.setattr("fluoroscope_server.serving.answer.device_is_host", lambda: False)
     assert run(sizes()) == [10]
     monkeypatch.setattr("fluoroscope_server.serving.answer.BATCH_BYTES", 1)
     assert run(sizes()) == [1] * 10
 
 
-def test_an_answer_that_nobody_reads_to_its_end(servable: Servable, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("shares_memory", [True, False])
+def test_an_answer_that_nobody_reads_to_its_end(
+    servable: Servable, monkeypatch: pytest.MonkeyPatch, shares_memory: bool
+) -> None:
+    monkeypatch.setattr("fluoroscope_server.serving.answer.device_is_host", lambda: shares_memory)
     monkeypatch.setattr("fluoroscope_server.serving.answer.BATCH_BYTES", 1)
     taken: list[object] = []
 
@@ -323,7 +332,12 @@ def test_an_answer_that_nobody_reads_to_its_end(servable: Servable, monkeypatch:
     assert len(taken) <= 2  # no more than one ahead
 
 
-def test_an_error_while_results_are_read_is_the_readers(servable: Servable, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("shares_memory", [True, False])
+def test_an_error_while_results_are_read_is_the_readers(
+    servable: Servable, monkeypatch: pytest.MonkeyPatch, shares_memory: bool
+) -> None:
+    monkeypatch.setattr("fluoroscope_server.serving.answer.device_is_host", lambda: shares_memory)
+
     def failing(*_: Any) -> Result:
         raise OSError("no room")
 
