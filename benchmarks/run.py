@@ -24,19 +24,16 @@ import overload
 import restart
 import servers
 import staged
+import streams
 from fluoroscope.v1.inference_pb2 import PredictRequest
-from fluoroscope.v1.inspection_pb2 import EXECUTION_AUTO, EXECUTION_FUSED, Capture, InspectActivationsRequest
 from fluoroscope.wire import encode_tensor
 from row import Row, Samples
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 PREDICT = "/fluoroscope.v1.InferenceService/Predict"
-INSPECT = "/fluoroscope.v1.InspectionService/InspectActivations"
 BATCHES = (1, 8, 64)
 IN_FLIGHT = (16, 64)
 RATE_TARGETS = {(16, 1): "at least 1.00", (16, 8): "at least 1.20", (64, 1): "at least 1.20", (64, 8): "at least 1.20"}
-STREAMS = 3  # a round of streams is short
-FIRST_STREAMS = 10  # not measured: the first one compiles, and those after it find the room that is used again then
 
 Addresses = dict[str, str]
 """Where one copy of each server listens."""
@@ -71,52 +68,6 @@ def measure_predict(copies: list[Addresses], *, rounds: int, seconds: float) -> 
     return rows
 
 
-def measure_stream(copies: list[Addresses], *, rounds: int) -> list[Row]:
-    """Compares `InspectActivations` of 64 MiB with bytes that lie ready, and with a bare server that computes them."""
-    x = encode_tensor(np.ones((1, 1), np.float32))
-    request, fused = (
-        InspectActivationsRequest(
-            model="wide", inputs={"x": x}, captures=[Capture(sites=["wide/*"])], execution=execution
-        ).SerializeToString()
-        for execution in (EXECUTION_AUTO, EXECUTION_FUSED)
-    )
-    asked = {
-        "fluoroscope": ("fluoroscope", INSPECT, request),
-        "fused": ("fluoroscope", INSPECT, fused),
-        "lying ready": ("asyncio", "/bare.Bare/Stream", b""),
-        "computed": ("asyncio", "/bare.Bare/Compute", b""),
-    }
-    ready, computed, at_once, possible = Samples(), Samples(), Samples(), Samples()
-    for addresses in copies:
-        for server, method, data in asked.values():
-            for _ in range(FIRST_STREAMS):
-                load.stream_rate(addresses[server], method, data)
-    for addresses in copies * STREAMS * rounds:
-        rates = {
-            name: load.stream_rate(addresses[server], method, data) for name, (server, method, data) in asked.items()
-        }
-        for samples, names in (
-            (ready, ("fluoroscope", "lying ready")),
-            (computed, ("fluoroscope", "computed")),
-            (at_once, ("fused", "computed")),
-            (possible, ("computed", "lying ready")),
-        ):
-            for name in names:
-                samples.add(name, rates[name])
-    return [
-        _rate("InspectActivations, 64 MiB, beside bytes that lie ready", ready, "MB/s", "at least 0.90"),
-        _rate("InspectActivations, 64 MiB, beside a bare server that computes them", computed, "MB/s", "stated"),
-        _rate("the same, fused, beside that bare server", at_once, "MB/s", "stated", ours="fused"),
-        _rate(
-            "that bare server, beside bytes that lie ready: what can be reached here",
-            possible,
-            "MB/s",
-            "stated",
-            ours="computed",
-        ),
-    ]
-
-
 def _latency(what: str, samples: Samples, target: str) -> Row:
     ours = samples.median("fluoroscope")
     reference = min((name for name in samples.values if name != "fluoroscope"), key=samples.median)
@@ -130,9 +81,9 @@ def _latency(what: str, samples: Samples, target: str) -> Row:
     )
 
 
-def _rate(what: str, samples: Samples, unit: str, target: str, *, ours: str = "fluoroscope") -> Row:
-    reference = max((name for name in samples.values if name != ours), key=samples.median)
-    mine, theirs = samples.median(ours), samples.median(reference)
+def _rate(what: str, samples: Samples, unit: str, target: str) -> Row:
+    reference = max((name for name in samples.values if name != "fluoroscope"), key=samples.median)
+    mine, theirs = samples.median("fluoroscope"), samples.median(reference)
     return Row(
         what=what,
         ours=f"{mine:,.0f} {unit}",
@@ -227,7 +178,7 @@ def main() -> None:
             )
             copies = [start(stack, *models) for _ in range(arguments.copies)]
             if arguments.only in {None, "stream"}:
-                rows = measure_stream(copies, rounds=arguments.rounds) + rows
+                rows = streams.measure(copies, rounds=arguments.rounds) + rows
             if arguments.only in {None, "predict"}:
                 rows = measure_predict(copies, rounds=arguments.rounds, seconds=arguments.seconds) + rows
     report = (

@@ -1,0 +1,89 @@
+"""Streams of 64 MiB, beside a bare server's in equal messages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import load
+from fluoroscope.v1.inspection_pb2 import (
+    EXECUTION_AUTO,
+    EXECUTION_FUSED,
+    Capture,
+    InspectActivationsRequest,
+    InspectParametersRequest,
+)
+from fluoroscope.wire import encode_tensor
+from row import Row, Samples
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+FIRST = 10  # not measured: the first one compiles, and those after it find the room that is used again then
+EACH_ROUND = 3  # a stream is short
+
+SERVICE = "/fluoroscope.v1.InspectionService"
+READY = ("asyncio", "/bare.Bare/Stream", b"")
+"""The bare server's bytes that lie ready."""
+
+COMPUTED = ("asyncio", "/bare.Bare/Compute", b"")
+"""The same sites, computed by the bare server when they are asked for."""
+
+Stream = tuple[str, str, bytes]
+"""A server, a method, and a serialized request."""
+
+
+def measure(copies: Sequence[Mapping[str, str]], *, rounds: int) -> list[Row]:
+    """Compares what is read of a network with bytes that lie ready, and with the same network in a bare server.
+
+    Args:
+        copies: the addresses of each copy of the servers, by name; fluoroscope has the model `wide`.
+        rounds: how often each copy is measured, `EACH_ROUND` streams each.
+    """
+    rates = _rates(copies, {"staged": _activations(EXECUTION_AUTO), "ready": READY, "computed": COMPUTED}, rounds)
+    fused = _rates(copies, {"fused": _activations(EXECUTION_FUSED), "computed": COMPUTED}, rounds)
+    parameters = _rates(copies, {"parameters": _parameters(), "ready": READY}, rounds)
+    return [
+        _row("InspectActivations, 64 MiB, beside bytes that lie ready", rates, "staged", "ready", "at least 0.90"),
+        _row("InspectActivations, 64 MiB, beside a bare server that computes them", rates, "staged", "computed"),
+        _row("the same, fused, beside that bare server", fused, "fused", "computed"),
+        _row("that bare server, beside bytes that lie ready: what can be reached here", rates, "computed", "ready"),
+        _row("InspectParameters, 64 MiB, which lie ready too", parameters, "parameters", "ready"),
+    ]
+
+
+def _activations(execution: int) -> Stream:
+    x = encode_tensor(np.ones((1, 1), np.float32))
+    captures = [Capture(sites=["wide/*"])]
+    request = InspectActivationsRequest(model="wide", inputs={"x": x}, captures=captures, execution=execution)  # type: ignore[arg-type]  # its values are such numbers
+    return "fluoroscope", f"{SERVICE}/InspectActivations", request.SerializeToString()
+
+
+def _parameters() -> Stream:
+    request = InspectParametersRequest(model="wide", captures=[Capture(sites=["**"])])
+    return "fluoroscope", f"{SERVICE}/InspectParameters", request.SerializeToString()
+
+
+def _rates(copies: Sequence[Mapping[str, str]], streams: Mapping[str, Stream], rounds: int) -> Samples:
+    """Reads the streams in turn; returns their megabytes (10^6) per second."""
+    samples = Samples()
+    for addresses in copies:
+        for server, method, request in streams.values():
+            for _ in range(FIRST):
+                load.stream_rate(addresses[server], method, request)
+    for addresses in [each for each in copies for _ in range(EACH_ROUND * rounds)]:
+        for name, (server, method, request) in streams.items():
+            samples.add(name, load.stream_rate(addresses[server], method, request))
+    return samples
+
+
+def _row(what: str, rates: Samples, ours: str, theirs: str, target: str = "stated") -> Row:
+    mine, reference = rates.median(ours), rates.median(theirs)
+    return Row(
+        what=what,
+        ours=f"{mine:,.0f} MB/s",
+        theirs=f"{reference:,.0f} MB/s ({theirs})",
+        ratio=mine / reference,
+        target=target,
+    )
