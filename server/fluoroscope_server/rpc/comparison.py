@@ -10,6 +10,7 @@ from fluoroscope.v1.tensor_pb2 import DATA_TYPE_UNSPECIFIED
 from fluoroscope.wire import dtype_to_wire
 from fluoroscope_server.engine import Tolerance
 from fluoroscope_server.errors import InvalidRequestError
+from fluoroscope_server.rpc.context import client_of
 from fluoroscope_server.rpc.decoding import decode_inputs, decode_kinds, decode_version, parse
 from fluoroscope_server.rpc.encoding import KIND_NUMBERS, encode_program
 from fluoroscope_server.serving import ComparedSide, StageClock, blaming, compare
@@ -36,7 +37,7 @@ class ComparisonMethod:
         self._metrics = metrics
         self._limits = limits
 
-    async def compare_activations(self, data: bytes, context: Context) -> AsyncIterator[bytes]:  # noqa: ARG002 (gRPC passes it)
+    async def compare_activations(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         """Answers one `CompareActivations`, frame by frame."""
         clock = StageClock()
         request = parse(inspection.CompareActivationsRequest, data)
@@ -50,6 +51,7 @@ class ComparisonMethod:
             kinds=decode_kinds(request.kinds, field="kinds"),
             tolerance=tolerance,
             clock=clock,
+            client=client_of(context),
             limits=self._limits,
         )
         self._metrics.count_program(held=all(answer.held))

@@ -15,9 +15,10 @@ from fluoroscope_server.keys import Scope, caller
 from fluoroscope_server.serving.inputs import check_inputs, pad_inputs
 from fluoroscope_server.serving.limits import DEFAULT_LIMITS
 from fluoroscope_server.serving.servable import SPARE_BYTES
+from fluoroscope_server.serving.turns import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Hashable, Iterator, Mapping, Sequence
 
     import numpy as np
 
@@ -68,9 +69,12 @@ class ComparisonAnswer:
     device: DeviceQueue
     """Where they run."""
 
+    key: Hashable = ""
+    """Whose it is: keys take turns on the device."""
+
     async def differences(self) -> AsyncIterator[list[SiteDifference]]:
         """Runs both sides and yields how far apart they are, site after site; others use the device in between."""
-        while found := await self.device.submit(self._advance):
+        while found := await self.device.submit(self._advance, turn=Turn.INSPECTION, key=self.key):
             yield found
 
     def _advance(self) -> list[SiteDifference]:
@@ -93,9 +97,12 @@ async def compare(
     kinds: Collection[SiteKind],
     tolerance: Tolerance,
     clock: StageClock,
+    client: Hashable = "",
     limits: Limits = DEFAULT_LIMITS,
 ) -> ComparisonAnswer:
     """Resolves a comparison, waits for what must be compiled, and returns the answer.
+
+    On the device it is an inspection like any other: clients, told apart by `client`, take turns.
 
     Raises:
         PermissionDeniedError: the caller may not look inside.
@@ -125,6 +132,7 @@ async def compare(
         held=(futures[0].held, futures[1].held),
         run=_run(comparison, (left, right), (first, second), differences, tolerance=tolerance, clock=clock),
         device=left.servable.device,
+        key=(left.servable.name, client),
     )
 
 

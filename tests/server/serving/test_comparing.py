@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -16,7 +18,8 @@ from fluoroscope_server.engine import Tolerance
 from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, NotFoundError
 from fluoroscope_server.metrics import STAGES, Metrics
 from fluoroscope_server.rpc.comparison import ComparisonMethod
-from fluoroscope_server.serving import ComparedSide, Limits, Repository, StageClock, blaming, compare, load
+from fluoroscope_server.serving import ComparedSide, DeviceQueue, Limits, Repository, StageClock, blaming, compare, load
+from fluoroscope_server.serving.turns import Turn
 from fluoroscope_server.settings import ModelSource
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
     from fluoroscope.calls import Comparison
     from fluoroscope_server.families.base_network import BaseNetwork
-    from fluoroscope_server.serving import ComparisonAnswer, DeviceQueue, Servable
+    from fluoroscope_server.serving import ComparisonAnswer, Servable
 
 X = np.random.default_rng(0).normal(size=(3, 2, 2)).astype(np.float32)
 WAIT = 60
@@ -86,6 +89,48 @@ def test_two_versions(servable: Servable, other: Servable, module: BaseNetwork, 
     assert again.held == (True, True)
 
 
+def test_predictions_go_first_and_clients_take_turns(servable: Servable) -> None:
+    """As for any other inspection: a comparison that waits lets those go first that came after it."""
+    order: list[str] = []
+
+    def noting(name: str, run: Iterator[Any]) -> Iterator[Any]:
+        for each in run:
+            order.append(name)
+            yield each
+
+    async def main() -> None:
+        begun, go = threading.Event(), threading.Event()
+        queue = DeviceQueue("one at a time", workers=1)
+
+        def hold() -> None:
+            begun.set()
+            go.wait(WAIT)
+
+        held = queue.submit(hold, turn=Turn.INSPECTION)
+        await asyncio.to_thread(begun.wait, WAIT)
+        reading = []
+        for name, client in (("first", "a"), ("second", "a"), ("third", "b")):
+            answer = await compare(
+                side(servable),
+                side(servable),
+                sites=("activations/0",),
+                kinds=(),
+                tolerance=Tolerance(),
+                clock=StageClock(),
+                client=client,
+            )
+            answer = replace(answer, device=queue, run=noting(name, answer.run))
+            reading.append(asyncio.ensure_future(anext(aiter(answer.differences()))))
+            await asyncio.sleep(0)  # it waits in the queue now
+        prediction = queue.submit(lambda: order.append("prediction"))
+        go.set()
+        await asyncio.gather(held, prediction, *reading)
+        await asyncio.to_thread(queue.close)
+
+    asyncio.run(asyncio.wait_for(main(), WAIT))
+    assert order == ["prediction", "first", "third", "second"]
+
+
 def test_inputs_that_do_not_fit_are_blamed_on_their_side(servable: Servable, other: Servable) -> None:
     with pytest.raises(InvalidRequestError, match="left side have 3 rows, and those of the right 2") as rows:
         ask(side(servable), side(other, X[:2]))
@@ -116,11 +161,18 @@ class Versions:
         return self._servables[version or 0]
 
 
+class Context:
+    """What a comparison looks at of its call: who it is from."""
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:50000"
+
+
 def stream(method: ComparisonMethod, request: inspection_pb2.CompareActivationsRequest) -> Comparison:
     """Answers a request, and reads the answer as the client does."""
 
     async def main() -> list[bytes]:
-        context: Any = None  # never looked at
+        context: Any = Context()
         return [message async for message in method.compare_activations(request.SerializeToString(), context)]
 
     reader = ComparisonReader()
