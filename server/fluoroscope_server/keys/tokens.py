@@ -56,6 +56,7 @@ class Tokens:
     @property
     def knows_certificates(self) -> bool:
         """Returns whether somebody is known by a certificate."""
+        self._follow()
         return bool(self._certificates)
 
     def of_bearer(self, secret: str) -> Caller:

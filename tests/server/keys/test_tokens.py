@@ -52,6 +52,16 @@ def test_who_shows_a_token(file: Path) -> None:
     assert not tokens.knows_certificates
 
 
+def test_a_file_that_names_its_first_certificate(file: Path) -> None:
+    """Nobody has to show a token before that is noticed."""
+    clock = Clock()
+    tokens = Tokens(file, clock=clock)
+    assert not tokens.knows_certificates
+    file.write_text(file.read_text() + '[[token]]\nname = "a"\ncertificate = "laptop"\nscopes = ["predict"]\n')
+    clock.seconds += LOOK_SECONDS
+    assert tokens.knows_certificates
+
+
 def test_who_shows_a_certificate(file: Path) -> None:
     file.write_text('[[token]]\nname = "a"\ncertificate = "laptop"\nscopes = ["predict"]\n')
     tokens = Tokens(file)
