@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fluoroscope_server.serving.model_entry import ModelEntry
     from fluoroscope_server.serving.operations import Operations
     from fluoroscope_server.serving.repository import Repository
 
@@ -30,7 +31,7 @@ class Watcher:
         await self._operations.discover()
         for entry in self._repository.entries():
             if entry.watched:
-                await self._operations.reconcile(entry)
+                await self._bring(entry)
 
     async def run(self) -> None:
         """Looks again and again, until it is cancelled."""
@@ -40,3 +41,9 @@ class Watcher:
                 await self.look()
             except Exception:  # what nobody thought of must not end the watch
                 log.exception("the models could not be looked at; they are looked at again in %g s", self._seconds)
+
+    async def _bring(self, entry: ModelEntry) -> None:
+        try:
+            await self._operations.reconcile(entry)
+        except Exception:  # nor may it keep the models behind it waiting
+            log.exception("model %r could not be looked at; it is looked at again in %g s", entry.name, self._seconds)

@@ -269,3 +269,24 @@ def test_it_looks_again_and_again(run: Run, net: Path) -> None:
         assert await house.answers() == 2
 
     run(test)
+
+
+def test_one_model_does_not_keep_the_others_waiting(run: Run, net: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever happens to it: here somebody who listens fails."""
+
+    async def test(house: House) -> None:
+        def fail(line: str) -> None:
+            if line.startswith("loading abacus"):
+                raise ZeroDivisionError
+
+        house.heard = fail
+        write_step(net.parent / "abacus", 1)
+        write_step(net, 2)
+        await house.watcher.look()
+        assert (await house.answers(), house.loaded("abacus")) == (2, [])
+        assert "model 'abacus' could not be looked at" in caplog.text
+        house.heard = lambda _: None
+        await house.watcher.look()
+        assert await house.answers(name="abacus") == 1
+
+    run(test)
