@@ -28,6 +28,10 @@ than there are cores, and one: where the device is the processor, they compute, 
 """
 
 
+LEAST_PATIENCE = 1.0
+"""How many seconds, at least, a call may hold up a version that was unloaded: a slow client is no stalled one."""
+
+
 class App:
     """A server with its models. Made and used on one event loop.
 
@@ -47,7 +51,14 @@ class App:
         for source in settings.models:
             self._repository.put(ModelEntry(source.name, source, watched=settings.watch))
         self._reports = Reports(self._metrics, announce=announce, set_health=self._set_health)
-        self._swapper = Swapper(self._load, self._reports, swap=settings.swap)
+        self._swapper = Swapper(
+            self._load,
+            self._reports,
+            swap=settings.swap,
+            patience=max(LEAST_PATIENCE, settings.grace_seconds),
+            unread=self._unread,
+            end=self._end,
+        )
         self._operations = Operations(self._repository, self._swapper, self._reports, folder=settings.repository)
         self._watcher = Watcher(self._repository, self._operations, seconds=settings.poll_seconds)
         self._watching: asyncio.Task[None] | None = None
@@ -172,6 +183,12 @@ class App:
             on_compile=self._metrics.observe_compile,
             require_seal=self._settings.require_seal,
         )
+
+    def _unread(self, call: asyncio.Task[Any] | None) -> int:
+        return self._rpc.gate.unread(call)
+
+    def _end(self, call: asyncio.Task[Any] | None) -> None:
+        self._rpc.gate.end_unloaded(call)
 
     def _set_health(self, name: str, serving: bool) -> None:
         self._rpc.set_health(name, serving=serving)

@@ -155,7 +155,8 @@ class Settings:
     """How much that folder may hold; what was not used for longest goes."""
 
     grace_seconds: float = setting(30.0, least=0)
-    """How long calls under way may go on after SIGTERM."""
+    """How long calls under way may go on after SIGTERM, and how long one that nobody reads may hold up a version that
+    was unloaded."""
 
     drain_delay_seconds: float = setting(0.0, least=0)
     """How long new calls are still answered after SIGTERM, not ready any more, so that balancers notice first."""

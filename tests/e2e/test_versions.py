@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -101,6 +101,34 @@ def test_a_trainer_and_an_operator(server: ServerProcess, models: Path) -> None:
         server.hears("unloaded digits: version 10")
         client.unload_model("digits", version=30, force=True)
         assert answer(client) == 20
+
+
+def test_a_client_that_stops_reading_does_not_hold_up_a_new_version(
+    wide_variables: tuple[Path, Any], tmp_path: Path
+) -> None:
+    """The version that it looked into is freed, and other versions are loaded, while its stream stands still."""
+    first = wide_variables[0] / str(saved.STEP)
+    wide = tmp_path / "models" / "wide"
+    shutil.copytree(first, wide / "1")
+    options = (f"--repository={tmp_path / 'models'}", "--watch", "--poll=0.1", "--grace=1")
+    with (
+        ServerProcess({}, *options) as server,
+        fluoroscope.Client(server.until_ready().target) as client,
+        fluoroscope.Client(server.target) as other,
+    ):
+        stream = client.stream("wide", {"x": saved.batch(256)}, sites="activations/*")
+        next(stream)
+        for step in (2, 3):
+            shutil.copytree(first, tmp_path / "copy")
+            (tmp_path / "copy").rename(wide / str(step))
+            server.hears(f"loaded wide: version {step} ")
+        server.hears("a call was ended that held up version 1 of wide, which was unloaded")
+        server.hears("unloaded wide: version 1")
+        assert [each.version for each in other.model("wide").versions] == [3]
+        with pytest.raises(fluoroscope.ServerUnavailableError, match="the version that answered was unloaded") as ended:
+            list(stream)
+        assert ended.value.reason == "VERSION_UNLOADED"
+        assert server.stop() == 0
 
 
 def test_a_broken_step_and_the_command_line(server: ServerProcess, models: Path) -> None:

@@ -9,9 +9,11 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import grpc.aio
 
 from fluoroscope_server.errors import UnavailableError
 from fluoroscope_server.rpc.context import client_of
+from fluoroscope_server.rpc.status import code_of, message_of, trailing_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 Task = asyncio.Task[Any] | None
 """The task of a call; gRPC gives each one of its own."""
 
+ANSWERED = 1 << 62
+"""The message that stands for a whole answer: nothing follows it."""
+
 
 class Gate:
     """Guards methods whose requests come serialized."""
@@ -29,7 +34,10 @@ class Gate:
     def __init__(self, admission: Admission) -> None:
         """Takes who decides; no call is open yet."""
         self._admission = admission
-        self._open: dict[Task, bool] = {}  # every open call, and whether it is at work, or in gRPC's own hands
+        self._open: dict[Task, int] = {}  # every open call; which message of it is in gRPC's hands, 0 if it is at work
+        self._streams: dict[Task, Context] = {}  # those of them that answer with many messages
+        self._aborting: set[asyncio.Task[None]] = set()
+        self._ending: dict[Task, UnavailableError] = {}  # why those are cancelled that are
         self._over = False
 
     def guard(self, handler: Any) -> Any:
@@ -43,9 +51,31 @@ class Gate:
     def end(self) -> None:
         """Ends all calls that are open with UNAVAILABLE; where gRPC is sending a message, when it has gone."""
         self._over = True
-        for task, at_work in list(self._open.items()):
-            if at_work and task is not None:
-                task.cancel()
+        for task, unread in list(self._open.items()):
+            if not unread and task is not None:
+                self._cancel(task, _draining())
+
+    def end_unloaded(self, task: Task) -> None:
+        """Ends a call whose version was unloaded: with UNAVAILABLE, if its answer is not whole."""
+        if task is None:
+            return
+        if not self.unread(task):
+            self._cancel(task, _unloaded())
+            return
+        if task in self._streams:  # whoever reads on finds the status behind the message that gRPC has
+            aborting = asyncio.ensure_future(_abort(self._streams[task], _unloaded()))
+            self._aborting.add(aborting)
+            aborting.add_done_callback(self._aborting.discard)
+        task.cancel()
+
+    def unread(self, task: Task) -> int:
+        """Returns which message of a call is in gRPC's hands, by a number that grows; 0 if the call is at work."""
+        return self._open.get(task, ANSWERED)
+
+    def _cancel(self, task: asyncio.Task[Any], why: UnavailableError) -> None:
+        self._ending[task] = why
+        task.add_done_callback(lambda _: self._ending.pop(task, None))
+        task.cancel()
 
     def _call(self, behaviour: Callable[..., Any], streams: bool) -> Callable[..., Any]:
         admission, calls = self._admission, self._open
@@ -55,7 +85,7 @@ class Gate:
             client, task = client_of(context), asyncio.current_task()
             size = len(request) if isinstance(request, bytes) else 0  # of a stream of them none is here yet
             admission.enter(client, size=size, streams=streams)
-            calls[task] = True
+            calls[task] = 0
             try:
                 return await behaviour(request, context)
             except asyncio.CancelledError:
@@ -75,32 +105,46 @@ class Gate:
             client, task = client_of(context), asyncio.current_task()
             size = len(request) if isinstance(request, bytes) else 0
             admission.enter(client, size=size, streams=True)
-            calls[task] = True
+            calls[task] = count = 0
+            self._streams[task] = context
             try:
                 async with contextlib.aclosing(behaviour(request, context)) as responses:
                     async for response in responses:
-                        calls[task] = False
+                        calls[task] = count = count + 1
                         yield response
-                        calls[task] = True
+                        calls[task] = 0
                         if self._over:
-                            raise _ending()
+                            raise _draining()
             except asyncio.CancelledError:
                 self._explain(task)
                 raise
             finally:
-                del calls[task]
+                del calls[task], self._streams[task]
                 admission.leave(client, size=size, streams=True)
 
         return stream
 
     def _explain(self, task: Task) -> None:
         """Raises UnavailableError if it was us who cancelled a call."""
-        if self._over and task is not None and task.cancelling():
+        why = self._ending.get(task)
+        if why is not None and task is not None and task.cancelling():
             task.uncancel()
-            raise _ending() from None
+            raise why from None
 
 
-def _ending() -> UnavailableError:
+async def _abort(context: Context, error: UnavailableError) -> None:
+    with contextlib.suppress(grpc.aio.AbortError, grpc.aio.UsageError):  # the second if the client has gone meanwhile
+        await context.abort(code_of(error), message_of(error), trailing_of(error))
+
+
+def _draining() -> UnavailableError:
     return UnavailableError(
         "the server ends, and did not wait for this call any longer: ask another", reason="DRAINING"
+    )
+
+
+def _unloaded() -> UnavailableError:
+    return UnavailableError(
+        "the version that answered was unloaded, and did not wait for this call any longer: ask again",
+        reason="VERSION_UNLOADED",
     )

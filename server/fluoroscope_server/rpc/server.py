@@ -65,7 +65,7 @@ class RpcServer:
         self._admission = admission = Admission(settings)
         # The metrics must not hold the server: gRPC complains of one that is still there when Python ends.
         metrics.follow_open(request_bytes=lambda: admission.open_bytes, clients=lambda: admission.clients)
-        self._gate = gate = Gate(admission)
+        self.gate = gate = Gate(admission)
         guard = Guard(Tokens(settings.tokens) if settings.tokens is not None else None)
         self._certificates = _certificates(settings)
         self._server = grpc.aio.server(options=options_of(settings))
@@ -164,7 +164,7 @@ class RpcServer:
         self.retire()
         self._admission.close()
         if not await self._admission.emptied(grace):
-            self._gate.end()
+            self.gate.end()
         await self._server.stop(ENDING_SECONDS)
 
 

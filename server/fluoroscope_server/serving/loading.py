@@ -135,7 +135,7 @@ def loading(what: str) -> Iterator[None]:
     """Turns whatever is raised inside the block into a ModelError that says of what."""
     try:
         yield
-    except Exception as error:  # the compiler and the operator's code raise what they like: they are told which model
+    except (Exception, SystemExit) as error:  # the compiler and the operator's code raise what they like
         cause = (
             error.__cause__ if isinstance(error, ModelError) else error
         )  # the family's own code may take memory, too

@@ -160,6 +160,8 @@ class Operations:
 
     async def _load_now(self, entry: ModelEntry) -> None:
         async with entry.lock:
+            if await self._look(entry) is None:
+                raise _cannot_be_looked_at(entry)
             entry.stopped = False
             entry.dismissed.clear()
             entry.refused.clear()
@@ -168,16 +170,13 @@ class Operations:
             if refusal.kind != CHANGED or not entry.loaded:
                 raise refusal.as_error()
         if not entry.loaded:
-            reason, why = entry.idleness
-            if not entry.trouble:
-                reason, why = "NO_STEP", "has no committed step yet"
-            raise WrongStateError(f"model {entry.name!r} {why}", field="model", reason=reason)
+            raise WrongStateError(f"model {entry.name!r} has no committed step yet", field="model", reason="NO_STEP")
 
     async def _load_version(self, entry: ModelEntry, version: int) -> None:
         async with entry.lock:
             found = await self._look(entry)
             if found is None:
-                raise WrongStateError(f"model {entry.name!r} {entry.idleness[1]}", field="model", reason="MODEL_FAILED")
+                raise _cannot_be_looked_at(entry)
             if version not in found:
                 raise _no_step(entry, version, found)
             entry.asked.add(version)
@@ -211,8 +210,11 @@ class Operations:
     async def _load_step(self, entry: ModelEntry, found: dict[int, Step], step: Step) -> Refusal | None:
         step = await asyncio.to_thread(step.looked_into, entry.where().path)
         found[step.version] = step
-        keep = wanted(entry, found) - {step.version}
-        replaces = [version for version in entry.loaded if version not in keep]
+
+        def replaces() -> list[int]:  # asked for late: an operator may move a label, or unload, while it is loaded
+            keep = wanted(entry, found) - {step.version}
+            return [version for version in entry.loaded if version not in keep]
+
         refusal = await self._swapper.load(entry, step, replaces=replaces)
         if refusal is not None and refusal.kind == CHANGED:
             del found[step.version]
@@ -257,6 +259,12 @@ class Operations:
         self._begun.add(task)
         task.add_done_callback(self._begun.discard)
         return await asyncio.shield(task)
+
+
+def _cannot_be_looked_at(entry: ModelEntry) -> WrongStateError:
+    return WrongStateError(
+        f"model {entry.name!r} cannot be looked at: {entry.trouble}", field="model", reason="MODEL_FAILED"
+    )
 
 
 def _not_loaded(entry: ModelEntry, version: int) -> NotFoundError:

@@ -12,6 +12,7 @@ from fluoroscope_server.errors import (
     OutOfMemoryError,
     WrongStateError,
 )
+from fluoroscope_server.keys import Scope, caller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,8 +46,9 @@ class Refusal:
     """What the step held when it was refused; while it holds that, it is not tried anew."""
 
     def as_error(self) -> WrongStateError:
-        """Returns what an operator who asked for the step from afar is told."""
-        return WrongStateError(f"the step is refused: {self.reason}", field="version", reason=self.kind)
+        """Returns what an operator who asked from afar is told; what is inside only if he may look there."""
+        why = self.reason if Scope.INSPECT in caller().scopes else f"{self.kind}; the server's log says more"
+        return WrongStateError(f"the step is refused: {why}", field="version", reason=self.kind)
 
 
 def refusal_of(error: ModelError, folder: Path, *, contents: Stamp | None) -> Refusal:

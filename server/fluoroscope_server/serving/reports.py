@@ -86,6 +86,11 @@ class Reports:
             )
         self.announce(f"unloaded {entry.name}: version {servable.version}")
 
+    def ended(self, servable: Servable, count: int) -> None:
+        """Calls that held up a version which had been unloaded were ended."""
+        calls = "a call was" if count == 1 else f"{count} calls were"
+        self.announce(f"{calls} ended that held up version {servable.version} of {servable.name}, which was unloaded")
+
     def settled(self, entry: ModelEntry) -> None:
         """Which version of a model answers may have changed."""
         self._metrics.model_serves(entry.name, entry.serving)

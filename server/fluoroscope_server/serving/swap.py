@@ -25,19 +25,31 @@ if TYPE_CHECKING:
     from fluoroscope_server.serving.reports import Reports
     from fluoroscope_server.serving.servable import Servable
     from fluoroscope_server.serving.steps import Step
+    from fluoroscope_server.serving.users import Call
     from fluoroscope_server.settings import ModelSource
 
     Loader: TypeAlias = Callable[[ModelSource, int | None], Servable]
+    Replaced: TypeAlias = Callable[[], Collection[int]]
 
 
 class Swapper:
     """Loads versions, one at a time and off the event loop, and lets go of those that nobody needs any more.
 
     A version that is loaded has compiled every bucket and has run: it answers from one turn of the event loop to the
-    next. One that is let go gets no new requests; when those under way have ended, its memory is freed.
+    next. One that is let go gets no new requests; when those under way have ended, its memory is freed. A call whose
+    client takes nothing of its answer any more does not hold that up for ever.
     """
 
-    def __init__(self, load: Loader, reports: Reports, *, swap: Swap = Swap.KEEP) -> None:
+    def __init__(
+        self,
+        load: Loader,
+        reports: Reports,
+        *,
+        swap: Swap = Swap.KEEP,
+        patience: float = 30.0,
+        unread: Callable[[Call], int],
+        end: Callable[[Call], None],
+    ) -> None:
         """Takes what loads.
 
         Args:
@@ -45,28 +57,35 @@ class Swapper:
                 raises ModelError.
             reports: told what happens.
             swap: what to do when a new version does not fit beside the old one, unless the model says it.
+            patience: how many seconds a client may take nothing of its answer while a version waits to be freed; and
+                how many a call may go on whose version is stopped so that another fits.
+            unread: returns which message of a call its client has not taken yet, by some number; 0 if it waits for us.
+            end: ends a call.
         """
         self._load = load
         self._reports = reports
         self._swap = swap
+        self._patience = patience
+        self._unread = unread
+        self._end = end
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
         self._one_at_a_time = asyncio.Lock()
         self._releases: set[asyncio.Task[None]] = set()
 
-    async def load(self, entry: ModelEntry, step: Step, *, replaces: Collection[int] = ()) -> Refusal | None:
+    async def load(self, entry: ModelEntry, step: Step, *, replaces: Replaced = tuple) -> Refusal | None:
         """Loads a step and lets it answer; returns why it does not serve, None if it does.
 
         Args:
             entry: the model.
             step: the step, looked into.
-            replaces: the versions that nobody will need once it serves; they may be stopped first if it does not fit
-                beside them, and the operator has said so.
+            replaces: returns the versions that nobody will need once it serves, of those that are loaded; they may be
+                stopped first if it does not fit beside them, and the operator has said so.
         """
         async with self._one_at_a_time:
             refusal = await self._try(entry, step)
             swap = entry.policy.swap or self._swap
-            if refusal is not None and refusal.kind == MEMORY and swap is Swap.STOP_THEN_LOAD and replaces:
-                refusal = await self._stop_then_load(entry, step, replaces)
+            if refusal is not None and refusal.kind == MEMORY and swap is Swap.STOP_THEN_LOAD and (old := replaces()):
+                refusal = await self._stop_then_load(entry, step, old)
         if refusal is None:
             entry.refused.pop(step.version, None)
         elif refusal.kind == CHANGED:
@@ -76,13 +95,16 @@ class Swapper:
             self._reports.refused(entry, step.version, refusal)
         return refusal
 
-    def unload(self, entry: ModelEntry, version: int) -> asyncio.Task[None]:
-        """Sends a version no more requests; the task ends when those under way have ended and its memory is free."""
+    def unload(self, entry: ModelEntry, version: int, *, at_once: bool = False) -> asyncio.Task[None]:
+        """Sends a version no more requests; the task ends when those under way have ended and its memory is free.
+
+        With `at_once` calls that take longer than our patience are ended, otherwise only those that nobody reads.
+        """
         loaded = entry.loaded.pop(version)
         for label in entry.labels_of(version):
             del entry.labels[label]
         self._reports.settled(entry)
-        return self._release(entry, loaded)
+        return self._release(entry, loaded, at_once=at_once)
 
     async def released(self) -> None:
         """Returns when all that was unloaded so far is gone, and its memory is free."""
@@ -138,14 +160,16 @@ class Swapper:
         self._reports.announce(
             f"version {step.version} of {entry.name} does not fit beside {names}: stopping that first"
         )
-        labels = dict(entry.labels)
+        labels = {label: version for label, version in entry.labels.items() if version in stopped}
         entry.loading = step.version  # so that who asks now is told to come again
-        await asyncio.gather(*(self.unload(entry, version) for version in stopped))
+        await asyncio.gather(*(self.unload(entry, version, at_once=True) for version in stopped))
         refusal = await self._try(entry, step)
         if refusal is not None:
             for version, saved in stopped.items():
                 await self._bring_back(entry, version, saved)
-        entry.labels |= {label: version for label, version in labels.items() if version in entry.loaded}
+        for label, version in labels.items():
+            if version in entry.loaded:
+                entry.labels.setdefault(label, version)  # unless an operator has moved it meanwhile
         return refusal
 
     async def _bring_back(self, entry: ModelEntry, version: int, saved: Stamp | None) -> None:
@@ -156,20 +180,32 @@ class Swapper:
             return
         self._switch(entry, Loaded(servable=servable, saved=saved))
 
-    def _release(self, entry: ModelEntry, loaded: Loaded) -> asyncio.Task[None]:
+    def _release(self, entry: ModelEntry, loaded: Loaded, *, at_once: bool = False) -> asyncio.Task[None]:
         entry.leaving.append(loaded)
-        task = asyncio.ensure_future(self._let_go(entry, loaded))
+        task = asyncio.ensure_future(self._let_go(entry, loaded, at_once=at_once))
         self._releases.add(task)
         task.add_done_callback(self._releases.discard)
         return task
 
-    async def _let_go(self, entry: ModelEntry, loaded: Loaded) -> None:
-        await loaded.users.gone()
+    async def _let_go(self, entry: ModelEntry, loaded: Loaded, *, at_once: bool) -> None:
+        await self._ended(loaded, at_once=at_once)
         entry.leaving.remove(loaded)
         await asyncio.to_thread(loaded.servable.engine.close)
         self._reports.unloaded(entry, loaded.servable)
         del loaded
         await asyncio.to_thread(_free)
+
+    async def _ended(self, loaded: Loaded, *, at_once: bool) -> None:
+        """Returns when all calls that use a version have ended; ends those that hold it up."""
+        before: dict[Call, int] = {}
+        while not await loaded.users.gone(self._patience):
+            unread = {call: self._unread(call) for call in loaded.users.calls()}
+            held_up = [call for call, message in unread.items() if at_once or (message and message == before.get(call))]
+            for call in held_up:
+                self._end(call)
+            if held_up:
+                self._reports.ended(loaded.servable, len(held_up))
+            before = unread
 
     async def _read(self, entry: ModelEntry, version: int) -> Servable:
         entry.loading = version

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+Call = asyncio.Task[Any] | None
+"""The task of a call: gRPC makes one for each."""
+
+
 class Users:
     """Those that use a version of a model: tasks that asked for it and have not ended.
 
@@ -21,7 +25,7 @@ class Users:
 
     def __init__(self) -> None:
         """Begins with none."""
-        self._uses: set[asyncio.Future[Any]] = set()
+        self._uses: dict[asyncio.Future[Any], Call] = {}
 
     def __len__(self) -> int:
         return len(self._uses)
@@ -33,21 +37,30 @@ class Users:
         except RuntimeError:  # no event loop runs
             return
         if task is not None and task not in self._uses:
-            self._uses.add(task)
-            task.add_done_callback(self._uses.discard)
+            self._uses[task] = task
+            task.add_done_callback(self._uses.pop)
 
     @contextlib.contextmanager
     def one(self) -> Iterator[None]:
         """Is a user for as long as the context lasts."""
         use = asyncio.get_running_loop().create_future()
-        self._uses.add(use)
+        self._uses[use] = asyncio.current_task()
         try:
             yield
         finally:
-            self._uses.discard(use)
+            del self._uses[use]
             use.cancel()
 
-    async def gone(self) -> None:
-        """Returns when every user has ended."""
+    def calls(self) -> set[Call]:
+        """Returns the tasks that the users are, or are parts of."""
+        return set(self._uses.values())
+
+    async def gone(self, seconds: float | None = None) -> bool:
+        """Returns True when every user has ended, or False when so many seconds have passed before that."""
+        loop = asyncio.get_running_loop()
+        end = None if seconds is None else loop.time() + seconds
         while self._uses:
-            await asyncio.wait(self._uses)
+            if end is not None and loop.time() >= end:
+                return False
+            await asyncio.wait(self._uses, timeout=None if end is None else end - loop.time())
+        return True

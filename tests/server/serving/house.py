@@ -60,6 +60,10 @@ def damage(folder: Path) -> Path:
     return folder
 
 
+PATIENCE = 0.05
+"""How many seconds a call may hold up a version that was unloaded."""
+
+
 class House:
     """The models of one server, in a folder of their own."""
 
@@ -80,10 +84,19 @@ class House:
         """Called when the health of a model is set."""
         self.require_seal = False
         """Whether to refuse what is not sealed."""
+        self.unread: Callable[[asyncio.Task[Any] | None], int] = lambda _: 0
+        """Which message of a call its client has not taken yet."""
         self._device = device
         self.repository = Repository()
         reports = Reports(self.metrics, announce=self._hear, set_health=self._set_health)
-        self.swapper = Swapper(self._load, reports, swap=swap)
+        self.swapper = Swapper(
+            self._load,
+            reports,
+            swap=swap,
+            patience=PATIENCE,
+            unread=self._unread,
+            end=_cancel,
+        )
         self.operations = Operations(self.repository, self.swapper, reports, folder=folder)
         self.watcher = Watcher(self.repository, self.operations, seconds=0.01)
 
@@ -94,6 +107,9 @@ class House:
     async def __aexit__(self, *_: object) -> None:
         await self.operations.close()
         self.repository.close()
+
+    def _unread(self, call: asyncio.Task[Any] | None) -> int:
+        return self.unread(call)
 
     def _set_health(self, name: str, serving: bool) -> None:
         self.health[name] = serving
@@ -148,3 +164,8 @@ class House:
         found = self.sample("fluoroscope_refused_checkpoints_total", model=name, reason=reason)
         assert found is not None, f"no series for {reason}"
         return found
+
+
+def _cancel(call: asyncio.Task[Any] | None) -> None:
+    assert call is not None
+    call.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from fluoroscope_server.errors import (
     WrongStateError,
 )
 from fluoroscope_server.families.base_network import build
+from fluoroscope_server.keys import ANYBODY, CALLER, Caller, Scope
 from fluoroscope_server.serving import ModelEntry
 from fluoroscope_server.settings import ModelSource, Swap
 
@@ -78,6 +80,23 @@ def test_load_what_is_refused(run: Run, net: Path) -> None:
         write_step(net, 3)
         await house.operations.load("net", 3)
         assert await house.answers() == 3
+
+    run(test)
+
+
+def test_a_family_that_ends_the_process(run: Run, net: Path, family: Callable[[Any], str]) -> None:
+    """It ends the load alone."""
+    write_step(net, 3, config={**CONFIG, "family": family(lambda _: sys.exit(7))})
+
+    async def test(house: House) -> None:
+        assert await house.answers() == 2
+        assert any("cannot be loaded: SystemExit: 7; " in line or "SystemExit: 7" in line for line in house.said), (
+            house.said
+        )
+        with pytest.raises(
+            WrongStateError, match="the step is refused: it cannot be loaded; the server's log says why"
+        ):
+            await house.operations.load("net", 3)
 
     run(test)
 
@@ -267,6 +286,98 @@ def test_the_old_one_is_brought_back_if_that_does_not_help(run: Run, net: Path, 
         assert house.entry().labels == {"stable": 1, "kept": 1}
         assert [step for _, step in house.loads] == [2, 1, 3, 3, 2]
         assert await house.answers("stable") == 1
+
+    run(test)
+
+
+def test_a_call_that_takes_its_time_does_not_keep_what_is_stopped(
+    run: Run, net: Path, room: list[Callable[[], bool]]
+) -> None:
+    async def test(house: House) -> None:
+        room[0] = lambda: not house.entry().loaded and not house.entry().leaving
+
+        async def use() -> None:
+            house.repository.get("net")
+            await asyncio.Event().wait()
+
+        using = asyncio.ensure_future(use())
+        await asyncio.sleep(0)
+        commit(net)
+        await house.watcher.look()
+        assert using.cancelled()
+        assert (await house.answers(), house.loaded()) == (3, [3])
+
+    run(test, swap=Swap.STOP_THEN_LOAD)
+
+
+def test_an_operator_who_acts_while_a_version_is_stopped(run: Run, net: Path, room: list[Callable[[], bool]]) -> None:
+    """What he says of labels meanwhile is what holds in the end."""
+    assert not room[0]()
+
+    async def test(house: House) -> None:
+        await house.operations.load("net", 1)
+        house.operations.set_label("net", "kept", 1)
+        house.operations.set_label("net", "moved", 1)
+
+        def act(line: str) -> None:
+            if line == "unloaded net: version 2":
+                house.operations.set_label("net", "moved", None)
+
+        house.heard = act
+        commit(net)
+        await house.watcher.look()
+        assert (await house.answers(), house.loaded()) == (2, [1, 2])
+        assert house.entry().labels == {"kept": 1}
+
+    run(test, swap=Swap.STOP_THEN_LOAD)
+
+
+def test_a_version_that_goes_while_its_successor_is_loaded(run: Run, net: Path, room: list[Callable[[], bool]]) -> None:
+    """It is none that could be stopped then."""
+    assert not room[0]()
+
+    async def test(house: House) -> None:
+        loop = asyncio.get_running_loop()
+
+        def unload(_: str, step: int | None) -> None:
+            if step == 3:
+                asyncio.run_coroutine_threadsafe(house.operations.unload("net", 2), loop).result(60)
+
+        house.before = unload
+        commit(net)
+        with pytest.raises(WrongStateError, match="it does not fit into memory beside what is loaded"):
+            await house.operations.load("net", 3)
+        assert house.loaded() == []
+
+    run(test, swap=Swap.STOP_THEN_LOAD)
+
+
+def test_a_folder_that_cannot_be_looked_at(run: Run, net: Path) -> None:
+    """Who asks for what is wanted of it is told so, though an old version serves; and nothing is forgotten."""
+
+    async def test(house: House) -> None:
+        await house.operations.load("net", 1)
+        await house.operations.unload("net", 1)
+        (net / "model.toml").write_text("policy = [")
+        for version in (None, 2):
+            with pytest.raises(WrongStateError, match=r"model .net. cannot be looked at: .*model\.toml") as caught:
+                await house.operations.load("net", version)
+            assert caught.value.reason == "MODEL_FAILED"
+        assert (await house.answers(), house.entry().dismissed) == (2, {1})
+
+    run(test)
+
+
+def test_who_may_not_look_inside_is_not_told_what_is_wrong_there(run: Run, net: Path) -> None:
+    async def test(house: House) -> None:
+        damage(write_step(net, 3))
+        operator = Caller(name="op", scopes=frozenset({Scope.ADMIN}))
+        for who, words in ((ANYBODY, "checkpoint 'net', step 3"), (operator, "UNREADABLE; the server's log says more")):
+            CALLER.set(who)
+            with pytest.raises(WrongStateError) as caught:
+                await house.operations.load("net", 3)
+            assert words in caught.value.message
+            assert ("checkpoint" in caught.value.message) is (who is ANYBODY)
 
     run(test)
 
