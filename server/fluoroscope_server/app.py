@@ -28,6 +28,9 @@ than there are cores, and one: where the device is the processor, they compute, 
 """
 
 
+CLOSE_SECONDS = 5.0
+"""How long, in the end, the device may take for what it has begun."""
+
 LEAST_PATIENCE = 1.0
 """How many seconds, at least, a call may hold up a version that was unloaded: a slow client is no stalled one."""
 
@@ -65,6 +68,7 @@ class App:
         self._device = DeviceQueue("device", workers=min(MOST_DEVICE_WORKERS, _cores() + 1))
         self._compile_cache: CompileCache | None = None
         self._ready = False
+        self._hurry: asyncio.Future[None] | None = None  # there once a signal has come, done when a second one has
 
     async def start(self) -> None:
         """Listens, then loads all models; answers with UNAVAILABLE until then.
@@ -75,7 +79,7 @@ class App:
             ModelError: one of `Settings.models` cannot be served. What was begun is stopped again.
         """
         async with contextlib.AsyncExitStack() as undo:
-            undo.callback(self._device.close)
+            undo.push_async_callback(self._close_device)
             for warning in check_exposure(self._settings):
                 self._announce(f"warning: {warning}")
             folder = self._settings.repository
@@ -86,7 +90,7 @@ class App:
             self._http = HttpServer(self._settings.http_listen, self._metrics, lambda: self._ready)
             undo.callback(self._http.close)
             self._rpc = RpcServer(self._repository, self._metrics, self._settings, self._operations)
-            undo.push_async_callback(self._rpc.drain, 0)
+            undo.push_async_callback(self._end_calls)
             self.rpc_address = await self._rpc.start(self._settings.listen)
             self.http_address = self._http.address
             self._announce(f"gRPC on {self.rpc_address}")
@@ -98,60 +102,85 @@ class App:
         self._watching = asyncio.ensure_future(self._watcher.run())
         self._rpc.set_health("", serving=True)
 
-    async def serve(self) -> None:
-        """Serves until SIGTERM or SIGINT, then drains and stops. A second signal ends the drain at once."""
-        stop = [asyncio.Event(), asyncio.Event()]
+    async def run(self) -> None:
+        """Starts and serves until SIGTERM or SIGINT, then drains and stops. A second signal ends the waiting at once.
 
-        def on_signal() -> None:
-            stop[1 if stop[0].is_set() else 0].set()
+        A signal that comes before all models are loaded ends the loading; calls to those that are there are drained.
 
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, on_signal)
-        self._announce("ready")  # only now: whoever hears it may send a signal at once
-        await stop[0].wait()
-        ending = asyncio.ensure_future(stop[1].wait())
-        await self.stop(ending)
-        ending.cancel()
+        Raises:
+            SettingsError, ModelError: as `start` does.
+        """
+        told, hurry = self._signals()
+        starting = asyncio.ensure_future(self.start())
+        await asyncio.wait((starting, told), return_when=asyncio.FIRST_COMPLETED)
+        self._hurry = hurry
+        starting.cancel()
+        await asyncio.wait((starting,))
+        if not starting.cancelled():
+            starting.result()
+            self._announce("ready")
+            await told
+            await self._stop()
         self._announce("stopped")
 
-    async def stop(self, hurry: asyncio.Future[Any] | None = None) -> None:
-        """Says that it is not ready any more, refuses new calls, waits for those under way, and stops.
+    @staticmethod
+    def _signals() -> tuple[asyncio.Future[None], asyncio.Future[None]]:
+        """Returns a future that is done with the first signal, and one that is done with the second."""
+        loop = asyncio.get_running_loop()
+        futures = loop.create_future(), loop.create_future()
 
-        Args:
-            hurry: ends the waiting when it is done.
-        """
+        def on_signal() -> None:
+            for future in futures:
+                if not future.done():
+                    future.set_result(None)
+                    return
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal)
+        return futures
+
+    async def _stop(self) -> None:
+        """Says that it is not ready any more, refuses new calls, waits for those under way, and stops."""
         self._ready = False
         if self._watching is not None:
             self._watching.cancel()
-        self._rpc.retire()
-        await self._within(self._settings.drain_delay_seconds, hurry)
-        await self._drain(hurry)
+        await self._end_calls()
         await self._operations.close()
         self._repository.close()
-        await asyncio.to_thread(self._device.close)
+        await self._close_device()
         await asyncio.to_thread(self._http.close)  # last, so that the last calls are still counted
         self._close_compile_cache()
 
-    async def _within(self, seconds: float, hurry: asyncio.Future[Any] | None) -> None:
-        """Still answers new calls for so long, until whoever sends them has heard that others should."""
-        if not seconds:
+    async def _end_calls(self) -> None:
+        """Lets calls end, if a signal has come, or ends them, if the start has failed."""
+        if self._hurry is None:
+            await self._rpc.drain(0)
             return
-        self._announce(f"not ready any more: new calls are answered for {seconds:g} s; signal again to end now")
-        if hurry is None:
-            await asyncio.sleep(seconds)
-        else:
+        self._rpc.retire()
+        await self._within(self._settings.drain_delay_seconds, self._hurry)
+        await self._drain(self._hurry)
+
+    async def _within(self, seconds: float, hurry: asyncio.Future[None]) -> None:
+        """Still answers new calls for so long, until whoever sends them has heard that others should."""
+        if seconds:
+            self._announce(f"not ready any more: new calls are answered for {seconds:g} s; signal again to end now")
             await asyncio.wait((hurry,), timeout=seconds)
 
-    async def _drain(self, hurry: asyncio.Future[Any] | None) -> None:
+    async def _drain(self, hurry: asyncio.Future[None]) -> None:
         grace = self._settings.grace_seconds
         self._announce(f"draining: calls under way have {grace:g} s; signal again to end now")
         draining = asyncio.ensure_future(self._rpc.drain(grace))
-        if hurry is not None:
-            await asyncio.wait((draining, hurry), return_when=asyncio.FIRST_COMPLETED)
-            if not draining.done():
-                await self._rpc.drain(0)
+        await asyncio.wait((draining, hurry), return_when=asyncio.FIRST_COMPLETED)
+        if not draining.done():
+            await self._rpc.drain(0)
         await draining
+
+    async def _close_device(self) -> None:
+        """Waits for what the device still computes, though nobody waits for it any more, but not for long."""
+        awaited: set[asyncio.Future[None]] = {asyncio.ensure_future(asyncio.to_thread(self._device.close))}
+        if self._hurry is not None:
+            awaited.add(self._hurry)
+        await asyncio.wait(awaited, timeout=CLOSE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
 
     def _open_compile_cache(self) -> CompileCache | None:
         if self._settings.compile_cache is None:

@@ -138,12 +138,18 @@ def _run(settings: Settings) -> None:
     from fluoroscope_server.app import App  # noqa: PLC0415
 
     async def run() -> None:
-        app = App(settings, announce=_announce)
-        await app.start()
-        await app.serve()
+        await App(settings, announce=_announce).run()
 
-    with written_behind(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(run())
+    with written_behind():
+        runner = asyncio.Runner(loop_factory=_loop_factory())
+        try:
+            runner.run(run())
+        except BaseException:
+            runner.close()
+            raise
+    # Python would wait for threads that still load, compile, or look at a mount that hangs. Nobody needs what they
+    # do, and XLA aborts a process that Python ends while it compiles.
+    os._exit(0)
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:

@@ -226,16 +226,42 @@ def test_one_who_stops_waiting_leaves_the_others_waiting(slow: Path) -> None:
 def test_a_signal_while_loading_ends_it(slow: Path) -> None:
     with loading(slow) as server:
         server.signal(signal.SIGTERM)
-        assert server.wait(30) in {0, 128 + signal.SIGTERM, -signal.SIGTERM}
+        assert server.wait(30) == 0
         assert "Traceback" not in server.said
+        assert server.lines[-1] == "fluoroscope-server: stopped"
+        assert "fluoroscope-server: ready" not in server.lines
+
+
+def test_a_signal_while_loading_lets_calls_end(slow: Path, wide_variables: tuple[Path, Any]) -> None:
+    """Those to models that are there already; nobody waits for the one that is being loaded."""
+    with loading(slow, a=wide_variables[0]) as server, fluoroscope.Client(server.target) as client:
+        stream, sites = begin_stream(client, "a")
+        server.signal(signal.SIGTERM)
+        server.hears("draining: calls under way have 30 s")
+        sites += [each.site for each in stream]
+        assert len(sites) == 11
+        assert server.wait(30) == 0
+
+
+def test_a_load_that_never_ends_does_not_keep_the_server(slow: Path, checkpoints: Saved, tmp_path: Path) -> None:
+    """It was begun while the server served, for a new step."""
+    models = tmp_path / "models"
+    models.mkdir()
+    with ServerProcess({"relu": checkpoints.folders["relu"]}, f"--repository={models}", "--poll=0.1") as server:
+        server.until_ready()
+        slow.rename(models / "slow")
+        eventually((tmp_path / "arrived").exists, what="the slow model is being loaded", timeout=120)
+        server.signal(signal.SIGTERM)
+        assert server.wait(30) == 0
+        assert server.lines[-1] == "fluoroscope-server: stopped"
 
 
 # --- ending
 
 
-def begin_stream(client: fluoroscope.Client) -> tuple[Any, list[str]]:
+def begin_stream(client: fluoroscope.Client, model: str = "wide") -> tuple[Any, list[str]]:
     """Begins a stream that is far larger than what may be on its way, and reads its first value."""
-    stream = client.stream("wide", {"x": batch(256)}, sites=SITES, timeout=120)
+    stream = client.stream(model, {"x": batch(256)}, sites=SITES, timeout=120)
     return stream, [next(stream).site]
 
 

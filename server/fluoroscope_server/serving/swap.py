@@ -121,7 +121,7 @@ class Swapper:
 
     async def close(self) -> None:
         """Loads nothing more, and waits for no request any more."""
-        # A load under way is waited for when Python ends: XLA aborts a process that ends while it compiles.
+        # A load under way goes on, on its thread; whoever ends the process need not wait for it.
         self._thread.shutdown(wait=False, cancel_futures=True)
         for each in self._releases:
             each.cancel()
