@@ -18,6 +18,7 @@ from fluoroscope_server.metrics import Metrics
 from fluoroscope_server.rpc import RpcServer
 from fluoroscope_server.rpc.access import ACCESS, OPEN
 from fluoroscope_server.rpc.disclosure import PUBLIC
+from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 as open_inference
 from fluoroscope_server.serving import Repository
 from fluoroscope_server.settings import Settings
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 WAIT = 30
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 GET_MODEL = "/fluoroscope.v1.ModelService/GetModel"
+OPEN_INFERENCE = "/inference.GRPCInferenceService"
 LIST_MODELS = "/fluoroscope.v1.ModelService/ListModels"
 OK, UNAUTHENTICATED, DENIED = (
     grpc.StatusCode.OK,
@@ -228,6 +230,38 @@ def test_who_may_not_inspect_learns_nothing_of_the_inside(serve: Callable[..., N
                 field: value for field, value in whole.ListFields() if field.name in PUBLIC
             }
             assert shown.inputs
+
+    serve(test)
+
+
+@pytest.mark.parametrize("scope", [Scope.PREDICT, Scope.ADMIN])
+def test_nor_through_the_open_inference_protocol(serve: Callable[..., None], scope: Scope) -> None:
+    question = open_inference.ModelInferRequest(model_name="digits", raw_input_contents=[bytes(16)])
+    question.inputs.add(name="image", datatype="FP32", shape=(1, 2, 2))
+    question.parameters["sites"].string_param = "Dense_*"
+
+    async def platform(caller: Caller, token: str) -> str:
+        request = open_inference.ModelMetadataRequest(name="digits").SerializeToString()
+        code, words, answer = await caller.ask(f"{OPEN_INFERENCE}/ModelMetadata", request, token=token)
+        assert code is OK, words
+        told = open_inference.ModelMetadataResponse.FromString(answer).platform
+        request = open_inference.ModelConfigRequest(name="digits").SerializeToString()
+        code, words, answer = await caller.ask(f"{OPEN_INFERENCE}/ModelConfig", request, token=token)
+        assert code is OK, words
+        assert open_inference.ModelConfigResponse.FromString(answer).config.platform == told
+        return told
+
+    async def test(caller: Caller) -> None:
+        for method in ("ModelInfer", "ModelStreamInfer"):
+            path, request = f"{OPEN_INFERENCE}/{method}", question.SerializeToString()
+            code, words, answer = await caller.ask(path, request, token=SECRETS[scope])
+            assert (code, answer) == (DENIED, b"")
+            assert scope is Scope.ADMIN or "this needs the scope 'inspect'" in words
+            code, words, answer = await caller.ask(path, request, token=SECRETS["all"])
+            assert code is OK, words
+            assert b"Dense_0" in answer
+        assert await platform(caller, SECRETS[scope]) == ""
+        assert await platform(caller, SECRETS["all"]) == "base_network"
 
     serve(test)
 

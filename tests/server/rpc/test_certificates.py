@@ -177,6 +177,24 @@ def test_clients_show_certificates_where_an_authority_is_named(
     serve(files, test, tls_client_ca=authority.root, tokens=tokens)
 
 
+def test_another_authority_of_clients(
+    files: Pair, authority: Authority, stranger: tuple[Path, Pair], tmp_path: Path
+) -> None:
+    """From when its certificate lies in the file, new connections are asked for one that it has signed."""
+    laptop, (other_root, other) = authority.issue("laptop"), stranger
+    trusted = tmp_path / "clients.crt"
+    trusted.write_bytes(authority.root.read_bytes())
+
+    async def test(address: str) -> None:
+        assert await connects(address, authority.root, laptop)
+        assert not await connects(address, authority.root, other)
+        trusted.write_bytes(other_root.read_bytes())
+        assert await connects(address, authority.root, other)
+        assert not await connects(address, authority.root, laptop)
+
+    serve(files, test, tls_client_ca=trusted)
+
+
 @pytest.mark.parametrize(
     ("which", "text", "message"),
     [
