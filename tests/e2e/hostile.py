@@ -31,10 +31,16 @@ SITES = (
     "\0",
     "*/**/?",
 )
+MANY = (20, 100, 300, 3000)
+"""How long a repeated field is, if it is long: what is quick for three elements may not be for many."""
+
 INTEGERS = (0, 1, 2, 3, -1, 7, 100, 2**31 - 1, -(2**31), 2**32 - 1, 2**63 - 1, -(2**63), 2**64 - 1)
 NUMBERS = (0.0, 1.0, 0.5, -1.0, 2.0, 1e-45, 1e38, 1e308, float("nan"), float("inf"), float("-inf"))
 _SINGLES = tuple(number for number in NUMBERS if abs(number) < 1e300 or abs(number) == float("inf"))
 DEEPEST = 5
+SOUND = 16
+"""Of how many tensors one has a shape that does not belong to it."""
+
 WIDTHS = {"Dense_0": 16, "Dense_1": 12, "activations/*": 16, "relu:0": 16}
 """Sites of the model, and the size of the last axis there."""
 
@@ -88,15 +94,31 @@ class Maker:
                 else:
                     getattr(made, field.name)[name].CopyFrom(self.message(value.message_type, depth + 1))
         elif field.is_repeated:
-            for _ in range(self._random.choice((1, 1, 1, 2, 3))):
-                if field.message_type is None:
-                    getattr(made, field.name).append(self._value(field))
-                else:
+            if field.message_type is None:
+                getattr(made, field.name).extend(self._values(field))
+            else:
+                for _ in range(self._random.choice((1, 1, 1, 2, 3))):
                     getattr(made, field.name).append(self.message(field.message_type, depth + 1))
         elif field.message_type is not None:
             getattr(made, field.name).CopyFrom(self.message(field.message_type, depth + 1))
         else:
             setattr(made, field.name, self._value(field))
+
+    def _values(self, field: FieldDescriptor) -> list[Any]:
+        """Returns a few values, or many; of many, all may be the same."""
+        if not self._one_in(8):
+            return [self._value(field) for _ in range(self._random.choice((1, 1, 1, 2, 3)))]
+        many = self._random.choice(MANY)
+        if self._one_in(2):
+            return [self._value(field)] * many
+        return [self._value(field) for _ in range(many)]
+
+    def sizes(self) -> list[int]:
+        """Returns the sizes of a shape, which are often not those of any array."""
+        choices = [number for number in INTEGERS if -(2**63) <= number < 2**63]
+        if self._one_in(2):
+            return [self._random.choice(choices)] * self._random.choice(MANY)
+        return [self._random.choice(choices) for _ in self.some(0, 5)]
 
     def _value(self, field: FieldDescriptor) -> Any:
         kind = field.cpp_type
@@ -160,12 +182,15 @@ def _numbers(made: Any, array: np.ndarray) -> None:
 
 def _tensor(maker: Maker, made: Any) -> None:
     _numbers(made, maker.rows())
+    if maker.one_of(range(SOUND)) == 0:
+        made.shape[:] = maker.sizes()
 
 
 def _infer(maker: Maker, made: Any) -> None:
     rows = maker.rows()
     made.model_name = MODEL
-    made.inputs.add(name="x", datatype="FP32", shape=rows.shape)
+    shape = maker.sizes() if maker.one_of(range(SOUND)) == 0 else rows.shape
+    made.inputs.add(name="x", datatype="FP32", shape=shape)
     made.raw_input_contents.append(rows.tobytes())
 
 

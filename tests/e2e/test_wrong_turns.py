@@ -135,6 +135,14 @@ case(
     INVALID, "BROKEN_TENSOR", INPUT, "no array can have the shape",
 )  # fmt: skip
 case(
+    "three hundred of the greatest size", PREDICT, predict(inputs=x(shape=((1 << 63) - 1,) * 300)),
+    INVALID, "BROKEN_TENSOR", INPUT, "no array can have the shape", "and 284 more", "300 axes", "64",
+)  # fmt: skip
+case(
+    "ten thousand of the greatest size", PREDICT, predict(inputs=x(shape=((1 << 63) - 1,) * 10_000)),
+    INVALID, "BROKEN_TENSOR", INPUT, "no array can have the shape", "10,000 axes",
+)  # fmt: skip
+case(
     "a byte that is no truth value", PREDICT,
     predict("function", inputs={"tokens": encode_tensor(batch(1, 3)).SerializeToString(),
                                 "mask": raw.tensor(1, (1,), b"\2")}),

@@ -259,7 +259,12 @@ def test_a_trailer_that_contradicts_what_came(change: StreamTrailer, text: str) 
         (ResultHeader(site="s", data_type=FLOAT32, shape=[2, 3], byte_size=25), r"25 bytes for site 's'.* make 24"),
         (ResultHeader(site="s", data_type=FLOAT32, shape=[2**50], byte_size=2**40), r"make 4503599627370496"),
         (ResultHeader(output="o", data_type=FLOAT32, shape=[-1], byte_size=4), r"output 'o'.*negative"),
-        (ResultHeader(site="s", data_type=DataType.ValueType(99)), r"result 0 wrongly: data_type is 99"),
+        (ResultHeader(site="s", data_type=DataType.ValueType(99)), r"'s' \(result 0\) wrongly: data_type is 99"),
+        (ResultHeader(site="s", data_type=FLOAT32, shape=[0, 2**62, 2**62]), r"'s'.* wrongly: no array can have"),
+        (ResultHeader(site="s", data_type=FLOAT32, shape=[1] * 65, byte_size=4), r"'s'.* wrongly: no array can have"),
+        (ResultHeader(site="s", data_type=FLOAT32, shape=[2**63 - 1] * 300), r"'s'.* wrongly: no array can have"),
+        (ResultHeader(site="s", data_type=FLOAT32, shape=[2**63 - 1] * 10_000), r"'s'.* wrongly: no array can have"),
+        (ResultHeader(site="s", shape=[2**63 - 1] * 10_000, byte_size=1), r"1 bytes for site 's'.* make 0"),
         (ResultHeader(site="s", shape=[2, 3], byte_size=24), r"24 bytes for site 's'.* make 0"),
         (ResultHeader(data_type=FLOAT32, byte_size=2), r"2 bytes for result 0"),
     ],
@@ -267,16 +272,15 @@ def test_a_trailer_that_contradicts_what_came(change: StreamTrailer, text: str) 
 def test_a_header_that_contradicts_itself_is_refused_before_any_memory_is_taken(
     result: ResultHeader, text: str
 ) -> None:
-    with pytest.raises(CorruptError, match=text):
+    with pytest.raises(CorruptError, match=text) as refused:
         StreamJoiner().feed(StreamSplitter.header(StreamHeader(results=[result])))
+    assert len(str(refused.value)) < 2_000
 
 
-@pytest.mark.parametrize("shape", [[2**60], [0, 2**62, 2**62], [1] * 65])
-def test_an_array_that_cannot_be_made_is_refused(shape: list[int]) -> None:
-    size = prod(shape) * 4
-    result = ResultHeader(site="s", data_type=FLOAT32, shape=shape, byte_size=size)
+def test_an_array_that_cannot_be_made_is_refused() -> None:
+    result = ResultHeader(site="s", data_type=FLOAT32, shape=[2**60], byte_size=2**62)
     joiner = StreamJoiner()
     joiner.feed(StreamSplitter.header(StreamHeader(results=[result])))
 
     with pytest.raises(CorruptError, match=r"no array can be made for site 's'"):
-        joiner.feed(chunk_frame(0, 0, b"\0" * min(size, 4)))
+        joiner.feed(chunk_frame(0, 0, b"\0" * 4))

@@ -10,11 +10,13 @@ from fluoroscope.wire.errors import CorruptError, IncompleteError, WireError
 from fluoroscope.wire.frame import chunk_frame, chunk_frames, read_chunk
 from fluoroscope.wire.joiner import StreamJoiner
 from fluoroscope.wire.result import StreamResult
+from fluoroscope.wire.shape import MOST_AXES, byte_size, read_shape, show_shape
 from fluoroscope.wire.splitter import StreamSplitter
-from fluoroscope.wire.tensor import byte_size, decode_tensor, encode_tensor, fill_tensor, tensor_bytes
+from fluoroscope.wire.tensor import decode_tensor, encode_tensor, fill_tensor, tensor_bytes
 
 __all__ = [
     "DTYPES",
+    "MOST_AXES",
     "Arrived",
     "Checksum",
     "CorruptError",
@@ -33,5 +35,7 @@ __all__ = [
     "encode_tensor",
     "fill_tensor",
     "read_chunk",
+    "read_shape",
+    "show_shape",
     "tensor_bytes",
 ]

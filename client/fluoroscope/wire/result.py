@@ -10,7 +10,7 @@ import numpy as np
 from fluoroscope.v1.tensor_pb2 import DataType
 from fluoroscope.wire.dtype import dtype_from_wire
 from fluoroscope.wire.errors import CorruptError, WireError
-from fluoroscope.wire.tensor import byte_size
+from fluoroscope.wire.shape import byte_size, read_shape, show_shape
 
 if TYPE_CHECKING:
     from fluoroscope.v1.inspection_pb2 import ResultHeader, Summary
@@ -47,7 +47,7 @@ class ExpectedResult:
     """The type of each element; None if the result is a summary."""
 
     shape: tuple[int, ...]
-    """The size of each axis."""
+    """The size of each axis; empty if the result is a summary."""
 
     @classmethod
     def announced(cls, index: int, header: ResultHeader) -> ExpectedResult:
@@ -56,18 +56,21 @@ class ExpectedResult:
         Raises:
             CorruptError: The type is unknown, the shape impossible, or `byte_size` is not what they say.
         """
-        shape = tuple(header.shape)
-        expected = cls(index=index, header=header, dtype=_dtype(index, header), shape=shape)
+        dtype: np.dtype | None = None
+        shape: tuple[int, ...] = ()
+        size = 0
         try:
-            size = byte_size(expected.dtype, shape) if expected.dtype is not None else 0
+            if header.data_type != DataType.DATA_TYPE_UNSPECIFIED:
+                dtype, shape = dtype_from_wire(header.data_type), read_shape(header.shape)
+                size = byte_size(dtype, shape)
         except WireError as error:
-            raise CorruptError(f"the header announces {expected} wrongly: {error}") from None
+            raise CorruptError(f"the header announces {_named(index, header)} wrongly: {error}") from None
         if size != header.byte_size:
             raise CorruptError(
-                f"the header announces {header.byte_size} bytes for {expected}, "
-                f"but its dtype and shape {list(shape)} make {size}"
+                f"the header announces {header.byte_size} bytes for {_named(index, header)}, "
+                f"but its dtype and shape {show_shape(header.shape)} make {size}"
             )
-        return expected
+        return cls(index=index, header=header, dtype=dtype, shape=shape)
 
     def empty(self) -> np.ndarray:
         """Returns a new array of the announced dtype and shape, with no values yet.
@@ -77,22 +80,17 @@ class ExpectedResult:
         """
         try:
             return np.empty(self.shape, self.dtype)
-        except (MemoryError, ValueError) as error:
+        except MemoryError as error:
             raise CorruptError(f"no array can be made for {self}: {error}") from None
 
     def __str__(self) -> str:
         """Returns the result for people: `site 'Dense_0' (result 3)`."""
-        source = self.header.WhichOneof("source")
-        if source is None:
-            return f"result {self.index}"
-        name = self.header.site if source == "site" else self.header.output
-        return f"{source} {name!r} (result {self.index})"
+        return _named(self.index, self.header)
 
 
-def _dtype(index: int, header: ResultHeader) -> np.dtype | None:
-    if header.data_type == DataType.DATA_TYPE_UNSPECIFIED:
-        return None
-    try:
-        return dtype_from_wire(header.data_type)
-    except WireError as error:
-        raise CorruptError(f"the header announces result {index} wrongly: {error}") from None
+def _named(index: int, header: ResultHeader) -> str:
+    source = header.WhichOneof("source")
+    if source is None:
+        return f"result {index}"
+    name = header.site if source == "site" else header.output
+    return f"{source} {name!r} (result {index})"

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from math import prod
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from fluoroscope.v1.tensor_pb2 import Tensor
 from fluoroscope.wire.dtype import DTYPES, GREATEST_BYTE, dtype_from_wire, dtype_to_wire
 from fluoroscope.wire.errors import WireError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from fluoroscope.wire.shape import byte_size, read_shape, show_shape
 
 
 def encode_tensor(array: np.ndarray) -> Tensor:
@@ -52,17 +47,15 @@ def decode_tensor(tensor: Tensor) -> np.ndarray:
             bytes are not as many as type and shape say, or some byte stands for no element.
     """
     dtype = dtype_from_wire(tensor.data_type)
-    shape = tuple(tensor.shape)
+    shape = read_shape(tensor.shape)
     data = tensor.data
-    if len(data) != byte_size(dtype, shape):
+    size = byte_size(dtype, shape)
+    if len(data) != size:
         raise WireError(
-            f"data has {len(data)} bytes; {dtype}{list(shape)} has {prod(shape)} elements of "
-            f"{dtype.itemsize} bytes, expected {byte_size(dtype, shape)}"
+            f"data has {len(data)} bytes; {dtype}{show_shape(shape)} has {size // dtype.itemsize} elements of "
+            f"{dtype.itemsize} bytes, expected {size}"
         )
-    try:
-        array: np.ndarray = np.ndarray(shape, dtype, data)
-    except ValueError as error:
-        raise WireError(f"no array can have the shape {list(shape)}: {error}") from None
+    array: np.ndarray = np.ndarray(shape, dtype, data)
     if dtype in GREATEST_BYTE:
         check_bytes(array)
     return array
@@ -85,18 +78,6 @@ def tensor_bytes(array: np.ndarray) -> memoryview:
         # The array was made by viewing foreign bytes: say the same values in the contract's bytes.
         flat = (flat != 0).view(np.uint8) if dtype == np.bool_ else flat & np.uint8(greatest)
     return flat.data
-
-
-def byte_size(dtype: np.dtype, shape: Iterable[int]) -> int:
-    """Returns how many bytes an array takes on the wire.
-
-    Raises:
-        WireError: A size is negative.
-    """
-    sizes = tuple(shape)
-    if sizes and min(sizes) < 0:
-        raise WireError(f"shape is {list(sizes)}; no size may be negative")
-    return prod(sizes) * dtype.itemsize
 
 
 def check_bytes(array: np.ndarray) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fluoroscope.wire import WireError, tensor_bytes
+from fluoroscope.wire import WireError, byte_size, read_shape, show_shape, tensor_bytes
 from fluoroscope.wire.tensor import check_bytes
 from fluoroscope_server.errors import InvalidRequestError, nearest
 from fluoroscope_server.rpc.open_inference.datatype import BY_DTYPE, BY_NAME
@@ -87,34 +86,28 @@ def _decode(tensor: Input, raw: bytes | None, *, field: str) -> np.ndarray:
             field=f"{field}.datatype",
             reason="WRONG_DTYPE",
         )
-    shape = tuple(tensor.shape)
-    if any(size < 0 for size in shape):
-        raise InvalidRequestError(
-            f"input {tensor.name!r} has the shape {list(shape)}; no size may be negative", field=f"{field}.shape"
-        )
+    try:
+        shape = read_shape(tensor.shape)
+        size = byte_size(datatype.dtype, shape)
+    except WireError as error:
+        raise InvalidRequestError(f"input {tensor.name!r}: {error}", field=f"{field}.shape") from error
     if raw is None:
-        flat = _from_contents(tensor, datatype, math.prod(shape), field=field)
+        flat = _from_contents(tensor, datatype, size // datatype.dtype.itemsize, field=field)
     elif tensor.HasField("contents"):
         raise InvalidRequestError(
             f"input {tensor.name!r} has contents, and raw_input_contents is set too: send one of them",
             field=f"{field}.contents",
         )
     else:
-        flat = _from_raw(tensor, raw, datatype, math.prod(shape), field=field)
-    try:
-        return flat.reshape(shape)
-    except ValueError as error:
-        raise InvalidRequestError(
-            f"no array can have the shape {list(shape)} of input {tensor.name!r}: {error}", field=f"{field}.shape"
-        ) from error
+        flat = _from_raw(tensor, raw, datatype, size, field=field)
+    return flat.reshape(shape)
 
 
-def _from_raw(tensor: Input, raw: bytes, datatype: Datatype, count: int, *, field: str) -> np.ndarray:
-    expected = count * datatype.dtype.itemsize
-    if len(raw) != expected:
+def _from_raw(tensor: Input, raw: bytes, datatype: Datatype, size: int, *, field: str) -> np.ndarray:
+    if len(raw) != size:
         raise InvalidRequestError(
-            f"input {tensor.name!r} came with {len(raw):,} bytes; {datatype.name}{list(tensor.shape)} has "
-            f"{count:,} elements, expected {expected:,} bytes",
+            f"input {tensor.name!r} came with {len(raw):,} bytes; {datatype.name}{show_shape(tensor.shape)} has "
+            f"{size // datatype.dtype.itemsize:,} elements, expected {size:,} bytes",
             field=field,
             reason="BROKEN_TENSOR",
         )
@@ -142,7 +135,8 @@ def _from_contents(tensor: Input, datatype: Datatype, count: int, *, field: str)
     values = getattr(tensor.contents, datatype.contents)
     if len(values) != count:
         raise InvalidRequestError(
-            f"input {tensor.name!r} came with {len(values):,} elements; the shape {list(tensor.shape)} has {count:,}",
+            f"input {tensor.name!r} came with {len(values):,} elements; "
+            f"the shape {show_shape(tensor.shape)} has {count:,}",
             field=place,
             reason="BROKEN_TENSOR",
         )

@@ -100,9 +100,15 @@ WRONG: dict[str, tuple[Callable[[Request], object], str]] = {
     "no bytes": (lambda r: r.raw_input_contents.__setitem__(0, b""), "0 bytes"),
     "a negative size": (set_shape(-1, 3), "negative"),
     "two negative sizes": (set_shape(-2, -3), "negative"),
-    "sizes whose product wraps to the right one": (set_shape(1 << 32, 1 << 32, 6), "expected"),
-    "a product that wraps to zero": (set_shape(1 << 62, 4), "expected"),
-    "the greatest sizes": (set_shape(*[2**63 - 1] * 3), "expected"),
+    "sizes whose product wraps to the right one": (
+        set_shape(1 << 32, 1 << 32, 6),
+        "no array can have the shape",
+    ),
+    "a product that wraps to zero": (set_shape(1 << 62, 4), "no array can have the shape"),
+    "a product that does not": (set_shape(1 << 40, 4), "4,398,046,511,104 elements, expected 17,592,186,044,416 bytes"),
+    "the greatest sizes": (set_shape(*[2**63 - 1] * 3), "no array can have the shape"),
+    "the greatest sizes, many": (set_shape(*[2**63 - 1] * 300), "no array can have the shape"),
+    "the greatest sizes, ever so many": (set_shape(*[2**63 - 1] * 10_000), "no array can have the shape"),
     "zero times the greatest": (
         in_turn(set_shape(0, 2**63 - 1, 2**63 - 1), lambda r: r.raw_input_contents.__setitem__(0, b"")),
         "no array can have the shape",
@@ -128,6 +134,10 @@ WRONG: dict[str, tuple[Callable[[Request], object], str]] = {
     ),
     "typed elements in another field": (typed("FP32", "fp64_contents", [1.0] * 6), "expected them in fp32_contents"),
     "fewer typed elements": (typed("FP32", "fp32_contents", [1.0] * 5), "5 elements"),
+    "typed elements of sizes without end": (
+        in_turn(typed("FP32", "fp32_contents", [1.0] * 6), set_shape(*[2**63 - 1] * 300)),
+        "no array can have the shape",
+    ),
     "typed halves": (typed("FP16", "fp32_contents", [1.0] * 6), "raw_input_contents only"),
     "a typed element out of range": (typed("INT8", "int_contents", [300] * 6), "no INT8"),
     "a typed negative one": (typed("UINT8", "uint_contents", [256] * 6), "no UINT8"),
@@ -145,6 +155,7 @@ def test_what_cannot_be_right(what: str) -> None:
     with pytest.raises(InvalidRequestError, match=message) as refused:
         decode_inputs(request)
     assert refused.value.field
+    assert len(refused.value.message) < 500
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\0b"])
