@@ -200,8 +200,11 @@ def _different(numbers: Sequence[int], size: int, *, what: str, field: str) -> n
     if len(numbers) > size:
         raise InvalidRequestError(f"{len(numbers):,} numbers came, which cannot be all different: {what}", field=field)
     found = normal(numbers, size, what=what, field=field)
-    if len(np.unique(found)) < len(found):
-        raise InvalidRequestError(f"{', '.join(map(str, numbers))} are not all different: {what}", field=field)
+    indices, counts = np.unique(found, return_counts=True)
+    if len(indices) < len(found):
+        raise InvalidRequestError(
+            f"index {indices[counts > 1][0]} is named twice, counted from the first: {what}", field=field
+        )
     return found
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluoroscope.v1 import inspection_pb2 as inspection
-from fluoroscope.wire import WireError, dtype_from_wire
+from fluoroscope.wire import MOST_AXES, WireError, dtype_from_wire
 from fluoroscope_server.engine import (
     Cast,
     Correlation,
@@ -30,7 +30,7 @@ from fluoroscope_server.engine.reductions import MOST_BINS, MOST_QUANTILES, TYPE
 from fluoroscope_server.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from google.protobuf.message import Message
 
@@ -127,12 +127,20 @@ def _quantiles(message: inspection.Reduction.Quantiles, field: str) -> Quantiles
     return Quantiles(probabilities=tuple(message.probabilities))
 
 
+def _axes(axes: Collection[int], field: str) -> tuple[int, ...]:
+    if len(axes) > MOST_AXES:
+        raise InvalidRequestError(
+            f"there are {len(axes):,} axes; no value has more than {MOST_AXES}", field=f"{field}.axes"
+        )
+    return tuple(axes)
+
+
 def _norm(message: inspection.Reduction.Norm, field: str) -> Norm:
     order = message.order or Order.ORDER_TWO
     if order not in ORDERS:
         known = ", ".join(Order.Order.Name(each) for each in ORDERS)  # type: ignore[arg-type]  # its keys are such
         raise InvalidRequestError(f"{order} is no order of a norm; the orders are {known}", field=f"{field}.order")
-    return Norm(axes=tuple(message.axes), order=ORDERS[order])
+    return Norm(axes=_axes(message.axes, field), order=ORDERS[order])
 
 
 def _fill_norm(reduction: Norm, message: inspection.Reduction.Norm) -> None:
@@ -167,7 +175,7 @@ REDUCTIONS: dict[str, Row] = {
     "norm": Row(kind=Norm, decode=_norm, encode=_fill_norm),
     "mean": Row(
         kind=Mean,
-        decode=lambda message, field: Mean(axes=tuple(message.axes)),  # noqa: ARG005
+        decode=lambda message, field: Mean(axes=_axes(message.axes, field)),
         encode=lambda reduction, message: message.axes.extend(reduction.axes),
     ),
     "top_k": Row(kind=TopK, decode=_top_k, encode=_fill_top_k),

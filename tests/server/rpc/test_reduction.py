@@ -93,6 +93,8 @@ def test_a_cast_is_said_by_the_type_of_the_results() -> None:
         (R(histogram=R.Histogram(bins=1, high=1e39)), "histogram.high", "high is 1e\\+39"),
         (R(histogram=R.Histogram(bins=1, low=2, high=2)), "histogram.low", "low is 2.0 and high is 2.0: low must be"),
         (R(histogram=R.Histogram(bins=1, low=3, high=2)), "histogram.low", "low must be less"),
+        (R(norm=R.Norm(axes=[0] * 65)), "norm.axes", "there are 65 axes; no value has more than 64"),
+        (R(mean=R.Mean(axes=[0] * 10_000)), "mean.axes", "there are 10,000 axes; no value has more than 64"),
         (R(histogram=R.Histogram(bins=1, low=1, high=1 + 1e-9)), "histogram.low", "by more than float32's rounding"),
         (R(histogram=R.Histogram(bins=1, low=0, high=1e-40)), "histogram.low", "by more than float32's rounding"),
         (R(quantiles=R.Quantiles()), "quantiles.probabilities", "there are 0 probabilities; expected 1 to 1,000"),
