@@ -10,6 +10,7 @@ import pytest
 
 from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2
 from fluoroscope.wire import decode_tensor, encode_tensor
+from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2
 
 from . import raw
 from .aftermath import keeps_secrets, still_serves
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from .server_process import ServerProcess
 
+INFER = "/inference.GRPCInferenceService/ModelInfer"
 INVALID, NOT_FOUND, EXHAUSTED = "INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED"
 
 
@@ -62,6 +64,10 @@ def cut(**slice_: int) -> Message:
     return inspect(capture("Dense_0", slices=(slice_,)))
 
 
+def infer(version: str) -> Message:
+    return open_inference_pb2.ModelInferRequest(model_name="relu", model_version=version)
+
+
 INPUT = "inputs[x]"
 
 # --- names
@@ -87,6 +93,15 @@ case("nameless output", PREDICT, predict(outputs=("",)), INVALID, "OUTPUT_NOT_FO
 case(
     "output of an inspection", INSPECT, inspect(capture("Dense_0"), outputs=("classes",)),
     INVALID, "OUTPUT_NOT_FOUND", "outputs[0]", "no output 'classes'",
+)  # fmt: skip
+for written in ("latest", "-1", "7" * 20, "7" * 5_000, "\u0667"):
+    case(
+        f"version {written[:20]!a} of {len(written)}", INFER, infer(written),
+        NOT_FOUND, "VERSION_NOT_FOUND", "model_version", "'relu' has no version", written[:20], "a number of 19 digits",
+    )  # fmt: skip
+case(
+    "version that a model lacks", INFER, infer("9" * 19),
+    NOT_FOUND, "VERSION_NOT_FOUND", "version", f"no version {'9' * 19}; it has 7",
 )  # fmt: skip
 case("model to describe", GET_MODEL, model_pb2.GetModelRequest(model="x"), NOT_FOUND, "MODEL_NOT_FOUND", "model", "'x'")
 case("model to list", LIST_SITES, predict("z", inputs={}), NOT_FOUND, "MODEL_NOT_FOUND", "model", "no model 'z'")

@@ -20,7 +20,9 @@ from fluoroscope_server.errors import CheckpointError
 if TYPE_CHECKING:
     from pathlib import Path
 
-_STEP_NAME = re.compile(r"(?:.+_)?(\d+)")
+_NUMBER = r"0*\d{1,18}"  # a greater one may not fit into 64 bits, and a version has no more
+_STEP_NAME = re.compile(rf"(?:.+_)?({_NUMBER})")
+_OWN_STEP = re.compile(_NUMBER)
 
 
 def steps(path: Path) -> list[int]:
@@ -115,7 +117,7 @@ def _is_checkpoint(path: Path) -> bool:
 
 def _own_step(path: Path) -> int:
     # Orbax names the folders of a series by number; an operator who points at one of them wants its number.
-    return int(path.name) if path.name.isdecimal() else 0
+    return int(path.name) if _OWN_STEP.fullmatch(path.name) else 0
 
 
 def _single(path: Path, step: int | None) -> Place:

@@ -58,6 +58,16 @@ def test_step_names_with_prefix_and_zeros(tmp_path: Path, variables: dict[str, A
     assert steps(tmp_path / "series") == [7]
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("9" * 18, 10**18 - 1), ("9" * 19, None), ("run_" + "9" * 100, None), ("0" * 30 + "7", 7)],
+)
+def test_a_number_that_no_version_can_be_is_no_step(series: Path, name: str, found: int | None) -> None:
+    renamed = (series / "100").rename(series / name)
+    assert steps(series) == sorted([3, 20, *([] if found is None else [found])])
+    assert steps(renamed) == [found or 0]
+
+
 def test_empty_folder_of_a_step_is_no_step(series: Path) -> None:
     (series / "200").mkdir()
     assert steps(series) == [3, 20, 100]

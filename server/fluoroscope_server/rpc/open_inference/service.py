@@ -46,6 +46,9 @@ EXTENSIONS = ("model_configuration", "model_repository", "statistics", "sites")
 MOST_ANSWER_BYTES = 1 << 30
 """The most bytes of tensors in one answer: a message cannot have 2 GiB. On a stream each value is an answer."""
 
+MOST_DIGITS = 19
+"""How many digits a version may be written with: no number of 64 bits has more, and of thousands Python makes none."""
+
 
 class OpenInferenceService:
     """Takes and gives serialized messages, so that parsing them is a stage that is measured."""
@@ -276,9 +279,9 @@ def _unknown() -> Iterator[None]:
 
 
 def _number(name: str, version: str) -> int | None:
-    if version and not (version.isascii() and version.isdigit()):
+    if version and not (version.isascii() and version.isdigit() and len(version) <= MOST_DIGITS):
         raise NotFoundError(
-            f"{name!r} has no version {version!r}; a version is a number",
+            f"{name!r} has no version {version[:40]!r}; a version is a number of {MOST_DIGITS} digits at most",
             field="model_version",
             reason="VERSION_NOT_FOUND",
         )
