@@ -71,12 +71,16 @@ MOST_BYTES = 1_500
 
 def message_of(error: FluoroscopeError) -> str:
     """Returns the message of an error, its middle left out if it is long: the end says what to do."""
-    message = error.message
-    half = MOST_BYTES // 2
-    while len(quote(message)) > MOST_BYTES:  # what is not ASCII takes three bytes for each of its own
+    message, half = error.message, MOST_BYTES // 2
+    while len(message) > MOST_BYTES or _encoded_size(message) > MOST_BYTES:
         message = f"{error.message[:half]} [...] {error.message[-half:]}"
         half = 3 * half // 4
     return message
+
+
+def _encoded_size(message: str) -> int:
+    """Returns how many bytes gRPC makes of a message; to know, they are made, so ask of short ones only."""
+    return len(quote(message))  # what is not ASCII takes three bytes for each of its own
 
 
 def details_of(error: FluoroscopeError, **metadata: str) -> bytes:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from fluoroscope_server.errors import FluoroscopeError, InvalidRequestError, NotFoundError
-from fluoroscope_server.rpc.status import CODES, DOMAIN, code_of, details_of
+from fluoroscope_server.rpc.status import CODES, DOMAIN, MOST_BYTES, code_of, details_of, message_of, trailing_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,6 +78,33 @@ def test_details_are_googles(field: str | None, reason: str | None) -> None:
         assert status.details[1].Unpack(violations)
         (violation,) = violations.field_violations
         assert (violation.field, violation.description) == (field, error.message)
+
+
+class Text(str):
+    """A text that nobody may go through as a whole."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        raise AssertionError(f"{len(self):,} characters are encoded to {encoding} ({errors})")
+
+
+@pytest.mark.parametrize("letter", ["a", " ", "é", "\U0001f9e0"])
+def test_of_a_message_of_any_length_only_the_ends_are_looked_at(letter: str) -> None:
+    error = InvalidRequestError(Text(f"what came: {letter * 30_000_000}; what to do"), field="model")
+    message = message_of(error)
+    assert message.startswith("what came: ")
+    assert f"{letter} [...] {letter}" in message
+    assert message.endswith("; what to do")
+    assert MOST_BYTES / 2 < len(quote(message)) <= MOST_BYTES
+    (_, details), *_ = trailing_of(error)
+    assert isinstance(details, bytes)
+    assert status_pb2.Status.FromString(details).message == message
+
+
+@pytest.mark.parametrize("length", [MOST_BYTES - 1, MOST_BYTES, MOST_BYTES + 1])
+def test_a_message_is_left_as_it_is_if_it_fits(length: int) -> None:
+    assert (message_of(InvalidRequestError("a" * length)) == "a" * length) is (length <= MOST_BYTES)
 
 
 @pytest.mark.parametrize("error", list(subclasses(FluoroscopeError)))
