@@ -196,9 +196,18 @@ _OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|out.of.memory", re.IGNORECASE)
 """What XLA says: some versions pass an INTERNAL error on, with only the text to tell."""
 
 
+MOST_QUOTED = 200
+"""How many characters of a request's text a message shows: names that a server has are shorter, or alike by then."""
+
+
 def counted(number: int, noun: str) -> str:
     """Returns a number and what it counts: `1 row`, `2,000 rows`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def quoted(text: str) -> str:
+    """Returns a text of a request for a message, in quotes; its end is left out if it is long: it may have 64 MiB."""
+    return repr(text) if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]!r}..."
 
 
 def ran_out_of_memory(error: BaseException | None) -> bool:
@@ -211,7 +220,8 @@ def nearest(name: str, known: Iterable[str], *, most: int = 5) -> str:
     names = list(known)
     if not names:
         return "there are none"
-    close = difflib.get_close_matches(name[:200], _shortlist(name[:200], names), n=most, cutoff=0.4)
+    name = name[:MOST_QUOTED]
+    close = difflib.get_close_matches(name, _shortlist(name, names), n=most, cutoff=0.4)
     shown = close or names[:most]
     rest = 0 if close else len(names) - len(shown)
     return ", ".join(repr(each) for each in shown) + (f" and {rest} more" if rest else "")

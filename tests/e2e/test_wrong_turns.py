@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest
 
 from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2
 from fluoroscope.wire import decode_tensor, encode_tensor
@@ -64,8 +65,15 @@ def cut(**slice_: int) -> Message:
     return inspect(capture("Dense_0", slices=(slice_,)))
 
 
-def infer(version: str) -> Message:
-    return open_inference_pb2.ModelInferRequest(model_name="relu", model_version=version)
+def infer(
+    version: str = "", *, inputs: tuple[dict[str, str], ...] = (), parameters: dict[str, str] | None = None
+) -> Message:
+    request = open_inference_pb2.ModelInferRequest(model_name="relu", model_version=version)
+    for each in inputs:
+        request.inputs.add(**each)
+    for name, value in (parameters or {}).items():
+        request.parameters[name].string_param = value
+    return request
 
 
 INPUT = "inputs[x]"
@@ -265,13 +273,22 @@ LENGTHY = [
     Case(name=name, method=method, request=request, code=code, reason=reason, field=None, says=())
     for name, method, request, code, reason in (
         ("model", PREDICT, predict(LONG), NOT_FOUND, "MODEL_NOT_FOUND"),
-        ("model that cannot be printed", PREDICT, predict("\U000e0001" * 20_000), NOT_FOUND, "MODEL_NOT_FOUND"),
         ("site", INSPECT, inspect(capture(LONG)), NOT_FOUND, "SITE_NOT_FOUND"),
         ("glob", INSPECT, inspect(capture(LONG[:18_000] + "*")), INVALID, "GLOB_MATCHES_NOTHING"),
         ("glob above the limit", INSPECT, inspect(capture(LONG + "*")), EXHAUSTED, "TOO_MANY_GLOBS"),
         ("output", PREDICT, predict(outputs=(LONG,)), INVALID, "OUTPUT_NOT_FOUND"),
         ("input", PREDICT, predict(inputs={LONG: raw.good()}), INVALID, "INPUT_NOT_FOUND"),
+        ("broken input", PREDICT, predict(inputs={LONG: raw.tensor(99)}), INVALID, "BROKEN_TENSOR"),
         ("shape", PREDICT, predict(inputs=x(shape=(1,) * 80_000, data=bytes(4))), INVALID, "BROKEN_TENSOR"),
+        ("label", GET_MODEL, model_pb2.GetModelRequest(model="relu", label=LONG), NOT_FOUND, "LABEL_NOT_FOUND"),
+        ("page token", LIST_MODELS, model_pb2.ListModelsRequest(page_token=LONG), INVALID, "INVALID_REQUEST"),
+        ("service", "/grpc.health.v1.Health/Check", HealthCheckRequest(service=LONG), NOT_FOUND, "SERVICE_NOT_FOUND"),
+        ("version", INFER, infer(LONG), NOT_FOUND, "VERSION_NOT_FOUND"),
+        ("datatype", INFER, infer(inputs=({"name": "x", "datatype": LONG},)), INVALID, "WRONG_DTYPE"),
+        ("input without a type", INFER, infer(inputs=({"name": LONG},)), INVALID, "WRONG_DTYPE"),
+        ("input twice", INFER, infer(inputs=({"name": LONG}, {"name": LONG})), INVALID, "INVALID_REQUEST"),
+        ("kind", INFER, infer(parameters={"sites": "Dense_0", "kinds": LONG}), INVALID, "INVALID_REQUEST"),
+        ("list of sites", INFER, infer(parameters={"sites": LONG + ","}), INVALID, "INVALID_REQUEST"),
     )
 ]
 
@@ -294,14 +311,16 @@ def test_what_came_is_quoted_in_part(server: ServerProcess, case: Case) -> None:
 
     assert isinstance(found, Refusal), "it was answered"
     assert (found.code, found.reason) == (case.code, case.reason), found.code
-    assert len(found.message) < 2048
+    assert len(found.message) < 1024
     still_serves(server)
 
 
-def test_what_came_in_letters_of_four_bytes_is_quoted_in_part(server: ServerProcess) -> None:
-    found = raw.call(server.target, PREDICT, predict("\U0001f9e0" * 20_000))
+@pytest.mark.parametrize("letter", ["\U0001f9e0", "\U000e0001"], ids=["printed", "escaped"])
+def test_what_came_in_letters_of_four_bytes_is_quoted_in_part(server: ServerProcess, letter: str) -> None:
+    found = raw.call(server.target, PREDICT, predict(letter * 20_000))
     assert isinstance(found, Refusal)
     assert (found.code, found.reason) == (NOT_FOUND, "MODEL_NOT_FOUND"), found
+    assert len(found.message) < 2048
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluoroscope_server import errors
-from fluoroscope_server.errors import FluoroscopeError, InvalidRequestError, counted, nearest
+from fluoroscope_server.errors import MOST_QUOTED, FluoroscopeError, InvalidRequestError, counted, nearest, quoted
 
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:
@@ -49,6 +49,22 @@ def test_nearest(name: str, known: list[str], text: str) -> None:
 @pytest.mark.parametrize(("number", "text"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (65_536, "65,536 rows")])
 def test_counted(number: int, text: str) -> None:
     assert counted(number, "row") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", "''"),
+        ("relu\0", r"'relu\x00'"),
+        ("it's", '"it\'s"'),
+        ("a" * MOST_QUOTED, f"'{'a' * MOST_QUOTED}'"),
+        ("a" * (MOST_QUOTED + 1), f"'{'a' * MOST_QUOTED}'..."),
+        ("a" * (64 << 20), f"'{'a' * MOST_QUOTED}'..."),
+    ],
+    ids=["empty", "null", "quote", "longest", "longer", "64 MiB"],
+)
+def test_quoted(text: str, shown: str) -> None:
+    assert quoted(text) == shown
 
 
 PATHS = [

@@ -15,7 +15,7 @@ from fluoroscope_server.engine.operand import padded
 from fluoroscope_server.engine.plan import CapturedValue, Origin, PlannedGradient
 from fluoroscope_server.engine.reductions import Full, ValueSpec
 from fluoroscope_server.engine.site import Site, SiteKind
-from fluoroscope_server.errors import InvalidRequestError, NotCapturableError, nearest
+from fluoroscope_server.errors import InvalidRequestError, NotCapturableError, nearest, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -121,7 +121,7 @@ def _output(gradient: Gradient, signature: Signature) -> TensorSpec:
                 )
             return spec
     raise InvalidRequestError(
-        f"there is no output {gradient.output!r}; the outputs are {', '.join(signature.output_names)}",
+        f"there is no output {quoted(gradient.output)}; the outputs are {', '.join(signature.output_names)}",
         field=f"{FIELD}.output",
         reason="OUTPUT_NOT_FOUND",
     )
@@ -181,7 +181,7 @@ def _chosen(globs: Sequence[str], signature: Signature) -> set[str]:
         found = {name for name in signature.input_names if compile_glob(glob)(name)}
         if not found:
             raise InvalidRequestError(
-                f"there is no input {glob!r}; nearest: {nearest(glob, signature.input_names)}",
+                f"there is no input {quoted(glob)}; nearest: {nearest(glob, signature.input_names)}",
                 field=f"{FIELD}.inputs[{place}]",
                 reason="INPUT_NOT_FOUND",
             )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fluoroscope_server.engine.glob import check_globs
 from fluoroscope_server.engine.plan import CapturedValue, Cut, Plan
 from fluoroscope_server.engine.reductions import Full, Part, ValueSpec
-from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, NotCapturableError, counted
+from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, NotCapturableError, counted, quoted
 from fluoroscope_server.signature import BATCH
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def check_outputs(names: Sequence[str], signature: Signature) -> tuple[str, ...]
     for index, name in enumerate(names):
         if name not in signature.output_names:
             raise InvalidRequestError(
-                f"there is no output {name!r}; the outputs are {', '.join(signature.output_names)}",
+                f"there is no output {quoted(name)}; the outputs are {', '.join(signature.output_names)}",
                 field=f"outputs[{index}]",
                 reason="OUTPUT_NOT_FOUND",
             )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fluoroscope_server.engine.glob import check_globs, compile_glob, is_glob
 from fluoroscope_server.engine.site import ALL, SiteKind
-from fluoroscope_server.errors import InvalidRequestError, NotCapturableError, NotFoundError, nearest
+from fluoroscope_server.errors import InvalidRequestError, NotCapturableError, NotFoundError, nearest, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -109,7 +109,7 @@ class SiteTable:
     def _expand(self, glob: str, kinds: Collection[SiteKind], field: str) -> list[Site]:
         if not is_glob(glob):
             raise NotFoundError(
-                f"there is no site {glob!r}; nearest: {nearest(glob, self._by_path)}",
+                f"there is no site {quoted(glob)}; nearest: {nearest(glob, self._by_path)}",
                 field=field,
                 reason="SITE_NOT_FOUND",
             )
@@ -119,7 +119,7 @@ class SiteTable:
         if not found:
             asked = f", and {len(every)} of other kinds than asked for" if every else ""
             raise InvalidRequestError(
-                f"the glob {glob!r} matches none of the {len(self)} sites{asked}; "
+                f"the glob {quoted(glob)} matches none of the {len(self)} sites{asked}; "
                 f"nearest: {nearest(glob, self._by_path)}",
                 field=field,
                 reason="GLOB_MATCHES_NOTHING",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from fluoroscope_server.errors import PermissionDeniedError
+from fluoroscope_server.errors import PermissionDeniedError, quoted
 
 
 class Scope(StrEnum):
@@ -50,7 +50,7 @@ class Caller:
         """Raises PermissionDeniedError if that model is none of theirs, whether there is one of that name or not."""
         if not self.sees(model):
             raise PermissionDeniedError(
-                f"{self} is for other models than {model!r}", field="model", reason="MODEL_NOT_PERMITTED"
+                f"{self} is for other models than {quoted(model)}", field="model", reason="MODEL_NOT_PERMITTED"
             )
 
     def sees(self, model: str) -> bool:

@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError, Message
 from fluoroscope.v1 import inspection_pb2 as inspection
 from fluoroscope.wire import WireError, decode_tensor
 from fluoroscope_server.engine import Capture, Cast, Execution, Full, SiteKind, Slice
-from fluoroscope_server.errors import InvalidRequestError
+from fluoroscope_server.errors import InvalidRequestError, quoted
 from fluoroscope_server.rpc.reduction import decode_cast, decode_reduction
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def decode_inputs(tensors: Mapping[str, Tensor], *, within: str = "") -> dict[st
             arrays[name] = decode_tensor(tensors[name])
         except WireError as error:
             raise InvalidRequestError(
-                f"input {name!r}: {error}", field=f"{place}[{name}]", reason="BROKEN_TENSOR"
+                f"input {quoted(name)}: {error}", field=f"{place}[{name}]", reason="BROKEN_TENSOR"
             ) from error
     return arrays
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from fluoroscope_server.errors import NotFoundError, nearest
+from fluoroscope_server.errors import NotFoundError, nearest, quoted
 from fluoroscope_server.keys import caller
 from fluoroscope_server.rpc.decoding import parse
 
@@ -55,7 +55,8 @@ class HealthService:
         if status is None:
             known = [each for each in self._statuses if caller().sees(each)]
             raise NotFoundError(
-                f"there is no service {name!r} to be healthy" + (f"; nearest: {nearest(name, known)}" if known else ""),
+                f"there is no service {quoted(name)} to be healthy"
+                + (f"; nearest: {nearest(name, known)}" if known else ""),
                 field="service",
                 reason="SERVICE_NOT_FOUND",
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from fluoroscope_server.errors import InvalidRequestError
+from fluoroscope_server.errors import InvalidRequestError, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ def page_of(items: Sequence[T], size: int, token: str, *, default: int, most: in
         raise InvalidRequestError(f"page_size {size} is negative", field="page_size")
     if token and not (token.isascii() and token.isdigit() and len(token) < 12 and int(token) < len(items)):
         raise InvalidRequestError(
-            f"page_token {token[:40]!r} is none that the page before gave for the same question", field="page_token"
+            f"page_token {quoted(token)} is none that the page before gave for the same question", field="page_token"
         )
     start = int(token or 0)
     end = start + min(size or default, most)

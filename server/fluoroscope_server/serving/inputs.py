@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fluoroscope_server.errors import InvalidRequestError, counted, nearest
+from fluoroscope_server.errors import InvalidRequestError, counted, nearest, quoted
 from fluoroscope_server.signature import describe
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def check_inputs(inputs: Mapping[str, np.ndarray], signature: Signature) -> int:
     for name in inputs:
         if name not in signature.input_names:
             raise InvalidRequestError(
-                f"there is no input {name!r}; nearest: {nearest(name, signature.input_names)}",
+                f"there is no input {quoted(name)}; nearest: {nearest(name, signature.input_names)}",
                 field=f"inputs[{name}]",
                 reason="INPUT_NOT_FOUND",
             )

@@ -7,7 +7,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from fluoroscope_server.errors import NotFoundError, UnavailableError, WrongStateError
+from fluoroscope_server.errors import NotFoundError, UnavailableError, WrongStateError, quoted
 from fluoroscope_server.serving.users import Users
 from fluoroscope_server.serving.version_policy import VersionPolicy
 
@@ -196,7 +196,7 @@ class ModelEntry:
         if label not in self.labels:
             there = ", ".join(f"{name!r} (version {self.labels[name]})" for name in sorted(self.labels))
             raise NotFoundError(
-                f"model {self.name!r} has no label {label[:200]!r}; it has {there or 'none'}",
+                f"model {self.name!r} has no label {quoted(label)}; it has {there or 'none'}",
                 field="label",
                 reason="LABEL_NOT_FOUND",
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from fluoroscope_server.errors import NotFoundError, nearest
+from fluoroscope_server.errors import NotFoundError, nearest, quoted
 from fluoroscope_server.keys import ANYBODY, caller
 from fluoroscope_server.serving.model_entry import Loaded, ModelEntry
 
@@ -59,7 +59,7 @@ class Repository:
             who.permit(name)
         entry = self._entries.get(name)
         if entry is None:
-            problem = f"there is no model {name!r}" if name else "the request names no model"
+            problem = f"there is no model {quoted(name)}" if name else "the request names no model"
             seen = [each for each in self.names() if who.sees(each)]
             known = f": {nearest(name, seen)}" if seen else " none"
             raise NotFoundError(f"{problem}; this server has{known}", field="model", reason="MODEL_NOT_FOUND")

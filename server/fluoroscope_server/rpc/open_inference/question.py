@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fluoroscope_server.engine import Capture, SiteKind
-from fluoroscope_server.errors import InvalidRequestError, nearest
+from fluoroscope_server.errors import InvalidRequestError, nearest, quoted
 
 if TYPE_CHECKING:
     from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 as messages
@@ -49,13 +49,16 @@ def _words(request: messages.ModelInferRequest, name: str) -> list[str] | None:
 
 def _shown(value: messages.InferParameter) -> str:
     choice = value.WhichOneof("parameter_choice")
-    return "not set" if choice is None else repr(getattr(value, choice))[:200]
+    if choice is None:
+        return "not set"
+    shown = getattr(value, choice)
+    return quoted(shown) if isinstance(shown, str) else repr(shown)
 
 
 def _kind(word: str) -> SiteKind:
     kind = _KINDS.get(word.lower())
     if kind is None:
         raise InvalidRequestError(
-            f"{word!r} is no kind of site; nearest: {nearest(word, _KINDS)}", field=f"parameters[{KINDS}]"
+            f"{quoted(word)} is no kind of site; nearest: {nearest(word, _KINDS)}", field=f"parameters[{KINDS}]"
         )
     return kind

@@ -14,6 +14,7 @@ from fluoroscope_server.errors import (
     NotFoundError,
     PermissionDeniedError,
     UnavailableError,
+    quoted,
 )
 from fluoroscope_server.keys import caller
 from fluoroscope_server.rpc.changes import changes
@@ -141,7 +142,7 @@ class OpenInferenceService:
         request = parse(messages.RepositoryModelLoadRequest, data)
         for name in request.parameters:
             raise InvalidRequestError(
-                f"parameter {name!r} is not taken: a client cannot say what a network is; its folder does",
+                f"parameter {quoted(name)} is not taken: a client cannot say what a network is; its folder does",
                 field=f"parameters[{name}]",
             )
         with _unknown():
@@ -281,7 +282,7 @@ def _unknown() -> Iterator[None]:
 def _number(name: str, version: str) -> int | None:
     if version and not (version.isascii() and version.isdigit() and len(version) <= MOST_DIGITS):
         raise NotFoundError(
-            f"{name!r} has no version {version[:40]!r}; a version is a number of {MOST_DIGITS} digits at most",
+            f"{quoted(name)} has no version {quoted(version)}; a version is a number of {MOST_DIGITS} digits at most",
             field="model_version",
             reason="VERSION_NOT_FOUND",
         )

@@ -8,7 +8,7 @@ import numpy as np
 
 from fluoroscope.wire import WireError, byte_size, read_shape, show_shape, tensor_bytes
 from fluoroscope.wire.tensor import check_bytes
-from fluoroscope_server.errors import InvalidRequestError, nearest
+from fluoroscope_server.errors import InvalidRequestError, nearest, quoted
 from fluoroscope_server.rpc.open_inference.datatype import BY_DTYPE, BY_NAME
 from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 as messages
 
@@ -69,11 +69,11 @@ def check_names(field: str, names: Iterable[str]) -> None:
     for index, name in enumerate(names):
         place = f"{field}[{index}].name"
         if not name.strip():
-            raise InvalidRequestError(f"{place} is {name!r}; expected a name", field=place)
+            raise InvalidRequestError(f"{place} is {quoted(name)}; expected a name", field=place)
         if "\0" in name:
-            raise InvalidRequestError(f"{place} is {name!r}; a name has no null character", field=place)
+            raise InvalidRequestError(f"{place} is {quoted(name)}; a name has no null character", field=place)
         if name in seen:
-            raise InvalidRequestError(f"{field} has {name!r} twice; expected each once", field=place)
+            raise InvalidRequestError(f"{field} has {quoted(name)} twice; expected each once", field=place)
         seen.add(name)
 
 
@@ -82,7 +82,8 @@ def _decode(tensor: Input, raw: bytes | None, *, field: str) -> np.ndarray:
     datatype = BY_NAME.get(tensor.datatype)
     if datatype is None:
         raise InvalidRequestError(
-            f"input {tensor.name!r} has the datatype {tensor.datatype!r}; nearest: {nearest(tensor.datatype, BY_NAME)}",
+            f"input {quoted(tensor.name)} has the datatype {quoted(tensor.datatype)}; "
+            f"nearest: {nearest(tensor.datatype, BY_NAME)}",
             field=f"{field}.datatype",
             reason="WRONG_DTYPE",
         )
@@ -90,12 +91,12 @@ def _decode(tensor: Input, raw: bytes | None, *, field: str) -> np.ndarray:
         shape = read_shape(tensor.shape)
         size = byte_size(datatype.dtype, shape)
     except WireError as error:
-        raise InvalidRequestError(f"input {tensor.name!r}: {error}", field=f"{field}.shape") from error
+        raise InvalidRequestError(f"input {quoted(tensor.name)}: {error}", field=f"{field}.shape") from error
     if raw is None:
         flat = _from_contents(tensor, datatype, size // datatype.dtype.itemsize, field=field)
     elif tensor.HasField("contents"):
         raise InvalidRequestError(
-            f"input {tensor.name!r} has contents, and raw_input_contents is set too: send one of them",
+            f"input {quoted(tensor.name)} has contents, and raw_input_contents is set too: send one of them",
             field=f"{field}.contents",
         )
     else:
@@ -106,7 +107,7 @@ def _decode(tensor: Input, raw: bytes | None, *, field: str) -> np.ndarray:
 def _from_raw(tensor: Input, raw: bytes, datatype: Datatype, size: int, *, field: str) -> np.ndarray:
     if len(raw) != size:
         raise InvalidRequestError(
-            f"input {tensor.name!r} came with {len(raw):,} bytes; {datatype.name}{show_shape(tensor.shape)} has "
+            f"input {quoted(tensor.name)} came with {len(raw):,} bytes; {datatype.name}{show_shape(tensor.shape)} has "
             f"{size // datatype.dtype.itemsize:,} elements, expected {size:,} bytes",
             field=field,
             reason="BROKEN_TENSOR",
@@ -115,7 +116,9 @@ def _from_raw(tensor: Input, raw: bytes, datatype: Datatype, size: int, *, field
     try:
         check_bytes(flat)
     except WireError as error:
-        raise InvalidRequestError(f"input {tensor.name!r}: {error}", field=field, reason="BROKEN_TENSOR") from error
+        raise InvalidRequestError(
+            f"input {quoted(tensor.name)}: {error}", field=field, reason="BROKEN_TENSOR"
+        ) from error
     return flat
 
 
@@ -123,19 +126,19 @@ def _from_contents(tensor: Input, datatype: Datatype, count: int, *, field: str)
     place = f"{field}.contents"
     if datatype.contents is None:
         raise InvalidRequestError(
-            f"input {tensor.name!r} is {datatype.name}, which comes in raw_input_contents only", field=place
+            f"input {quoted(tensor.name)} is {datatype.name}, which comes in raw_input_contents only", field=place
         )
     for name in CONTENTS:
         if name != datatype.contents and len(getattr(tensor.contents, name)):
             raise InvalidRequestError(
-                f"input {tensor.name!r} is {datatype.name} and has elements in {name}; "
+                f"input {quoted(tensor.name)} is {datatype.name} and has elements in {name}; "
                 f"expected them in {datatype.contents}",
                 field=place,
             )
     values = getattr(tensor.contents, datatype.contents)
     if len(values) != count:
         raise InvalidRequestError(
-            f"input {tensor.name!r} came with {len(values):,} elements; "
+            f"input {quoted(tensor.name)} came with {len(values):,} elements; "
             f"the shape {show_shape(tensor.shape)} has {count:,}",
             field=place,
             reason="BROKEN_TENSOR",
@@ -144,7 +147,7 @@ def _from_contents(tensor: Input, datatype: Datatype, count: int, *, field: str)
         return np.array(list(values), datatype.dtype)
     except OverflowError as error:
         raise InvalidRequestError(
-            f"input {tensor.name!r} has an element that is no {datatype.name}: {error}", field=place
+            f"input {quoted(tensor.name)} has an element that is no {datatype.name}: {error}", field=place
         ) from error
 
 
