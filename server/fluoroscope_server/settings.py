@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from fluoroscope_server.errors import SettingsError
+from fluoroscope_server.errors import SettingsError, quoted
 from fluoroscope_server.setting import MIB, setting
 
 
@@ -197,8 +197,14 @@ class Settings:
                 raise SettingsError(f"two models are named {name!r}; give each a name of its own")
 
 
+MOST_LETTERS = 200
+"""How long the name of a model or of a label may be: a file system takes no more than 255 bytes."""
+
+
 def check_name(what: str, name: str) -> None:
     """Refuses a name that cannot stand in a metric, a path and a command line alike; raises SettingsError."""
+    if len(name) > MOST_LETTERS:
+        raise SettingsError(f"{what} name {quoted(name)} has {len(name):,} letters; the most are {MOST_LETTERS}")
     if not name or not all(letter.isalnum() or letter in "._-" for letter in name):
         raise SettingsError(f"{what} name {name!r} may hold letters, digits, '.', '_' and '-' only")
 

@@ -38,6 +38,7 @@ def test_model_sources(text: str, source: ModelSource) -> None:
         ("name=p,family=f,family=g", "is not NAME=PATH or NAME=PATH,family="),
         ("a b=p", "model name 'a b' may hold letters, digits, '.', '_' and '-' only"),
         ("a/b=p", "model name 'a/b' may hold letters"),
+        ("a" * 201 + "=p", r"model name 'a{200}'\.\.\. has 201 letters; the most are 200"),
     ],
 )
 def test_model_sources_that_are_refused(text: str, message: str) -> None:

@@ -66,7 +66,7 @@ def set_label(name: str, label: str, version: int | None, *, timeout: float | No
 
     Args:
         name: The name of the model.
-        label: The label: letters, digits, ".", "_" and "-".
+        label: The label: letters, digits, ".", "_" and "-", 200 at most.
         version: The version, which must be loaded. None takes the label away.
         timeout: How many seconds it may take. None means what the client was made with.
 

@@ -408,7 +408,7 @@ class SetLabelRequest(google.protobuf.message.Message):
     model: builtins.str
     """The name of the model. Required."""
     label: builtins.str
-    """The label: letters, digits, ".", "_" and "-". Required."""
+    """The label: letters, digits, ".", "_" and "-", 200 at most. Required."""
     version: builtins.int
     """The version that it names from now on. Unset means none: the label is taken away."""
     def __init__(

@@ -205,6 +205,8 @@ def test_labels(run: Run, net: Path) -> None:
             house.operations.set_label("net", "x", 1)
         with pytest.raises(InvalidRequestError, match="label name '' may hold letters"):
             house.operations.set_label("net", "", 2)
+        with pytest.raises(InvalidRequestError, match="has 1,000,000 letters; the most are 200"):
+            house.operations.set_label("net", "a" * 1_000_000, 2)
         for version in (2, None):
             with pytest.raises(WrongStateError, match="model 'net': version 2 is 'stable': let the label point elsewh"):
                 await house.operations.unload("net", version)
