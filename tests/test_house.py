@@ -9,6 +9,8 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import fluoroscope
@@ -16,7 +18,7 @@ from fluoroscope.calls.reduction import FROM_WIRE
 from fluoroscope.cli.edit import WORDS as EDIT_WORDS
 from fluoroscope.cli.reduction import FORMS, read_reductions
 from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2, tensor_pb2
-from fluoroscope.wire import dtype_from_wire
+from fluoroscope.wire import DTYPES, dtype_from_wire
 from fluoroscope_server.families.catalogue import BUILTIN
 from fluoroscope_server.metrics import STAGES, Metrics
 from fluoroscope_server.rpc import RpcServer
@@ -104,6 +106,20 @@ def test_every_kind_of_site_is_known_to_both_sides() -> None:
 def test_every_data_type_of_the_contract_has_a_dtype(number: int) -> None:
     name = tensor_pb2.DataType.Name(number).removeprefix("DATA_TYPE_").lower()  # type: ignore[arg-type]  # same
     assert dtype_from_wire(number).name == name
+
+
+LACKING = frozenset({"float6_e2m3fn", "float6_e3m2fn", "int1", "uint1"})
+"""Types of JAX that the contract lacks: few backends compute with them, and a site of one says why it has no value."""
+
+
+def test_every_data_type_of_jax_is_in_the_contract_or_known_to_be_lacking() -> None:
+    jaxs = {np.dtype(each).name for each in vars(jnp).values() if isinstance(each, type(jnp.float32))}
+    contract = {dtype.name for dtype in DTYPES.values()}
+    assert {"float32", "int4"} <= jaxs
+    assert jaxs - contract <= LACKING, (
+        "each needs a value in tensor.proto and a row in the client's table, or to be LACKING"
+    )
+    assert not LACKING & contract
 
 
 def test_every_metric_is_documented_and_every_documented_metric_exists() -> None:

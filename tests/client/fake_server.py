@@ -45,8 +45,7 @@ SITES = [
     inspection_pb2.Site(
         path="loop/x",
         kind=inspection_pb2.SITE_KIND_NAMED,
-        data_type=FLOAT32,
-        not_capturable_reason="inside a while loop",
+        not_capturable_reason="it is int1",  # a type that the contract lacks
     ),
     inspection_pb2.Site(
         path="head", kind=inspection_pb2.SITE_KIND_MODULE, data_type=FLOAT32, shape=[-1, 2], bytes_per_example=8

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fluoroscope.v1.tensor_pb2 import DataType
-from fluoroscope.wire import WireError, dtype_from_wire, dtype_to_wire
+from fluoroscope.wire import WireError, dtype_from_wire, dtype_to_wire, is_sendable
 from fluoroscope.wire.dtype import DTYPES, GREATEST_BYTE
 
 
@@ -23,6 +23,14 @@ def test_the_name_of_the_dtype_is_the_name_in_the_contract(number: int) -> None:
 @pytest.mark.parametrize("number", DTYPES)
 def test_both_ways(number: int) -> None:
     assert dtype_to_wire(dtype_from_wire(number)) == number
+
+
+@pytest.mark.parametrize("number", DTYPES)
+def test_what_the_contract_has_can_be_sent_in_any_byte_order(number: int) -> None:
+    dtype = dtype_from_wire(number)
+
+    assert is_sendable(dtype)
+    assert is_sendable(dtype.newbyteorder(">"))
 
 
 @pytest.mark.parametrize("code", ["i2", "u4", "i8", "f2", "f4", "f8", "c8", "c16"])
@@ -58,3 +66,4 @@ def test_an_unknown_type_is_named(number: int) -> None:
 def test_dtypes_that_the_contract_lacks_are_refused(dtype: str) -> None:
     with pytest.raises(WireError, match=r"cannot be sent; the types that can are bool, int2"):
         dtype_to_wire(np.dtype(dtype))
+    assert not is_sendable(np.dtype(dtype))

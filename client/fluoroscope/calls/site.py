@@ -32,8 +32,8 @@ class Site:
     kind: SiteKind
     """What kind of place it is."""
 
-    dtype: np.dtype
-    """The type of each element of the value."""
+    dtype: np.dtype | None
+    """The type of each element. None if the contract has no such type: `not_capturable_reason` names it."""
 
     shape: tuple[int, ...]
     """The size of each axis of the value, outermost first. -1 marks the batch axis."""
@@ -63,7 +63,7 @@ class Site:
         return cls(
             path=message.path,
             kind=kind_from_wire(message.kind),
-            dtype=dtype_from_wire(message.data_type),
+            dtype=dtype_from_wire(message.data_type) if message.data_type else None,
             shape=tuple(message.shape),
             bytes_per_example=message.bytes_per_example,
             not_capturable_reason=message.not_capturable_reason,

@@ -63,7 +63,8 @@ class Survey(Mapping[str, Activation]):
                 are too many.
 
         Raises:
-            InvalidRequestError: There are no sites, examples would be units, or a slice cuts the batch axis.
+            InvalidRequestError: There are no sites, one is of a type that cannot be sent, examples would be units, or a
+                slice cuts the batch axis.
         """
         self._max_bytes = MOST_BYTES if max_bytes is None else max_bytes
         self._expected_rows = expected_rows
@@ -130,6 +131,10 @@ class _SiteSurvey:
     """The survey of one site."""
 
     def __init__(self, site: Site, reductions: Sequence[Reduction[Any]]) -> None:
+        if site.dtype is None:
+            raise InvalidRequestError(
+                f"site {site.path!r} cannot be captured: {site.not_capturable_reason}", field="sites"
+            )
         self._site = site
         self._passes: dict[Reduction[Any], Passes] = {each: passes_of(each, site) for each in reductions}
         self._asked: dict[Reduction[Any], tuple[Reduction[Any], ...]] = {

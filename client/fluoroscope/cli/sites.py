@@ -43,7 +43,7 @@ def sites(
     named = {
         "site": [site.path for site in found],
         "kind": [site.kind.lower() for site in found],
-        "dtype": [str(site.dtype) for site in found],
+        "dtype": ["" if site.dtype is None else str(site.dtype) for site in found],
         "shape": [shape_cell(site.shape) for site in found],
         "bytes per example": [bytes_cell(site.bytes_per_example) for site in found],
         "FLOPs": [f"{site.flops_fraction:.1%}" for site in found],

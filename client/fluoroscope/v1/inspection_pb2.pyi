@@ -120,7 +120,9 @@ class Site(google.protobuf.message.Message):
     kind: Global___SiteKind.ValueType
     """What kind of place it is."""
     data_type: fluoroscope.v1.tensor_pb2.DataType.ValueType
-    """The type of each element of the value."""
+    """The type of each element of the value. Unset if it is none that this contract has; then the value cannot be captured,
+    and not_capturable_reason names the type.
+    """
     bytes_per_example: builtins.int
     """The bytes that one example adds to the value; the whole value if it has no batch axis."""
     not_capturable_reason: builtins.str
@@ -1811,9 +1813,13 @@ class ComparedSite(google.protobuf.message.Message):
     kind: Global___SiteKind.ValueType
     """The kind of the site."""
     left_data_type: fluoroscope.v1.tensor_pb2.DataType.ValueType
-    """The type of each element on the left side. Unset if only the right side has the site."""
+    """The type of each element on the left side. Unset if only the right side has the site, or if this contract has no
+    such type.
+    """
     right_data_type: fluoroscope.v1.tensor_pb2.DataType.ValueType
-    """The type of each element on the right side. Unset if only the left side has the site."""
+    """The type of each element on the right side. Unset if only the left side has the site, or if this contract has no
+    such type.
+    """
     not_comparable_reason: builtins.str
     """Why the two sides are not compared here. Empty means that they are."""
     @property

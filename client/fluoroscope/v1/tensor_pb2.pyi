@@ -87,7 +87,8 @@ class _DataTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     """Two float64: real part, then imaginary part."""
 
 class DataType(_DataType, metaclass=_DataTypeEnumTypeWrapper):
-    """The type of one element of a tensor. Every element type that JAX has is here.
+    """The type of one element of a tensor. All types that networks are commonly made of are here, and not every one that JAX
+    has: a value of another type cannot be sent, and its site says so.
 
     Elements are little-endian. A type of fewer than eight bits takes one byte for each
     element, as NumPy with ml_dtypes stores it: the value sits in the low bits, and

@@ -5,7 +5,7 @@ Both ends import it. It needs NumPy and protobuf, and knows neither gRPC nor JAX
 
 from fluoroscope.wire.arrived import Arrived
 from fluoroscope.wire.checksum import Checksum, checksum_of
-from fluoroscope.wire.dtype import DTYPES, dtype_from_wire, dtype_to_wire
+from fluoroscope.wire.dtype import DTYPES, dtype_from_wire, dtype_to_wire, is_sendable
 from fluoroscope.wire.errors import CorruptError, IncompleteError, WireError
 from fluoroscope.wire.frame import chunk_frame, chunk_frames, read_chunk
 from fluoroscope.wire.joiner import StreamJoiner
@@ -34,6 +34,7 @@ __all__ = [
     "dtype_to_wire",
     "encode_tensor",
     "fill_tensor",
+    "is_sendable",
     "read_chunk",
     "read_shape",
     "show_shape",

@@ -73,6 +73,11 @@ def dtype_from_wire(number: int) -> np.dtype:
         raise WireError(f"data_type is {came}; expected one of {known}") from None
 
 
+def is_sendable(dtype: np.dtype) -> bool:
+    """Returns whether the contract has a dtype, whatever its byte order."""
+    return dtype in _NUMBERS or dtype.newbyteorder("<") in _NUMBERS
+
+
 def dtype_to_wire(dtype: np.dtype) -> DataType.ValueType:
     """Returns the number of the enum `DataType` for a dtype, whatever its byte order.
 

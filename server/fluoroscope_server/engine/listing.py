@@ -11,7 +11,7 @@ from fluoroscope_server.engine import jaxprs
 from fluoroscope_server.engine.flops import Flops
 from fluoroscope_server.engine.mixing import dependents
 from fluoroscope_server.engine.naming import index_mark
-from fluoroscope_server.engine.site import ALL, Site
+from fluoroscope_server.engine.site import ALL, Site, unsendable
 from fluoroscope_server.signature import BATCH
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class _Listing:
             dtype=dtype,
             shape=shape,
             order=0,
-            reason=reason,
+            reason=reason or unsendable(dtype),
             value=value.path,
             least_rows=2 if alone else 1,
         )

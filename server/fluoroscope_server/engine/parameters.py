@@ -21,7 +21,7 @@ from fluoroscope_server.engine.captures import Captures
 from fluoroscope_server.engine.inspection import resolve
 from fluoroscope_server.engine.program import Program
 from fluoroscope_server.engine.reductions import Full
-from fluoroscope_server.engine.site import Site, SiteKind
+from fluoroscope_server.engine.site import Site, SiteKind, unsendable
 from fluoroscope_server.engine.site_table import SiteTable
 from fluoroscope_server.engine.stage import Stage
 from fluoroscope_server.errors import InvalidRequestError
@@ -54,13 +54,15 @@ def list_parameters(variables: Variables) -> SiteTable:
         if counts[path] > 1:  # a key may have a slash in it, or be a number in one place and its digits in another
             path = f"{path}:{counts[path] - 1}"
         if not jax.numpy.issubdtype(leaf.dtype, jax.dtypes.extended):
+            dtype = np.dtype(leaf.dtype)
             sites.append(
                 Site(
                     path=path,
                     kind=SiteKind.PARAMETER,
-                    dtype=np.dtype(leaf.dtype),
+                    dtype=dtype,
                     shape=tuple(leaf.shape),
                     order=order,
+                    reason=unsendable(dtype),
                     value=path,
                 )
             )

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fluoroscope.wire import is_sendable
 from fluoroscope_server.signature import BATCH
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ class SiteKind(enum.Enum):
 
     PARAMETER = "parameter"
     """A leaf of the network's variables: there before anything runs, and in a table of its own."""
+
+
+def unsendable(dtype: np.dtype) -> str:
+    """Returns why values of a type cannot be captured; empty if they can, as all that the contract has a type for."""
+    return "" if is_sendable(dtype) else f"it is {dtype}, and the contract has no such type; capture what it is made of"
 
 
 ALL = -1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import jax
 import numpy as np
 
+from fluoroscope.wire import is_sendable
 from fluoroscope_server.errors import ConfigError
 from fluoroscope_server.signature import BATCH, Signature, TensorSpec
 
@@ -114,4 +115,7 @@ def _output_spec(name: str, few: jax.ShapeDtypeStruct, more: jax.ShapeDtypeStruc
             f"output {name!r} has shape {few.shape} for a batch of {PROBE_ROWS} and {more.shape} for {PROBE_ROWS + 1}: "
             "the first axis of each output must be the batch"
         )
-    return TensorSpec(name=name, dtype=np.dtype(few.dtype), shape=(BATCH, *few.shape[1:]))
+    dtype = np.dtype(few.dtype)
+    if not is_sendable(dtype):
+        raise ConfigError(f"output {name!r} is {dtype}, and the contract has no such type: let the network cast it")
+    return TensorSpec(name=name, dtype=dtype, shape=(BATCH, *few.shape[1:]))

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from fluoroscope.v1 import inspection_pb2 as inspection
 from fluoroscope.v1.tensor_pb2 import DATA_TYPE_UNSPECIFIED
-from fluoroscope.wire import dtype_to_wire
 from fluoroscope_server.engine import Tolerance
 from fluoroscope_server.errors import InvalidRequestError
 from fluoroscope_server.rpc.context import client_of
 from fluoroscope_server.rpc.decoding import decode_inputs, decode_kinds, decode_version, parse
-from fluoroscope_server.rpc.encoding import KIND_NUMBERS, encode_program
+from fluoroscope_server.rpc.encoding import KIND_NUMBERS, encode_program, encode_type
 from fluoroscope_server.serving import ComparedSide, StageClock, blaming, compare
 
 if TYPE_CHECKING:
@@ -132,8 +131,8 @@ def _site(compared: ComparedSite) -> inspection.ComparedSite:
     return inspection.ComparedSite(
         path=left.path,
         kind=KIND_NUMBERS[left.kind],  # type: ignore[arg-type]  # its values are such numbers
-        left_data_type=DATA_TYPE_UNSPECIFIED if compared.only == "right" else dtype_to_wire(left.dtype),
-        right_data_type=DATA_TYPE_UNSPECIFIED if compared.only == "left" else dtype_to_wire(right.dtype),
+        left_data_type=DATA_TYPE_UNSPECIFIED if compared.only == "right" else encode_type(left),
+        right_data_type=DATA_TYPE_UNSPECIFIED if compared.only == "left" else encode_type(right),
         shape=left.shape,
         not_comparable_reason=compared.reason,
     )

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from fluoroscope.v1 import inspection_pb2 as inspection
 from fluoroscope.v1 import model_pb2 as model
+from fluoroscope.v1.tensor_pb2 import DataType
 from fluoroscope.v1.tensor_pb2 import TensorSpec as TensorSpecMessage
-from fluoroscope.wire import dtype_to_wire
+from fluoroscope.wire import dtype_to_wire, is_sendable
 from fluoroscope_server.rpc.decoding import KINDS
 from fluoroscope_server.rpc.reduction import encode_reduction
 from fluoroscope_server.serving import VersionState
@@ -46,12 +47,17 @@ def encode_site(site: Site) -> inspection.Site:
     return inspection.Site(
         path=site.path,
         kind=KIND_NUMBERS[site.kind],  # type: ignore[arg-type]  # its values are such numbers
-        data_type=dtype_to_wire(site.dtype),
+        data_type=encode_type(site),
         shape=site.shape,
         bytes_per_example=site.bytes_per_example,
         not_capturable_reason=site.reason,
         flops_fraction=site.flops_fraction,
     )
+
+
+def encode_type(site: Site) -> DataType.ValueType:
+    """Returns the type of the elements at a site; unset if the contract has none, of which the site's reason tells."""
+    return dtype_to_wire(site.dtype) if is_sendable(site.dtype) else DataType.DATA_TYPE_UNSPECIFIED
 
 
 def encode_model(entry: ModelEntry, servable: Servable) -> model.Model:

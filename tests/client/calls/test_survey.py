@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,13 @@ FLOATS = st.floats(width=32, min_value=-(2.0**126), max_value=2.0**126, allow_su
 ANY = st.one_of(FLOATS, st.sampled_from([0.0, 0.0, 1.0, -1.0, -2.0, 4.0, math.nan, math.inf, -math.inf]))
 VALUES = arrays(np.float32, st.tuples(st.integers(1, 30), st.integers(1, 4)), elements=ANY)
 CUTS = st.lists(st.integers(1, 29), max_size=4, unique=True)
+
+
+def test_a_site_of_a_type_that_cannot_be_sent() -> None:
+    odd = dataclasses.replace(site(), dtype=None, not_capturable_reason="it is int1")
+    with pytest.raises(InvalidRequestError, match="site 'relu:0' cannot be captured: it is int1") as refused:
+        Survey([site(path="a"), odd], reduce=Statistics())
+    assert refused.value.field == "sites"
 
 
 def site(shape: tuple[int, ...] = (-1, 4), path: str = "relu:0") -> Site:

@@ -180,7 +180,8 @@ def test_sites_for_people(run: Run, server: FakeServer) -> None:
     lines = result.stdout.splitlines()
 
     assert words(lines[2]) == words("Dense_0/relu:0 equation bfloat16 batch x 4 8 B 50.0%")
-    assert lines[3].rstrip().endswith("inside a while loop")
+    assert lines[3].rstrip().endswith("0.0%  it is int1")
+    assert "None" not in result.stdout
     assert list(server.requests[-1].globs) == ["Dense_*", "loop/**"]
 
 

@@ -112,7 +112,7 @@ def test_a_site(face: Face, server: FakeServer) -> None:
     assert equation.kind is fluoroscope.SiteKind.EQUATION
     assert (equation.dtype, equation.shape, equation.bytes_per_example) == (np.dtype(ml_dtypes.bfloat16), (-1, 4), 8)
     assert equation.capturable
-    assert (named.capturable, named.not_capturable_reason) == (False, "inside a while loop")
+    assert (named.capturable, named.not_capturable_reason, named.dtype) == (False, "it is int1", None)
 
 
 def test_a_plan(face: Face, server: FakeServer) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fluoroscope_server.families import Network
     from fluoroscope_server.model_config import ModelConfig
 
+INT1 = getattr(jnp, "int1", None)  # not every JAX that is allowed has it
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
 
@@ -44,6 +45,14 @@ def one(x: jax.Array) -> jax.Array:
 
 def two(x: jax.Array) -> jax.Array:
     return x * 2.0
+
+
+@pytest.mark.skipif(INT1 is None, reason="this JAX has no type that the contract lacks")
+def test_an_output_of_a_type_that_cannot_be_sent(network: Callable[..., Network]) -> None:
+    with pytest.raises(
+        ConfigError, match="output 'y' is int1, and the contract has no such type: let the network cast"
+    ):
+        network(lambda x: {"y": x.astype(INT1)})
 
 
 @pytest.mark.parametrize(

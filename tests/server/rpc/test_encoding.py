@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 
 from fluoroscope.v1 import inspection_pb2 as inspection
-from fluoroscope.v1.tensor_pb2 import DATA_TYPE_BFLOAT16
+from fluoroscope.v1.tensor_pb2 import DATA_TYPE_BFLOAT16, DATA_TYPE_UNSPECIFIED
 from fluoroscope_server.engine import Site, SiteKind
 from fluoroscope_server.rpc.encoding import (
     KIND_NUMBERS,
@@ -33,6 +33,13 @@ def test_site() -> None:
         bytes_per_example=30,
         not_capturable_reason="why not",
     )
+
+
+def test_a_site_of_a_type_that_the_contract_lacks() -> None:
+    site = Site(path="x", kind=SiteKind.NAMED, dtype=np.dtype("M8[s]"), shape=(BATCH,), order=0, reason="it is odd")
+    message = encode_site(site)
+    assert (message.data_type, message.bytes_per_example) == (DATA_TYPE_UNSPECIFIED, 8)
+    assert message.not_capturable_reason == "it is odd"
 
 
 def test_each_row_has_its_way_back() -> None:
