@@ -74,7 +74,8 @@ class Model:
     """The outputs that a call may ask for."""
 
     buckets: tuple[int, ...]
-    """The batch sizes that programs are compiled for, ascending. The last is the most rows of a call."""
+    """The batch sizes that programs are compiled for, ascending. The last is the most rows of an inspection; a
+    prediction may have sixteen times as many, unless the network mixes the rows of a batch."""
 
     parameter_count: int
     """How many numbers the weights are."""

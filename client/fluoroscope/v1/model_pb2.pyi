@@ -133,7 +133,9 @@ class Model(google.protobuf.message.Message):
 
     @property
     def buckets(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
-        """The batch sizes that programs are compiled for, ascending. The last is the most rows of a request."""
+        """The batch sizes that programs are compiled for, ascending. The last is the most rows of an inspection; a prediction
+        may have sixteen times as many: see PredictRequest.inputs.
+        """
 
     @property
     def versions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ModelVersion]:

@@ -893,7 +893,7 @@ class ModelConfig(google.protobuf.message.Message):
     platform: builtins.str
     """The family that made the network."""
     max_batch_size: builtins.int
-    """The most rows of a request."""
+    """The most rows that are computed at once. A request that asks for no sites may have sixteen times as many."""
     backend: builtins.str
     """"fluoroscope"."""
     @property
