@@ -7,7 +7,6 @@ FluoroscopeError
 ├── WrongStateError              not as things stand: something else must be changed first
 ├── LimitExceededError           a limit of this server was reached
 ├── UnavailableError             not now: starting, draining, or the model is not ready
-├── DeadlineExpiredError         the caller's time was up before the work began
 ├── UnauthenticatedError         nobody knows who calls
 ├── PermissionDeniedError        it is known who calls, and they may not do this
 ├── ModelError                   a model cannot be served as the operator described it
@@ -100,12 +99,6 @@ class UnavailableError(FluoroscopeError):
     """The server cannot answer now, but may later."""
 
     reason = "UNAVAILABLE"
-
-
-class DeadlineExpiredError(FluoroscopeError):
-    """The caller's deadline passed before the work began."""
-
-    reason = "DEADLINE_EXPIRED"
 
 
 class UnauthenticatedError(FluoroscopeError):

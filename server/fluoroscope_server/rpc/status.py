@@ -10,7 +10,6 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from fluoroscope_server.errors import (
-    DeadlineExpiredError,
     FluoroscopeError,
     InvalidRequestError,
     LimitExceededError,
@@ -32,7 +31,6 @@ CODES: dict[type[FluoroscopeError], grpc.StatusCode] = {
     WrongStateError: grpc.StatusCode.FAILED_PRECONDITION,
     LimitExceededError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
-    DeadlineExpiredError: grpc.StatusCode.DEADLINE_EXCEEDED,
     UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
     FluoroscopeError: grpc.StatusCode.INTERNAL,

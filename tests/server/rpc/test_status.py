@@ -30,7 +30,6 @@ EXPECTED = {
     "WrongStateError": "FAILED_PRECONDITION",
     "LimitExceededError": "RESOURCE_EXHAUSTED",
     "UnavailableError": "UNAVAILABLE",
-    "DeadlineExpiredError": "DEADLINE_EXCEEDED",
     "UnauthenticatedError": "UNAUTHENTICATED",
     "PermissionDeniedError": "PERMISSION_DENIED",
     "ModelError": "INTERNAL",
