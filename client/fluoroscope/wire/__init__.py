@@ -4,10 +4,10 @@ Both ends import it. It needs NumPy and protobuf, and knows neither gRPC nor JAX
 """
 
 from fluoroscope.wire.arrived import Arrived
-from fluoroscope.wire.checksum import Checksum, checksum_of
+from fluoroscope.wire.checksum import Checksum
 from fluoroscope.wire.dtype import DTYPES, dtype_from_wire, dtype_to_wire, is_sendable
 from fluoroscope.wire.errors import CorruptError, IncompleteError, WireError
-from fluoroscope.wire.frame import chunk_frame, chunk_frames, read_chunk
+from fluoroscope.wire.frame import chunk_frame
 from fluoroscope.wire.joiner import StreamJoiner
 from fluoroscope.wire.result import StreamResult
 from fluoroscope.wire.shape import MOST_AXES, byte_size, read_shape, show_shape
@@ -26,16 +26,13 @@ __all__ = [
     "StreamSplitter",
     "WireError",
     "byte_size",
-    "checksum_of",
     "chunk_frame",
-    "chunk_frames",
     "decode_tensor",
     "dtype_from_wire",
     "dtype_to_wire",
     "encode_tensor",
     "fill_tensor",
     "is_sendable",
-    "read_chunk",
     "read_shape",
     "show_shape",
     "tensor_bytes",

@@ -24,8 +24,3 @@ class Checksum:
     def value(self) -> int:
         """Returns the checksum of all bytes so far, as in `StreamTrailer.checksums`."""
         return self._hash.intdigest()
-
-
-def checksum_of(data: bytes | memoryview) -> int:
-    """Returns the checksum of bytes that are all here, as in `StreamTrailer.checksums`."""
-    return xxhash.xxh3_64_intdigest(data)

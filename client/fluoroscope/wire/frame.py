@@ -14,16 +14,11 @@ server writes is read here too, through protobuf's parser if it has another form
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from google.protobuf.message import DecodeError
 
 from fluoroscope.v1.inspection_pb2 import InspectActivationsResponse
 from fluoroscope.wire.errors import CorruptError
 from fluoroscope.wire.varint import decode_varint, encode_varint
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _CHUNK = 0x12
 _RESULT = 0x08
@@ -46,32 +41,6 @@ def chunk_frame(result: int, offset: int, data: bytes | memoryview) -> bytes:
     return b"".join((b"\x12", encode_varint(len(fields) + len(data)), fields, data))
 
 
-def chunk_frames(result: int, data: memoryview, chunk_bytes: int) -> Iterator[bytes]:
-    """Yields the chunks of one tensor, of `chunk_bytes` each but for the last.
-
-    A tensor of no elements gives one empty chunk. Each chunk is made when it is asked for.
-    """
-    for offset in range(0, len(data) or 1, chunk_bytes):
-        yield chunk_frame(result, offset, data[offset : offset + chunk_bytes])
-
-
-def read_chunk(message: bytes) -> tuple[int, int, memoryview] | None:
-    """Returns the result, the offset and the payload of a chunk, or None for any other frame.
-
-    The payload is a view into `message`, which nothing copies.
-
-    Raises:
-        CorruptError: The message is no `InspectActivationsResponse`.
-    """
-    chunk = read_plain_chunk(message)
-    if chunk is not None:
-        return chunk
-    frame = parse_frame(message)
-    if frame.WhichOneof("frame") != "chunk":
-        return None
-    return frame.chunk.result, frame.chunk.offset, memoryview(frame.chunk.data)
-
-
 def parse_frame(message: bytes) -> InspectActivationsResponse:
     """Returns the message that protobuf's own parser reads.
 
@@ -85,7 +54,11 @@ def parse_frame(message: bytes) -> InspectActivationsResponse:
 
 
 def read_plain_chunk(message: bytes) -> tuple[int, int, memoryview] | None:
-    """Returns what `read_chunk` does for a chunk in the plain form, and None for all else."""
+    """Returns the result, the offset and the payload of a chunk in the plain form, and None for all else.
+
+    The payload is a view into `message`, which nothing copies. All else is for `parse_frame`: other frames, chunks in
+    another form, and what is no message.
+    """
     try:
         return _read_plain_chunk(message)
     except (IndexError, OverflowError):
