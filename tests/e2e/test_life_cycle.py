@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -12,11 +13,14 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import grpc.aio
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import fluoroscope
+from fluoroscope.v1 import inspection_pb2
+from fluoroscope.wire import StreamJoiner, encode_tensor
 
 from .saved import base_config, batch, function_config, save_one
 from .server_process import ServerProcess, eventually
@@ -285,6 +289,43 @@ def test_a_stream_under_way_is_finished(wide_variables: tuple[Path, Any], number
         assert server.wait() == 0
     assert server.lines[-1] == "fluoroscope-server: stopped"
     assert "Traceback" not in server.said
+
+
+def test_fifty_streams_under_way_are_finished(wide_variables: tuple[Path, Any]) -> None:
+    """Of as many connections; each has begun, and is read on when the server already drains."""
+    request = inspection_pb2.InspectActivationsRequest(
+        model="wide", inputs={"x": encode_tensor(batch(8))}, captures=[inspection_pb2.Capture(sites=[SITES])]
+    )
+
+    async def main(server: ServerProcess) -> list[StreamJoiner]:
+        joiners = [StreamJoiner() for _ in range(50)]
+        begun: asyncio.Queue[int] = asyncio.Queue()
+        draining = asyncio.Event()
+
+        async def reader(number: int) -> None:
+            alone = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1))
+            async with grpc.aio.insecure_channel(server.target, options=alone) as channel:
+                call: Any = channel.unary_stream("/fluoroscope.v1.InspectionService/InspectActivations")
+                async for message in call(request.SerializeToString(), timeout=120):
+                    joiners[number].feed(message)
+                    if joiners[number].byte_count and not draining.is_set():
+                        begun.put_nowait(number)
+                        await draining.wait()
+            joiners[number].finish()
+
+        readers = [asyncio.ensure_future(reader(number)) for number in range(len(joiners))]
+        assert {await begun.get() for _ in readers} == set(range(len(readers)))
+        server.signal(signal.SIGTERM)
+        await asyncio.to_thread(server.hears, "draining: calls under way have 30 s")
+        draining.set()
+        await asyncio.gather(*readers)
+        return joiners
+
+    with serving({"wide": wide_variables[0]}, "--max-streams=50", "--max-streams-per-client=50") as server:
+        joiners = asyncio.run(asyncio.wait_for(main(server), 200))
+        assert server.wait() == 0
+    assert len({joiner.byte_count for joiner in joiners}) == 1
+    assert joiners[0].byte_count > 50 * 2**16, "more than what may be on its way"
 
 
 def test_a_second_signal_ends_it_at_once(wide_variables: tuple[Path, Any]) -> None:
