@@ -27,6 +27,14 @@ _Start = tuple[float, str]
 Handler = Any
 """A grpc.RpcMethodHandler; gRPC's types are generic in their stubs only."""
 
+_TYPES = {
+    "unary_unary": "unary",
+    "unary_stream": "server_stream",
+    "stream_unary": "client_stream",
+    "stream_stream": "bidi_stream",
+}
+"""What go-grpc-middleware calls each kind of method: the dashboards made for its metrics choose by that."""
+
 
 class Observer:
     """Wraps methods when they are registered, so that a call passes no interceptor on its way."""
@@ -46,7 +54,7 @@ class Observer:
             (True, False): "stream_unary",
             (True, True): "stream_stream",
         }[streams_in, streams_out]
-        series = self._metrics.method(kind.replace("unary_unary", "unary"), service, name)
+        series = self._metrics.method(_TYPES[kind], service, name)
         observed = _Observed(
             behaviour=getattr(handler, kind),
             series=series,

@@ -101,7 +101,7 @@ def test_an_idle_connection_is_closed() -> None:
 
 def test_one_connection_has_no_more_calls_than_it_may() -> None:
     async def test(address: str, metrics: Metrics) -> None:
-        labels = {"grpc_type": "unary_stream", "grpc_service": "grpc.health.v1.Health", "grpc_method": "Watch"}
+        labels = {"grpc_type": "server_stream", "grpc_service": "grpc.health.v1.Health", "grpc_method": "Watch"}
         async with grpc.aio.insecure_channel(address) as channel:
             method: Any = channel.unary_stream(WATCH)
             watches = [method(b"", timeout=WAIT) for _ in range(2)]

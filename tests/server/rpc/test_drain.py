@@ -59,7 +59,7 @@ class Draining:
         method = self.channel.unary_stream("/fluoroscope.v1.InspectionService/InspectActivations")
         self.streams = [asyncio.ensure_future(ending(method(INSPECT, timeout=WAIT))) for _ in range(STREAMS)]
         labels = {
-            "grpc_type": "unary_stream",
+            "grpc_type": "server_stream",
             "grpc_service": "fluoroscope.v1.InspectionService",
             "grpc_method": "InspectActivations",
         }

@@ -72,7 +72,7 @@ class Served:
 
     def in_flight(self, path: str = PREDICT) -> float:
         """Returns how many calls of a method are under way."""
-        kind = "unary" if path == PREDICT else "unary_stream"
+        kind = "unary" if path == PREDICT else "server_stream"
         _, service, method = path.split("/")
         labels = {"grpc_type": kind, "grpc_service": service, "grpc_method": method}
         value = self.metrics.registry.get_sample_value("grpc_server_in_flight", labels)

@@ -68,7 +68,7 @@ METHODS: dict[str, Any] = {
     "Write": grpc.unary_stream_rpc_method_handler(write),
     "Echo": grpc.stream_stream_rpc_method_handler(echo),
 }
-KINDS = {"Unary": "unary", "Generate": "unary_stream", "Write": "unary_stream", "Echo": "stream_stream"}
+KINDS = {"Unary": "unary", "Generate": "server_stream", "Write": "server_stream", "Echo": "bidi_stream"}
 
 
 @dataclass
@@ -288,3 +288,19 @@ def test_many_calls_at_once_are_counted_once_each() -> None:
         assert served.handled("Unary") == {"OK": 10, "NOT_FOUND": 10, "INTERNAL": 10, "RESOURCE_EXHAUSTED": 10}
 
     serve(test)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("unary_unary", "unary"),
+        ("unary_stream", "server_stream"),
+        ("stream_unary", "client_stream"),
+        ("stream_stream", "bidi_stream"),
+    ],
+)
+def test_a_method_is_of_the_type_that_dashboards_for_gos_middleware_look_for(kind: str, name: str) -> None:
+    metrics = Metrics()
+    Observer(metrics).observe("/test.Service/Any", getattr(grpc, f"{kind}_rpc_method_handler")(unary))
+    labels = {"grpc_type": name, "grpc_service": "test.Service", "grpc_method": "Any"}
+    assert metrics.registry.get_sample_value("grpc_server_started_total", labels) == 0
