@@ -19,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 import fluoroscope
+from fluoroscope_server.metrics import STAGES
 from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2
 
 from . import raw
@@ -32,12 +33,6 @@ if TYPE_CHECKING:
     from .server_process import Metrics
 
 REPOSITORY = Path(__file__).parents[2]
-STAGES = {
-    "Predict": ("decode", "queue", "pad", "compute", "device_to_host", "encode"),
-    "InspectActivations": ("decode", "compile", "queue", "pad", "compute", "device_to_host", "send"),
-    "CompareActivations": ("decode", "compile", "queue", "pad", "compute", "send"),
-    "InspectParameters": ("decode", "compile", "queue", "compute", "device_to_host", "send"),
-}
 OPEN_INFERENCE = "inference.GRPCInferenceService"
 OPEN_INFERENCE_METHODS = open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods
 METHODS = {
@@ -148,6 +143,34 @@ def test_stages_are_counted_once_for_each_request(watched: ServerProcess) -> Non
     size = sum(each.array.nbytes for each in found.values() if each.array is not None)
     assert risen(after, before, "fluoroscope_stream_bytes_total") == 3 * size
     assert risen(after, before, "fluoroscope_stream_chunks_total") == 3 * len(found)
+
+
+def open_inference_request(**parameters: str) -> bytes:
+    request = open_inference_pb2.ModelInferRequest(model_name="relu")
+    x = batch(1)
+    request.inputs.add(name="x", datatype="FP32", shape=x.shape).contents.fp32_contents.extend(x.ravel())
+    for name, text in parameters.items():
+        request.parameters[name].string_param = text
+    return request.SerializeToString()
+
+
+def test_a_request_of_the_open_inference_protocol_has_the_same_stages_on_a_stream(watched: ServerProcess) -> None:
+    predict, inspect = open_inference_request(), open_inference_request(sites="Dense_0")
+    before = watched.metrics()
+    for request in (predict, inspect):
+        assert isinstance(raw.call(watched.target, f"/{OPEN_INFERENCE}/ModelInfer", request), list)
+    with grpc.insecure_channel(watched.target) as channel:
+        stream: Any = channel.stream_stream(f"/{OPEN_INFERENCE}/ModelStreamInfer")
+        assert len(list(stream(iter((predict, inspect))))) == 2
+    watched.at_rest()
+    after = watched.metrics()
+
+    def count(stage: str) -> float:
+        return risen(after, before, "fluoroscope_stage_seconds_count", method="ModelInfer", stage=stage)
+
+    stages = STAGES["ModelInfer"]
+    expected = dict.fromkeys(stages, 4) | {"compile": 2, "device_to_host": 2}
+    assert {stage: count(stage) for stage in stages} == expected
 
 
 def test_compilations_are_counted(watched: ServerProcess) -> None:
