@@ -315,9 +315,16 @@ def test_a_real_prometheus_scrapes_it(watched: ServerProcess, prometheus: Promet
     assert len(errors) == 16, "a panel of errors shows 0, not nothing"
 
 
-def test_an_unknown_method_is_not_in_flight(watched: ServerProcess) -> None:
-    raw.call(watched.target, "/fluoroscope.v1.InferenceService/Nothing", b"")
+def test_an_unknown_method_is_unimplemented_and_has_no_series(watched: ServerProcess) -> None:
+    before = watched.metrics()
+    found = raw.call(watched.target, "/fluoroscope.v1.InferenceService/Nothing", b"")
+    assert isinstance(found, raw.Refusal)
+    assert found.code == "UNIMPLEMENTED"
     watched.at_rest()
+    after = watched.metrics()
+    for name in ("grpc_server_started_total", "grpc_server_handled_total", "grpc_server_in_flight"):
+        assert risen(after, before, name) == 0, name
+    assert "Nothing" not in after.text, "whoever invents names would fill the memory with series"
 
 
 GARBAGE = [
