@@ -140,10 +140,10 @@ class Settings:
     """How often a client may ask the same; one that asks more often is disconnected."""
 
     max_programs: int = setting(256, least=1)
-    """How many compiled inspections each model holds, besides its presets."""
+    """How many compiled inspections each version of a model holds, besides its presets."""
 
     max_compiles: int = setting(32, least=1)
-    """How many inspections of each model may be compiled or wait for that at once."""
+    """How many inspections and comparisons of each version of a model may be compiled or wait for that at once."""
 
     compile_cache: Path | None = setting(
         None, metavar="DIR", unset="fluoroscope/programs in $XDG_CACHE_HOME or ~/.cache"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from fluoroscope_server.engine.compile_queue import CompileQueue
 from fluoroscope_server.engine.cost import Cost
 from fluoroscope_server.engine.difference import compile_differences
 from fluoroscope_server.engine.gradient import put_into, refusal_of
@@ -73,7 +74,7 @@ class Engine:
             variables: its variables, arrays on the device, in the structure of `network.variables`.
             buckets: the batch sizes to compile for, ascending.
             capacity: how many compiled inspections to hold.
-            max_compiles: how many inspections may be compiled or wait for that at once.
+            max_compiles: how many inspections and comparisons may be compiled or wait for that at once.
             on_compile: told of each compilation, with its seconds.
 
         Raises:
@@ -85,11 +86,12 @@ class Engine:
         self.parameters: SiteTable = list_parameters(variables)
         self._traced = trace(network, buckets)
         self._on_compile = on_compile
+        self._queue = CompileQueue(max_compiles)
         self._programs: ProgramCache[Plan, Program] = ProgramCache(
-            self._compile, capacity=capacity, max_compiles=max_compiles, on_compile=on_compile
+            self._compile, capacity=capacity, queue=self._queue, on_compile=on_compile
         )
         self._differences: ProgramCache[Pairs, DifferencePrograms] = ProgramCache(
-            compile_differences, capacity=capacity, max_compiles=max_compiles, on_compile=on_compile
+            compile_differences, capacity=capacity, queue=self._queue, on_compile=on_compile
         )
         self.seconds: dict[int, float] = dict.fromkeys(self.buckets, float("inf"))
         try:
@@ -266,6 +268,7 @@ class Engine:
         """
         self._programs.close()
         self._differences.close()
+        self._queue.close()
         self._leaves = ()
         self._predictions = {}
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from fluoroscope_server.errors import LimitExceededError, UnavailableError
+from fluoroscope_server.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from fluoroscope_server.engine.compile_queue import CompileQueue
 
 
 class Compiled(Protocol):
@@ -27,10 +29,6 @@ Plan = TypeVar("Plan")
 """What says which program; hashable."""
 
 Program = TypeVar("Program", bound=Compiled)
-
-
-COMPILE_SECONDS = 1.0
-"""About how long it takes until the compiler has room again."""
 
 
 class Requested(Future[Program]):
@@ -54,7 +52,7 @@ class _Compilation(Generic[Program]):
 class ProgramCache(Generic[Plan, Program]):
     """Holds the programs used last, and compiles each plan once, however many ask for it at once.
 
-    Compiling happens on a thread of its own, so that nothing that is being served waits for it. Safe under threads.
+    What is not held is compiled in a queue, so that nothing that is being served waits for it. Safe under threads.
     """
 
     def __init__(
@@ -62,7 +60,7 @@ class ProgramCache(Generic[Plan, Program]):
         compile_plan: Callable[[Plan], Program],
         *,
         capacity: int,
-        max_compiles: int,
+        queue: CompileQueue,
         on_compile: Callable[[float], None],
     ) -> None:
         """Holds nothing yet.
@@ -70,18 +68,17 @@ class ProgramCache(Generic[Plan, Program]):
         Args:
             compile_plan: the compiler.
             capacity: how many programs to hold, besides those that are pinned.
-            max_compiles: how many may be compiled or wait for that at once.
+            queue: where what is not held is compiled; others may use it too, and its owner closes it.
             on_compile: told how many seconds each compilation took.
         """
         self._compile_plan = compile_plan
         self._capacity = capacity
-        self._max_compiles = max_compiles
+        self._queue = queue
         self._on_compile = on_compile
         self._lock = threading.RLock()  # what is cancelled calls back at once, while the lock is held
         self._held: OrderedDict[Plan, Program] = OrderedDict()
         self._pinned: dict[Plan, Program] = {}
         self._compiling: dict[Plan, _Compilation[Program]] = {}
-        self._compiler = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
         self._closed = False
 
     def __len__(self) -> int:
@@ -127,7 +124,8 @@ class ProgramCache(Generic[Plan, Program]):
         """Compiles nothing more, and holds nothing; who waits for a program not yet begun is told so."""
         with self._lock:
             self._closed = True
-            self._compiler.shutdown(wait=False, cancel_futures=True)
+            for compilation in list(self._compiling.values()):  # each that had not begun takes itself out
+                compilation.work.cancel()
             self._held.clear()
             self._pinned.clear()
 
@@ -140,14 +138,7 @@ class ProgramCache(Generic[Plan, Program]):
     def _begin(self, plan: Plan) -> _Compilation[Program]:
         if self._closed:
             raise _stopping()
-        if len(self._compiling) >= self._max_compiles:
-            raise LimitExceededError(
-                f"{len(self._compiling)} programs of this model are being compiled or wait for that, and the limit is "
-                f"{self._max_compiles}: ask again later, or for what others have asked already (max-compiles)",
-                reason="COMPILES_BUSY",
-                retry_after=COMPILE_SECONDS,
-            )
-        work = self._compiler.submit(self._compile, plan)
+        work = self._queue.submit(self._compile, plan)
         compilation = self._compiling[plan] = _Compilation(work=work, waiting=[])
         return compilation
 

@@ -47,7 +47,7 @@ def load(
         device: where it will run.
         step: which step; None means the newest.
         capacity: how many compiled inspections to hold.
-        max_compiles: how many inspections may be compiled or wait for that at once.
+        max_compiles: how many inspections and comparisons may be compiled or wait for that at once.
         max_delay: how many seconds a prediction waits for others to go with, if the model's config does not say.
         on_compile: told of each compilation, with its seconds.
         require_seal: whether to refuse a checkpoint that was not sealed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
@@ -15,11 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.ad_checkpoint import checkpoint_name
 
-from fluoroscope_server.engine import Capture, Full, SiteKind, Statistics
+from fluoroscope_server.engine import Capture, Engine, Full, SiteKind, Statistics
 from fluoroscope_server.engine import engine as engine_module
+from fluoroscope_server.engine.difference import PairSpec
 from fluoroscope_server.errors import LimitExceededError, NotCapturableError
 from fluoroscope_server.families.activation import ACTIVATIONS
 from fluoroscope_server.families.base_network import BaseNetwork
+from fluoroscope_server.families.function import PureFunction, function_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from tests.server.engine.conftest import Lab
 
     from fluoroscope_server.engine import Inspection, Program
+    from fluoroscope_server.model_config import ModelConfig
 
 
 def seed_network(act_fn: str, *sizes: int) -> BaseNetwork:
@@ -212,6 +216,26 @@ def test_predict_is_compiled_for_each_bucket_and_nothing_else(linen_lab: Callabl
     assert all(seconds > 0 for seconds in lab.compiled)
     lab.predict(np.zeros((3, 4), np.float32))
     assert len(lab.compiled) == 3
+
+
+def test_inspections_and_comparisons_wait_for_one_compiler(config: Callable[..., ModelConfig]) -> None:
+    opened = threading.Event()
+    opened.set()
+
+    def hold(_: float) -> None:
+        assert opened.wait(60)
+
+    network = function_network(PureFunction(apply=lambda _, inputs: inputs["x"] * 2, variables={}), config())
+    engine = Engine(network, {}, buckets=(4,), max_compiles=1, on_compile=hold)
+    opened.clear()
+    running = engine.program(engine.inspect([Capture(sites=("mul:0",))], [], rows=4).plan)
+    pairs = frozenset([PairSpec(dtypes=(np.dtype("f4"),) * 2, shapes=((4, 4),) * 2, batch_axis=0)])
+    with pytest.raises(LimitExceededError, match="the limit is 1: "):
+        engine.differences(pairs)
+    opened.set()
+    running.result(60)
+    assert set(engine.differences(pairs).result(60).executables) == pairs
+    engine.close()
 
 
 def test_buckets_behind_a_slow_one_are_not_warmed_up(

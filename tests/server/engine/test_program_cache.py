@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from fluoroscope_server.engine.compile_queue import CompileQueue
 from fluoroscope_server.engine.plan import Plan
 from fluoroscope_server.engine.program import Program
 from fluoroscope_server.engine.program_cache import ProgramCache
@@ -50,13 +51,13 @@ def compiler() -> Compiler:
 
 @pytest.fixture
 def cache(compiler: Compiler) -> Iterator[Callable[..., ProgramCache[Plan, Program]]]:
-    made: list[ProgramCache[Plan, Program]] = []
+    made: list[ProgramCache[Plan, Program] | CompileQueue] = []
 
-    def make(capacity: int, max_compiles: int = 8) -> ProgramCache[Plan, Program]:
-        made.append(
-            ProgramCache(compiler, capacity=capacity, max_compiles=max_compiles, on_compile=compiler.told.append)
-        )
-        return made[-1]
+    def make(capacity: int, queue: CompileQueue | None = None) -> ProgramCache[Plan, Program]:
+        queue = queue or CompileQueue(8)
+        programs = ProgramCache(compiler, capacity=capacity, queue=queue, on_compile=compiler.told.append)
+        made.extend((programs, queue))
+        return programs
 
     yield make
     compiler.go.set()
@@ -196,7 +197,7 @@ def test_a_pinned_program_is_held_for_whoever_asks_and_pinned_once(
 def test_no_more_than_the_limit_are_under_way(
     compiler: Compiler, cache: Callable[..., ProgramCache[Plan, Program]]
 ) -> None:
-    programs = cache(8, max_compiles=2)
+    programs = cache(8, CompileQueue(2))
     programs.pin(plan(9))
     programs.request(plan(8)).result(WAIT)
     compiler.go.clear()
@@ -214,10 +215,30 @@ def test_no_more_than_the_limit_are_under_way(
     assert plan(3) not in compiler.asked[:-1]
 
 
+def test_caches_with_one_queue_share_its_limit_and_its_thread(
+    compiler: Compiler, cache: Callable[..., ProgramCache[Plan, Program]]
+) -> None:
+    queue = CompileQueue(2)
+    one, other = cache(8, queue), cache(8, queue)
+    compiler.go.clear()
+    running, waiting = one.request(plan(1)), other.request(plan(2))
+    assert compiler.begun.wait(WAIT)
+    for each in (one, other):
+        with pytest.raises(LimitExceededError, match="2 programs of this model"):
+            each.request(plan(3))
+    assert compiler.asked == [plan(1)], "the second waits for the thread"
+    waiting.cancel()
+    instead = one.request(plan(3))
+    other.close()  # does not touch what the first waits for
+    compiler.go.set()
+    assert [each.result(WAIT).plan.bucket for each in (running, instead)] == [1, 3]
+    assert compiler.asked == [plan(1), plan(3)]
+
+
 def test_what_nobody_waits_for_any_more_is_not_begun(
     compiler: Compiler, cache: Callable[..., ProgramCache[Plan, Program]]
 ) -> None:
-    programs = cache(8, max_compiles=2)
+    programs = cache(8, CompileQueue(2))
     compiler.go.clear()
     running = programs.request(plan(1))
     assert compiler.begun.wait(WAIT)
@@ -273,7 +294,8 @@ class Life(RuleBasedStateMachine):
         super().__init__()
         self.compiler = Compiler()
         self.compiler.go.clear()
-        self.programs = ProgramCache(self.compiler, capacity=2, max_compiles=3, on_compile=self.compiler.told.append)
+        self.queue = CompileQueue(3)
+        self.programs = ProgramCache(self.compiler, capacity=2, queue=self.queue, on_compile=self.compiler.told.append)
         self.asked: list[tuple[int, Future[Program]]] = []
 
     @rule(bucket=st.integers(1, 6))
@@ -304,6 +326,7 @@ class Life(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.answer()
         self.programs.close()
+        self.queue.close()
         self.compiler.go.set()
 
 
