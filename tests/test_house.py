@@ -151,6 +151,14 @@ def test_every_builtin_family_is_in_the_changelog() -> None:
     assert [name for name in BUILTIN if f"`{name}`" not in text] == []
 
 
+def test_the_drawing_of_the_house_has_the_floors_that_are_enforced() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [each["layers"] for each in contracts if each.get("containers") == ["fluoroscope_server"]]
+    text = (ROOT / "docs/architecture.md").read_text()
+    (drawing,) = re.findall(r"^```\n(__main__\n.*?)^--- client package", text, re.MULTILINE | re.DOTALL)
+    assert [re.split("  +", line)[0].replace("/", "") for line in drawing.splitlines()] == layers
+
+
 def test_every_dependency_says_what_it_is_for() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     project = tomllib.loads(text)
