@@ -1,4 +1,4 @@
-"""The command line: `fluoroscope predict`, `inspect`, `sites` and `models`."""
+"""The command line, `fluoroscope`; `group.py` has its commands."""
 
 import os
 

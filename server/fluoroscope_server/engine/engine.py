@@ -55,7 +55,11 @@ SLOW_SECONDS = 1.0
 
 
 class Engine:
-    """Answers questions about one network. Its methods that touch the device are meant for one thread."""
+    """Answers questions about one network.
+
+    It is made and warmed up by the thread that loads it. From then on, until it is closed, the event loop and all
+    threads of the device queue use it at once.
+    """
 
     def __init__(
         self,

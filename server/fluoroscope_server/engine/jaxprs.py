@@ -1,6 +1,7 @@
 """Jaxprs: reading them and making new ones of their parts.
 
-All that this server touches of JAX's own data structures is in this file.
+How JAX keeps a jaxpr inside of an equation, and how that differs between the versions of JAX that we allow, is known
+here alone. Other files read equations, variables and literals, and rewrite them.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def scan_of(equation: jex.JaxprEqn) -> Scan | None:
 
 
 def hidden_jaxprs(equation: jex.JaxprEqn) -> Sequence[tuple[str, Closed]]:
-    """Returns the jaxprs, by name, whose values can never leave an equation, and the reason."""
+    """Returns the jaxprs, by name, whose values can never leave an equation; none of most."""
     name, parameters = equation.primitive.name, equation.params
     if name == "while":
         return [("body", parameters["body_jaxpr"])]
