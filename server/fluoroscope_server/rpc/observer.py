@@ -59,7 +59,7 @@ class Observer:
             behaviour=getattr(handler, kind),
             series=series,
             admit=admit,
-            counts_requests=streams_in,
+            takes_many=streams_in,
             count_shed=self._metrics.count_shed,
             method=method,
             calls=self._calls,
@@ -76,7 +76,7 @@ class _Observed:
     behaviour: Callable[..., Any]
     series: MethodMetrics
     admit: Admit
-    counts_requests: bool
+    takes_many: bool
     count_shed: Callable[[str], None]
     method: str
     calls: CallLog
@@ -89,7 +89,7 @@ class _Observed:
         start = self._begin(context)
         try:
             self.admit(context)
-            response = await self.behaviour(self._requests(request), context)
+            response = await self.behaviour(self._requests(request, context), context)
         except BaseException as error:
             await self._fail(error, context, start)
             raise
@@ -101,7 +101,7 @@ class _Observed:
         start = self._begin(context)
         try:
             self.admit(context)
-            async for response in self.behaviour(self._requests(request), context):
+            async for response in self.behaviour(self._requests(request, context), context):
                 yield response
                 self.series.sent.value += 1
         except BaseException as error:
@@ -113,17 +113,28 @@ class _Observed:
         start = self._begin(context)
         try:
             self.admit(context)
-            await self.behaviour(self._requests(request), _CountingContext(context, self.series))
+            await self.behaviour(self._requests(request, context), _CountingContext(context, self.series))
         except BaseException as error:
             await self._fail(error, context, start)
             raise
         self._end(start, "OK", context)
 
-    def _requests(self, request: Any) -> Any:
-        if self.counts_requests:
-            return _counted(request, self.series)
+    def _requests(self, request: Any, context: Context) -> Any:
+        if self.takes_many:
+            return self._received(context)
         self.series.received.value += 1
         return request
+
+    async def _received(self, context: Context) -> AsyncIterator[Any]:
+        """Yields the requests of a stream of them, for each of which the caller must be let in anew.
+
+        gRPC's own iterator would hold each request until the next one comes, which may be for days.
+        """
+        while (request := await context.read()) is not grpc.aio.EOF:
+            self.series.received.value += 1
+            self.admit(context)
+            yield request
+            del request
 
     def _begin(self, context: Context) -> _Start:
         self.series.started.value += 1
@@ -194,12 +205,6 @@ class _CountingContext:
     async def write(self, message: Any) -> None:
         await self._context.write(message)
         self._series.sent.value += 1
-
-
-async def _counted(requests: AsyncIterator[Any], series: MethodMetrics) -> AsyncIterator[Any]:
-    async for request in requests:
-        series.received.value += 1
-        yield request
 
 
 def _code_name(error: BaseException, context: Context) -> str:

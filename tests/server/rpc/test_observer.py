@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -304,3 +305,40 @@ def test_a_method_is_of_the_type_that_dashboards_for_gos_middleware_look_for(kin
     Observer(metrics).observe("/test.Service/Any", getattr(grpc, f"{kind}_rpc_method_handler")(unary))
     labels = {"grpc_type": name, "grpc_service": "test.Service", "grpc_method": "Any"}
     assert metrics.registry.get_sample_value("grpc_server_started_total", labels) == 0
+
+
+def test_no_request_is_held_until_the_next_one_comes() -> None:
+    """A stream may be silent for days, and its last request be large."""
+    seen: list[weakref.ref[Message]] = []
+
+    class Message:
+        def __init__(self, data: bytes) -> None:
+            self.data = data
+
+    async def count(requests: AsyncIterator[Message], context: Any) -> AsyncIterator[bytes]:
+        del context
+        async for request in requests:
+            seen.append(weakref.ref(request))
+            del request
+            yield b""
+
+    async def main() -> None:
+        server = grpc.aio.server()
+        handler = Observer(Metrics()).observe(
+            "/test.Service/Count", grpc.stream_stream_rpc_method_handler(count, request_deserializer=Message)
+        )
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Service", {"Count": handler}),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call: Any = channel.stream_stream("/test.Service/Count")()
+            for index in range(2):
+                await call.write(b"x")
+                await call.read()
+                while seen[index]() is not None:  # noqa: ASYNC110 (what is let go has no event to wait for)
+                    await asyncio.sleep(0.001)
+            await call.done_writing()
+            assert await call.read() is grpc.aio.EOF
+        await server.stop(0)
+
+    asyncio.run(asyncio.wait_for(main(), WAIT))
