@@ -86,6 +86,11 @@ def request_id_of(context: Context) -> str:
     return ""
 
 
+def call_id_of(context: Context) -> str:
+    """Returns how a call of many requests is named, by its client or by the observer."""
+    return next(str(value) for key, value in context.trailing_metadata() if key == REQUEST_ID)
+
+
 def new_request_id() -> str:
     """Returns a name for a request that has none."""
     return f"{random.getrandbits(48):012x}"  # no secret, and every failure needs one

@@ -83,7 +83,7 @@ class Gate:
         @functools.wraps(behaviour)
         async def call(request: Any, context: Context) -> Any:
             client, task = client_of(context), asyncio.current_task()
-            size = len(request) if isinstance(request, bytes) else 0  # of a stream of them none is here yet
+            size = len(request) if isinstance(request, bytes) else 0  # each of a stream of them is a `message`
             admission.enter(client, size=size, streams=streams)
             calls[task] = 0
             try:

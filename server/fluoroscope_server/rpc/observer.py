@@ -139,7 +139,7 @@ class _Observed:
     def _begin(self, context: Context) -> _Start:
         self.series.started.value += 1
         self.series.in_flight.value += 1
-        request_id = request_id_of(context) or (new_request_id() if self.calls.all else "")
+        request_id = request_id_of(context) or (new_request_id() if self.calls.all or self.takes_many else "")
         if request_id:  # one that nobody asked for, of a call of which nothing is written, would cost both sides time
             context.set_trailing_metadata(((REQUEST_ID, request_id),))
         return time.perf_counter(), request_id

@@ -87,7 +87,14 @@ class RpcServer:
         inference = InferenceService(repository, metrics, limits, calls)
         inspection = InspectionService(repository, metrics, limits, max_bytes=most)
         open_inference = OpenInferenceService(
-            repository, metrics, limits, calls, self._health, max_bytes=most, operations=operations
+            repository,
+            metrics,
+            limits,
+            calls,
+            self._health,
+            admission=self._admission,
+            max_bytes=most,
+            operations=operations,
         )
         comparison = ComparisonMethod(repository, metrics, limits)
         model = ModelService(repository, operations)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from fluoroscope_server.errors import LimitExceededError, UnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fluoroscope_server.settings import Settings
 
 SOON = 0.1
@@ -68,12 +70,7 @@ class Admission:
         limits, everyone = self._settings, self._all
         if self._closed:
             raise UnavailableError("the server is draining: it ends soon, ask another one", reason="DRAINING")
-        if size > limits.max_request_bytes:  # gRPC lets in up to twice as much: its own refusal has no reason
-            raise LimitExceededError(
-                f"this request has {size:,} bytes, and the limit is {limits.max_request_bytes:,} (max-request-mib): "
-                "send it in parts",
-                reason="REQUEST_TOO_LARGE",
-            )
+        self._check_size(size)
         mine = self._clients.get(client)
         if everyone.calls >= limits.max_calls:
             raise _busy("calls", everyone.calls, "max-calls", reason="CALLS_BUSY")
@@ -81,13 +78,7 @@ class Admission:
             raise _busy("calls of this client", mine.calls, "max-calls-per-client", reason="CLIENT_CALLS_BUSY")
         if streams:
             self._check_streams(mine)
-        if self._bytes and self._bytes + size > limits.max_open_bytes:  # one is let in, however large
-            raise LimitExceededError(
-                f"this request has {size:,} bytes, those that are being answered have {self._bytes:,}, and the limit "
-                f"for all is {limits.max_open_bytes:,} (max-open-mib): ask again soon",
-                reason="REQUEST_BYTES_BUSY",
-                retry_after=soon(SOON),
-            )
+        self._check_bytes(size)
         if mine is None:
             mine = self._clients[client] = _Open()
         mine.calls += 1
@@ -111,6 +102,24 @@ class Admission:
         if self._closed and not self._all.calls:
             self._emptied.set()
 
+    @contextlib.contextmanager
+    def message(self, size: int) -> Iterator[None]:
+        """Counts one request of a call that was let in and brings many, for as long as it is answered.
+
+        Args:
+            size: how many bytes it has.
+
+        Raises:
+            LimitExceededError: it is too large, or too much is open; the message names the limit.
+        """
+        self._check_size(size)
+        self._check_bytes(size)
+        self._bytes += size
+        try:
+            yield
+        finally:
+            self._bytes -= size
+
     def close(self) -> None:
         """Lets no call begin any more."""
         self._closed = True
@@ -122,6 +131,24 @@ class Admission:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._emptied.wait(), within)
         return self._emptied.is_set()
+
+    def _check_size(self, size: int) -> None:
+        limit = self._settings.max_request_bytes
+        if size > limit:  # gRPC lets in up to twice as much: its own refusal has no reason
+            raise LimitExceededError(
+                f"this request has {size:,} bytes, and the limit is {limit:,} (max-request-mib): send it in parts",
+                reason="REQUEST_TOO_LARGE",
+            )
+
+    def _check_bytes(self, size: int) -> None:
+        limit = self._settings.max_open_bytes
+        if self._bytes and self._bytes + size > limit:  # one is let in, however large
+            raise LimitExceededError(
+                f"this request has {size:,} bytes, those that are being answered have {self._bytes:,}, and the limit "
+                f"for all is {limit:,} (max-open-mib): ask again soon",
+                reason="REQUEST_BYTES_BUSY",
+                retry_after=soon(SOON),
+            )
 
     def _check_streams(self, mine: _Open | None) -> None:
         limits, everyone = self._settings, self._all

@@ -126,3 +126,19 @@ def test_it_is_empty_when_the_last_call_has_ended() -> None:
         assert await closed.emptied(0)
 
     asyncio.run(test())
+
+
+def test_each_request_of_a_call_that_brings_many() -> None:
+    crowd = admission(max_open_bytes=100, max_request_bytes=1000, max_calls=1)
+    crowd.enter("a", size=0, streams=True)
+    with pytest.raises(LimitExceededError, match=r"1,001 bytes, and the limit is 1,000 \(max-request-mib\)"):
+        crowd.message(1001).__enter__()
+    with crowd.message(200):
+        assert crowd.open_bytes == 200, "however large, it is alone"
+        with pytest.raises(LimitExceededError, match=r"the limit for all is 100 \(max-open-mib\)") as caught:
+            crowd.message(1).__enter__()
+        assert caught.value.reason == "REQUEST_BYTES_BUSY"
+    crowd.close()
+    with crowd.message(60), crowd.message(40):  # a stream under way may go on
+        assert crowd.open_bytes == 100
+    assert crowd.open_bytes == 0

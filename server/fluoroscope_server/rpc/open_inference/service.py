@@ -11,12 +11,14 @@ import numpy as np
 from fluoroscope_server.errors import (
     FluoroscopeError,
     InvalidRequestError,
+    LimitExceededError,
     NotFoundError,
     PermissionDeniedError,
     UnavailableError,
     quoted,
 )
 from fluoroscope_server.keys import caller
+from fluoroscope_server.rpc.call_log import call_id_of
 from fluoroscope_server.rpc.changes import changes
 from fluoroscope_server.rpc.context import client_of
 from fluoroscope_server.rpc.decoding import parse
@@ -29,14 +31,14 @@ from fluoroscope_server.rpc.status import message_of
 from fluoroscope_server.serving import StageClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
     from fluoroscope_server.engine import Capture
     from fluoroscope_server.metrics import Metrics
     from fluoroscope_server.rpc.context import Context
     from fluoroscope_server.rpc.health import HealthService
     from fluoroscope_server.rpc.open_calls import OpenCalls
-    from fluoroscope_server.serving import Answer, Limits, Operations, Repository, Servable
+    from fluoroscope_server.serving import Admission, Answer, Limits, Operations, Repository, Servable
 
 SERVICE_NAME = str(messages.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name)
 """The full name of the service."""
@@ -62,17 +64,19 @@ class OpenInferenceService:
         calls: OpenCalls,
         health: HealthService,
         *,
+        admission: Admission,
         max_bytes: int,
         operations: Operations | None = None,
     ) -> None:
         """Takes the models, where to count, what a request may ask for, the open predictions, and the health.
 
-        An answer has at most `max_bytes` of values from inside a network. Without `operations`, models stay as they
-        are.
+        What only a request says of itself is counted by `admission`. An answer has at most `max_bytes` of values from
+        inside a network. Without `operations`, models stay as they are.
         """
         self._repository = repository
         self._metrics = metrics
         self._limits = limits
+        self._admission = admission
         self._calls = calls
         self._health = health
         self._max_bytes = max_bytes
@@ -178,16 +182,26 @@ class OpenInferenceService:
         """Answers one `ModelStreamInfer`: each request in its turn, what is inside the network value by value."""
         self._calls.open(context)
         async for data in requests:
-            identity = ""
-            try:
+            async with contextlib.aclosing(self._converse(data, context)) as responses:
+                async for response in responses:
+                    yield response
+            del data  # a stream may be silent for days, and its last request be large
+
+    async def _converse(self, data: bytes, context: Context) -> AsyncGenerator[bytes, None]:
+        """Yields the answers to one request of a stream; an error is one of them, unless it is of no use to go on."""
+        identity = ""
+        try:
+            with self._admission.message(len(data)):
                 request = parse(messages.ModelInferRequest, data)
                 identity = request.id
                 async for response in self._answers(request, client_of(context)):
                     yield messages.ModelStreamInferResponse(infer_response=response).SerializeToString()
-            except PermissionDeniedError:
-                raise  # of no use to go on
-            except FluoroscopeError as error:
-                yield _failure(identity, message_of(error))
+        except PermissionDeniedError:
+            raise
+        except FluoroscopeError as error:
+            if isinstance(error, LimitExceededError):
+                self._metrics.count_shed(error.reason)
+            yield _failure(identity, f"{message_of(error)} (request {identity or call_id_of(context)!r})")
 
     async def _answers(
         self, request: messages.ModelInferRequest, client: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -99,3 +101,96 @@ def test_a_token_that_was_narrowed_is_so_for_the_next_request(
         assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
     run(servable, test, tokens=file)
+
+
+def open_bytes(served: Served) -> float | None:
+    return served.metrics.registry.get_sample_value("fluoroscope_open_request_bytes")
+
+
+@pytest.mark.parametrize(
+    ("limits", "request_bytes", "reason", "words"),
+    [
+        (
+            {"max_request_bytes": 600},
+            infer(60),
+            "REQUEST_TOO_LARGE",
+            r"bytes, and the limit is 600 \(max-request-mib\)",
+        ),
+        ({"max_rows": 2}, infer(3), "TOO_MANY_ROWS", r"the limit is 2 \(max-rows\)"),
+        ({"max_inspection_bytes": 10}, infer(sites="**"), "INSPECTION_TOO_LARGE", "would send"),
+    ],
+    ids=["request", "rows", "inspection"],
+)
+def test_what_is_too_large_is_refused_in_the_stream_and_counted(
+    servable: Servable, limits: dict[str, int], request_bytes: bytes, reason: str, words: str
+) -> None:
+    async def test(served: Served) -> None:
+        stream = Stream(served)
+        for count in (1, 2):
+            refused = await stream.ask(request_bytes)
+            assert re.search(words, refused.error_message)
+            assert served.shed(reason) == count
+            assert (await stream.ask(infer())).infer_response.outputs, "the stream goes on"
+        await stream.end()
+
+    run(servable, test, **limits)
+
+
+def test_a_full_queue_is_full_for_streams_too(servable: Servable) -> None:
+    async def test(served: Served) -> None:
+        async with served.busy():
+            streams = [Stream(served) for _ in range(3)]
+            for index, each in enumerate(streams[:2]):
+                await each.call.write(infer())
+                await served.waiting(index)
+            assert "(max-queue)" in (await streams[2].ask(infer())).error_message
+            assert served.shed("QUEUE_FULL") == 1
+        for each in streams[:2]:
+            assert messages.ModelStreamInferResponse.FromString(await each.call.read()).infer_response.outputs
+
+    run(servable, test, max_queue=1)
+
+
+def test_what_is_being_answered_counts_and_what_waits_for_its_client_does_not(servable: Servable) -> None:
+    first, second = infer(), infer(4)
+
+    async def test(served: Served) -> None:
+        streams = [Stream(served) for _ in range(2)]
+        for each in streams:
+            assert (await each.ask(first)).infer_response.outputs
+        while open_bytes(served):  # noqa: ASYNC110 (a gauge has no event to wait for)
+            await asyncio.sleep(0.001)
+        async with served.busy():
+            await streams[0].call.write(first)
+            while open_bytes(served) != len(first):  # noqa: ASYNC110 (same)
+                await asyncio.sleep(0.001)
+            refused = await streams[1].ask(second)
+            assert f"this request has {len(second)} bytes, those that are being answered" in refused.error_message
+            assert served.shed("REQUEST_BYTES_BUSY") == 1
+        assert messages.ModelStreamInferResponse.FromString(await streams[0].call.read()).infer_response.outputs
+        assert (await streams[1].ask(second)).infer_response.outputs, "however large, it is alone now"
+        streams[0].call.cancel()
+        await streams[1].end()
+        while open_bytes(served):  # noqa: ASYNC110 (same)
+            await asyncio.sleep(0.001)
+
+    run(servable, test, max_open_bytes=len(first) + 1)
+
+
+def test_an_error_names_the_request_or_the_call(servable: Servable) -> None:
+    async def test(served: Served) -> None:
+        stream = Stream(served, **{"x-request-id": "call-7"})
+        named = await stream.ask(infer(name="of tritonclient", model="nobody"))
+        assert named.infer_response.id == "of tritonclient"
+        assert named.error_message.startswith("Request for unknown model: there is no model 'nobody'")
+        assert named.error_message.endswith(" (request 'of tritonclient')")
+        assert (await stream.ask(infer(model="nobody"))).error_message.endswith(" (request 'call-7')")
+        assert (await stream.ask(b"\xff")).error_message.endswith(" (request 'call-7')")
+        await stream.end()
+        nameless = Stream(served)
+        message = (await nameless.ask(infer(model="nobody"))).error_message
+        await nameless.end()
+        (made,) = (value for key, value in await nameless.call.trailing_metadata() if key == "x-request-id")
+        assert message.endswith(f" (request {made!r})")
+
+    run(servable, test)
