@@ -109,13 +109,14 @@ class Settings:
     it."""
 
     max_streams: int = setting(128, least=1)
-    """How many inspections may be open at once."""
+    """How many inspections may be open at once, and streams of predictions with them."""
 
     max_streams_per_client: int = setting(64, least=1)
     """How many of them one client may have."""
 
     max_open_bytes: int = setting(2048 * MIB, least=1)
-    """How much the requests that are being answered may have together; one that comes alone is always let in."""
+    """How much the requests that are being answered may have together, and the inspections that go out as one message;
+    one that comes alone is always let in."""
 
     max_connections: int = setting(8192, least=1)
     """How many connections may be open at once; older versions of gRPC do not bound them."""

@@ -47,7 +47,7 @@ class Admission:
 
     @property
     def open_bytes(self) -> int:
-        """How many bytes the requests of all open calls have."""
+        """How many bytes the requests of all open calls have, and the answers that are put together."""
         return self._bytes
 
     @property
@@ -97,8 +97,7 @@ class Admission:
         if streams:
             mine.streams -= 1
             self._all.streams -= 1
-        if not mine.calls:
-            del self._clients[client]
+        self._forget(client)
         if self._closed and not self._all.calls:
             self._emptied.set()
 
@@ -114,11 +113,51 @@ class Admission:
         """
         self._check_size(size)
         self._check_bytes(size)
-        self._bytes += size
+        with self._holding(size):
+            yield
+
+    @contextlib.contextmanager
+    def inspection(self, client: str) -> Iterator[None]:
+        """Counts a call that was let in, and whose answer is one message, among those that inspect.
+
+        Args:
+            client: who calls.
+
+        Raises:
+            LimitExceededError: too many inspections are open; the message names the limit.
+        """
+        mine = self._clients[client]
+        self._check_streams(mine)
+        mine.streams += 1
+        self._all.streams += 1
         try:
             yield
         finally:
-            self._bytes -= size
+            mine.streams -= 1
+            self._all.streams -= 1
+            self._forget(client)
+
+    @contextlib.contextmanager
+    def answer(self, size: int, *, request: int) -> Iterator[None]:
+        """Counts an answer that is put together to be one message among the bytes of what is being answered.
+
+        Args:
+            size: how many bytes it has.
+            request: how many the request has, which are counted already.
+
+        Raises:
+            LimitExceededError: too much is open; the message names the limit.
+        """
+        others, limit = self._bytes - request, self._settings.max_open_bytes
+        if others and others + size > limit:
+            raise LimitExceededError(
+                f"this answer would have {size:,} bytes, other calls have {others:,}, and the limit for all is "
+                f"{limit:,} (max-open-mib): ask again soon, or by InspectActivations, which holds less",
+                reason="REQUEST_BYTES_BUSY",
+                retry_after=soon(STREAM_SOON),
+            )
+        with self._holding(size):
+            yield
 
     def close(self) -> None:
         """Lets no call begin any more."""
@@ -131,6 +170,19 @@ class Admission:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._emptied.wait(), within)
         return self._emptied.is_set()
+
+    @contextlib.contextmanager
+    def _holding(self, size: int) -> Iterator[None]:
+        self._bytes += size
+        try:
+            yield
+        finally:
+            self._bytes -= size
+
+    def _forget(self, client: str) -> None:
+        mine = self._clients[client]
+        if not mine.calls and not mine.streams:
+            del self._clients[client]
 
     def _check_size(self, size: int) -> None:
         limit = self._settings.max_request_bytes

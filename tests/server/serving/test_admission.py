@@ -142,3 +142,35 @@ def test_each_request_of_a_call_that_brings_many() -> None:
     with crowd.message(60), crowd.message(40):  # a stream under way may go on
         assert crowd.open_bytes == 100
     assert crowd.open_bytes == 0
+
+
+def test_a_call_that_inspects_and_is_answered_at_once() -> None:
+    crowd = admission(max_streams=2, max_streams_per_client=1)
+    for client in "ab":
+        crowd.enter(client, size=1, streams=False)
+    with crowd.inspection("a"):
+        with pytest.raises(LimitExceededError) as caught:
+            crowd.inspection("a").__enter__()
+        assert caught.value.reason == "CLIENT_STREAMS_BUSY"
+        crowd.leave("a", size=1, streams=False)
+        assert crowd.clients == 2, "its answer has not left yet"
+        with crowd.inspection("b"):
+            assert refusal(crowd, "c", streams=True).reason == "STREAMS_BUSY"
+    assert crowd.clients == 1
+    crowd.enter("c", size=1, streams=True)
+
+
+def test_answers_that_are_put_together() -> None:
+    crowd = admission(max_open_bytes=100)
+    crowd.enter("a", size=10, streams=False)
+    with crowd.answer(200, request=10):
+        assert crowd.open_bytes == 210, "however large, it is alone"
+    crowd.enter("b", size=10, streams=False)
+    with pytest.raises(LimitExceededError) as caught:
+        crowd.answer(91, request=10).__enter__()
+    assert caught.value.message.startswith(
+        "this answer would have 91 bytes, other calls have 10, and the limit for all is 100 (max-open-mib): ask again"
+    )
+    with crowd.answer(90, request=10):
+        assert refusal(crowd, "c", 1).reason == "REQUEST_BYTES_BUSY"
+    assert crowd.open_bytes == 20

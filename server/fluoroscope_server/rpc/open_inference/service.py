@@ -170,13 +170,18 @@ class OpenInferenceService:
         if capture is None:
             response = await self._predict(request, servable, clock, client)
         else:
+            counted = contextlib.ExitStack()  # until the answer has left: a client may be slow to take it
+            context.add_done_callback(lambda _: counted.close())  # type: ignore[arg-type]  # the stub's is a class
+            counted.enter_context(self._admission.inspection(client))
+            answer = await self._ask(request, servable, capture, clock, client)
+            counted.enter_context(self._admission.answer(answer.inspection.byte_size, request=len(data)))
             response = _empty(request, servable)
-            async for name, array in self._inspect(request, servable, capture, clock, client):
+            async for name, array in self._values(servable, answer, clock):
                 add_output(response, name, array)
-        answer = response.SerializeToString()
+        message = response.SerializeToString()
         clock.lap("encode")
         self._metrics.observe_stages("ModelInfer", clock.times)
-        return answer
+        return message
 
     async def model_stream_infer(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
         """Answers one `ModelStreamInfer`: each request in its turn, what is inside the network value by value."""
@@ -214,7 +219,8 @@ class OpenInferenceService:
                 last = await self._predict(request, servable, clock, client)
             else:
                 last = None
-                async for name, array in self._inspect(request, servable, capture, clock, client):
+                answer = await self._ask(request, servable, capture, clock, client)
+                async for name, array in self._values(servable, answer, clock):
                     if last is not None:
                         yield _marked(last, final=False)
                     last = _empty(request, servable)
@@ -236,10 +242,10 @@ class OpenInferenceService:
             add_output(response, name, outputs[name])
         return response
 
-    async def _inspect(
+    async def _ask(
         self, request: messages.ModelInferRequest, servable: Servable, capture: Capture, clock: StageClock, client: str
-    ) -> AsyncIterator[tuple[str, np.ndarray]]:
-        answer: Answer = await servable.inspect(
+    ) -> Answer:
+        answer = await servable.inspect(
             decode_inputs(request),
             [capture],
             requested_outputs(request),
@@ -249,6 +255,11 @@ class OpenInferenceService:
             limits=self._limits,
         )
         self._metrics.count_program(held=answer.held)
+        return answer
+
+    async def _values(
+        self, servable: Servable, answer: Answer, clock: StageClock
+    ) -> AsyncIterator[tuple[str, np.ndarray]]:
         specs = iter(answer.inspection.results)
         async for results in answer.results():
             for result in results:

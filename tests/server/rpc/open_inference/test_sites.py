@@ -1,0 +1,95 @@
+"""Inspections by the Open Inference Protocol: limits see them for what they are, though they come as predictions do."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 as messages
+
+from ..test_limits import WAIT, answer, refused, run, to_its_end
+from .test_stream import infer, open_bytes
+
+if TYPE_CHECKING:
+    from fluoroscope_server.serving import Servable
+
+    from ..test_limits import Served
+
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+SITES = infer(sites="Dense_*")
+
+
+def ask(served: Served, request: bytes = SITES) -> Any:
+    return served.channel.unary_unary(INFER)(request, timeout=WAIT)
+
+
+async def found(call: Any) -> list[str]:
+    """Returns the names of what a call brings."""
+    return [each.name for each in messages.ModelInferResponse.FromString(await call).outputs]
+
+
+async def until_open(served: Served, size: int) -> None:
+    """Waits until what is being answered has so many bytes."""
+    while open_bytes(served) != size:  # noqa: ASYNC110 (a gauge has no event to wait for)
+        await asyncio.sleep(0.001)
+
+
+async def values_of(served: Served) -> int:
+    """Returns how many bytes the values have that an inspection brings."""
+    return sum(map(len, messages.ModelInferResponse.FromString(await ask(served)).raw_output_contents))
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [({"max_streams": 1}, "STREAMS_BUSY"), ({"max_streams_per_client": 1}, "CLIENT_STREAMS_BUSY")],
+)
+def test_they_count_as_inspections(servable: Servable, limits: dict[str, int], reason: str) -> None:
+    async def test(served: Served) -> None:
+        size = await values_of(served)
+        await until_open(served, 0)
+        async with served.busy():
+            first = asyncio.ensure_future(answer(ask(served)))
+            await until_open(served, len(SITES) + size)
+            for again in (answer(ask(served)), to_its_end(served.inspect("Dense_0"))):
+                assert (await refused(again))[:2] == ("RESOURCE_EXHAUSTED", reason)
+            assert served.shed(reason) == 2
+            prediction = asyncio.ensure_future(answer(ask(served, infer())))
+        assert await found(first) == ["Dense_0", "Dense_1", "Dense_2"]
+        assert await found(prediction) == ["logits"]
+        await until_open(served, 0)
+        assert await found(ask(served)) == ["Dense_0", "Dense_1", "Dense_2"]
+
+    run(servable, test, **limits)
+
+
+def test_one_that_is_given_up_makes_room(servable: Servable) -> None:
+    async def test(served: Served) -> None:
+        size = await values_of(served)
+        async with served.busy():
+            call = ask(served)
+            await until_open(served, len(SITES) + size)
+            call.cancel()
+            await until_open(served, 0)
+            stream = served.inspect("Dense_0")
+            assert await anext(aiter(stream)), "its header has come"
+        assert await to_its_end(stream)
+
+    run(servable, test, max_streams=1)
+
+
+def test_all_that_is_put_together_is_bounded_together(servable: Servable) -> None:
+    async def test(served: Served) -> None:
+        size = await values_of(served)
+        await until_open(served, 0)
+        async with served.busy():
+            first = asyncio.ensure_future(answer(ask(served)))
+            await until_open(served, len(SITES) + size)
+            assert (await refused(answer(ask(served))))[:2] == ("RESOURCE_EXHAUSTED", "REQUEST_BYTES_BUSY")
+            assert served.shed("REQUEST_BYTES_BUSY") == 1
+        assert await found(first)
+        await until_open(served, 0)
+        assert await found(ask(served)), "however large, it is alone now"
+
+    run(servable, test, max_open_bytes=2 * len(SITES) + 1)
