@@ -87,6 +87,9 @@ class Settings:
     max_inspection_bytes: int = setting(1024 * MIB, least=1)
     """The most that one inspection may send."""
 
+    max_answer_bytes: int = setting(1024 * MIB, least=1, most=2047)
+    """The most that an answer of one message may have: of a prediction, or of an inspection through ModelInfer."""
+
     max_results: int = setting(10_000, least=1)
     """How many results one inspection may have: its sites, times what is done to each."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,11 @@ class Signature:
     def output_names(self) -> tuple[str, ...]:
         """Returns the names of the outputs, in order."""
         return tuple(spec.name for spec in self.outputs)
+
+    @functools.cached_property
+    def output_row_bytes(self) -> dict[str, int]:
+        """Returns how many bytes each output has for one example, by its name, in order."""
+        return {spec.name: math.prod(spec.with_rows(1)) * spec.dtype.itemsize for spec in self.outputs}
 
 
 def describe(dtype: np.dtype, shape: tuple[int, ...]) -> str:

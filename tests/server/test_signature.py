@@ -23,6 +23,10 @@ def test_names_are_in_order() -> None:
     assert signature.output_names == ("image",)
 
 
+def test_how_much_one_example_gives() -> None:
+    assert Signature(inputs=(), outputs=(MASK, IMAGE)).output_row_bytes == {"mask": 2, "image": 28 * 28 * 4}
+
+
 def test_for_people() -> None:
     assert str(IMAGE) == "image: float32[batch, 28, 28]"
     assert str(MASK) == "mask: bfloat16[batch]"

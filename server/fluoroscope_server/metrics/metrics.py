@@ -62,6 +62,7 @@ SHED = (
     "COMPILES_BUSY",
     "OUT_OF_MEMORY",
     "REQUEST_TOO_LARGE",
+    "ANSWER_TOO_LARGE",
     "INSPECTION_TOO_LARGE",
     "TOO_MANY_RESULTS",
     "TOO_MANY_ROWS",
@@ -69,7 +70,7 @@ SHED = (
     "TOO_MANY_GLOBS",
     "TOO_MANY_EDITS",
 )
-"""The reasons for which a limit refuses a request; the last seven hold for the same request at any time."""
+"""The reasons for which a limit refuses a request; the last eight hold for the same request at any time."""
 
 _FAST = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _SLOW = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)

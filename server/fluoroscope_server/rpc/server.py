@@ -82,7 +82,12 @@ class RpcServer:
         self, repository: Repository, metrics: Metrics, settings: Settings, operations: Operations | None
     ) -> Mapping[str, Methods]:
         """Returns every service by its full name. To add an RPC: a row here, and its method in the service."""
-        limits = Limits(max_rows=settings.max_rows, max_results=settings.max_results, max_queue=settings.max_queue)
+        limits = Limits(
+            max_rows=settings.max_rows,
+            max_answer_bytes=settings.max_answer_bytes,
+            max_results=settings.max_results,
+            max_queue=settings.max_queue,
+        )
         most, calls = settings.max_inspection_bytes, OpenCalls()
         inference = InferenceService(repository, metrics, limits, calls)
         inspection = InspectionService(repository, metrics, limits, max_bytes=most)

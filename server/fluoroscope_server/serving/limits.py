@@ -19,6 +19,9 @@ class Limits:
     max_rows: int = 65_536
     """How many rows its inputs may have."""
 
+    max_answer_bytes: int = 1 << 30
+    """How many bytes of tensors an answer of one message may have."""
+
     max_results: int = 10_000
     """How many results an inspection may have."""
 
@@ -33,6 +36,16 @@ class Limits:
                 "send them in parts",
                 field="inputs",
                 reason="TOO_MANY_ROWS",
+            )
+
+    def check_answer(self, rows: int, *, row_bytes: int) -> None:
+        """Raises LimitExceededError if the outputs of so many rows are too large, each row of so many bytes."""
+        if rows * row_bytes > self.max_answer_bytes:
+            raise LimitExceededError(
+                f"the outputs of {counted(rows, 'row')} would have {rows * row_bytes:,} bytes, and the limit is "
+                f"{self.max_answer_bytes:,} (max-answer-mib): send fewer rows, or name the outputs that are needed",
+                field="inputs",
+                reason="ANSWER_TOO_LARGE",
             )
 
     def check_queue(self, waiting: int, *, model: str) -> None:

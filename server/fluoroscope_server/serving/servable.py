@@ -103,13 +103,16 @@ class Servable:
 
         Raises:
             InvalidRequestError: the inputs or outputs do not fit the signature.
-            LimitExceededError: there are too many rows, or too many predictions wait already.
+            LimitExceededError: there are too many rows, their outputs would be too large, or too many predictions wait
+                already.
         """
         signature = self.engine.signature
         rows = check_inputs(inputs, signature)
         limits.check_rows(rows)
         size = check_rows(self.engine, rows)
         wanted = check_outputs(outputs, signature) if outputs else ()
+        of_each = signature.output_row_bytes
+        limits.check_answer(rows, row_bytes=sum([of_each[name] for name in wanted or of_each]))
         clock.lap("decode")
         try:
             if rows > size:

@@ -212,6 +212,7 @@ def test_streams_of_one_client_and_of_all(servable: Servable) -> None:
         ({"max_inspection_bytes": 10}, INSPECT, inspect_request("Dense_0"), "INSPECTION_TOO_LARGE"),
         ({"max_rows": 2}, PREDICT, predict_request(3), "TOO_MANY_ROWS"),
         ({}, PREDICT, predict_request(100), "TOO_MANY_ROWS"),
+        ({"max_answer_bytes": 3 * 3 * 4 - 1}, PREDICT, predict_request(3), "ANSWER_TOO_LARGE"),
     ],
 )
 def test_what_is_too_large_at_any_time_is_not_to_be_asked_again(
@@ -223,6 +224,22 @@ def test_what_is_too_large_at_any_time_is_not_to_be_asked_again(
         assert served.shed(reason) == 1
 
     run(servable, test, **limits)
+
+
+def test_an_answer_is_as_large_as_its_limit_and_its_error_says_what_to_do(servable: Servable) -> None:
+    async def test(served: Served) -> None:
+        executed = servable.tally.sums().executions
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await served.predict(3)
+        assert caught.value.details() == (
+            "the outputs of 3 rows would have 36 bytes, and the limit is 24 (max-answer-mib): send fewer rows, or name "
+            "the outputs that are needed"
+        )
+        assert servable.tally.sums().executions == executed, "nothing was computed for it"
+        found = inference_pb2.PredictResponse.FromString(await served.predict(2))
+        assert len(found.outputs["logits"].data) == 24
+
+    run(servable, test, max_answer_bytes=24)
 
 
 def test_a_clients_own_retries_heed_the_pushback(servable: Servable) -> None:

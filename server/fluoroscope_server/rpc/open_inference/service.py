@@ -46,9 +46,6 @@ SERVICE_NAME = str(messages.DESCRIPTOR.services_by_name["GRPCInferenceService"].
 EXTENSIONS = ("model_configuration", "model_repository", "statistics", "sites")
 """The extensions of the protocol that this server has; the last is its own."""
 
-MOST_ANSWER_BYTES = 1 << 30
-"""The most bytes of tensors in one answer: a message cannot have 2 GiB. On a stream each value is an answer."""
-
 MOST_DIGITS = 19
 """How many digits a version may be written with: no number of 64 bits has more, and of thousands Python makes none."""
 
@@ -249,7 +246,7 @@ class OpenInferenceService:
             decode_inputs(request),
             [capture],
             requested_outputs(request),
-            max_bytes=min(self._max_bytes, MOST_ANSWER_BYTES),
+            max_bytes=min(self._max_bytes, self._limits.max_answer_bytes),
             clock=clock,
             client=client,
             limits=self._limits,

@@ -93,3 +93,15 @@ def test_all_that_is_put_together_is_bounded_together(servable: Servable) -> Non
         assert await found(ask(served)), "however large, it is alone now"
 
     run(servable, test, max_open_bytes=2 * len(SITES) + 1)
+
+
+def test_an_answer_of_one_message_has_an_end(servable: Servable) -> None:
+    async def test(served: Served) -> None:
+        code, reason, *_ = await refused(answer(ask(served, infer(3))))
+        assert (code, reason) == ("RESOURCE_EXHAUSTED", "ANSWER_TOO_LARGE")
+        code, reason, *_ = await refused(answer(ask(served)))
+        assert (code, reason) == ("RESOURCE_EXHAUSTED", "INSPECTION_TOO_LARGE")
+        assert await found(ask(served, infer(2))) == ["logits"]
+        assert await to_its_end(served.inspect("Dense_*")), "whose messages are small"
+
+    run(servable, test, max_answer_bytes=2 * 3 * 4)
