@@ -28,7 +28,7 @@ _PIECE = 1 << 20
 Progress: TypeAlias = "Callable[[int, int], None]"
 """Told how many bytes were read just now, and how many will be altogether. By one thread at a time, but by several."""
 
-Stamp: TypeAlias = tuple[int, int, int, int]
+Mark: TypeAlias = tuple[int, int, int, int]
 """Size, times of the last change of content and of status in nanoseconds, and inode: another one, other content."""
 
 
@@ -55,15 +55,15 @@ def explained(subject: str) -> Iterator[None]:
         raise CheckpointError(f"{subject} cannot be read: {error.filename}: {reason}") from None
 
 
-def stamps_of(folder: Path, *, subject: str) -> dict[str, Stamp]:
-    """Returns the stamp of every file below a folder by its path in it, with slashes. Reads none of them.
+def marks_of(folder: Path, *, subject: str) -> dict[str, Mark]:
+    """Returns the mark of every file below a folder by its path in it, with slashes. Reads none of them.
 
     Links are followed, to folders too, each once.
 
     Raises:
         CheckpointError: the folder cannot be listed, or holds something that is neither file nor folder.
     """
-    stamps: dict[str, Stamp] = {}
+    marks: dict[str, Mark] = {}
     with explained(subject):
         for path in _walk(folder):
             status = path.stat()
@@ -73,18 +73,18 @@ def stamps_of(folder: Path, *, subject: str) -> dict[str, Stamp]:
                     f"{subject} cannot be read: {name!r} in it is neither a file nor a folder; take it away"
                 )
             if name not in UNSEALED_FILES:
-                stamps[name] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-    return dict(sorted(stamps.items()))
+                marks[name] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return dict(sorted(marks.items()))
 
 
 def digests_of(
-    folder: Path, files: Mapping[str, Stamp], *, subject: str, progress: Progress | None = None
+    folder: Path, files: Mapping[str, Mark], *, subject: str, progress: Progress | None = None
 ) -> dict[str, FileDigest]:
     """Reads files, several at once, and returns what each holds by its name.
 
     Args:
         folder: the folder that the names start from.
-        files: what `stamps_of` returned.
+        files: what `marks_of` returned.
         subject: what messages call it.
         progress: told of each piece.
 

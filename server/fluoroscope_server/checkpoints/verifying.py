@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fluoroscope_server.checkpoints.digest import digests_of, stamps_of
+from fluoroscope_server.checkpoints.digest import digests_of, marks_of
 from fluoroscope_server.checkpoints.layout import locate
 from fluoroscope_server.checkpoints.manifest import Manifest, manifest_path, read_manifest
 from fluoroscope_server.errors import CheckpointError, UnsealedError
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from fluoroscope_server.checkpoints.digest import Progress, Stamp
+    from fluoroscope_server.checkpoints.digest import Mark, Progress
     from fluoroscope_server.checkpoints.place import Place
 
 
@@ -31,7 +31,7 @@ class Verified:
     sealed: bool
     """Whether it has a seal. If not, nobody knows whether these are the bytes that were saved."""
 
-    stamps: Mapping[str, Stamp]
+    marks: Mapping[str, Mark]
     """The files as they were before they were read."""
 
     def confirm(self) -> None:
@@ -40,8 +40,8 @@ class Verified:
         Raises:
             CheckpointError: they are not.
         """
-        now = stamps_of(self.place.folder, subject=str(self.place))
-        changed = sorted(name for name in {*now, *self.stamps} if now.get(name) != self.stamps.get(name))
+        now = marks_of(self.place.folder, subject=str(self.place))
+        changed = sorted(name for name in {*now, *self.marks} if now.get(name) != self.marks.get(name))
         if changed:
             raise CheckpointError(
                 f"{self.place} was changed while it was read (file {changed[0]!r}): load it again once nobody writes "
@@ -77,11 +77,11 @@ def verify(
     manifest = read_manifest(place.folder, subject=subject)
     if manifest is None and require_seal:
         raise _unsealed(place)
-    stamps = stamps_of(place.folder, subject=subject)
-    found = digests_of(place.folder, stamps, subject=subject, progress=progress)
+    marks = marks_of(place.folder, subject=subject)
+    found = digests_of(place.folder, marks, subject=subject, progress=progress)
     if manifest is not None:
         manifest.require(found, subject=subject)
-    return Verified(place=place, content=Manifest(files=found), sealed=manifest is not None, stamps=stamps)
+    return Verified(place=place, content=Manifest(files=found), sealed=manifest is not None, marks=marks)
 
 
 def _unsealed(place: Place) -> UnsealedError:

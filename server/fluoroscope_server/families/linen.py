@@ -12,7 +12,7 @@ import jax
 from fluoroscope_server.errors import ConfigError
 from fluoroscope_server.families.mark import mark_module_inputs, mark_module_output
 from fluoroscope_server.families.network import (
-    PROBE_ROWS,
+    SHAPE_ROWS,
     abstract_inputs,
     make_network,
 )
@@ -130,7 +130,7 @@ def _abstract_variables(
         return linen.module.init(rngs, *args, method=linen.method, **kwargs)
 
     try:
-        variables = jax.eval_shape(init, jax.random.key(0), abstract_inputs(config.inputs, PROBE_ROWS))
+        variables = jax.eval_shape(init, jax.random.key(0), abstract_inputs(config.inputs, SHAPE_ROWS))
     except Exception as error:  # the module is the operator's code: whatever it raises, they are told
         specs = ", ".join(str(spec) for spec in config.inputs)
         raise ConfigError(f"{type(linen.module).__name__} does not run on inputs {specs}: {error}") from error

@@ -22,7 +22,7 @@ Variables: TypeAlias = Any
 Apply: TypeAlias = Callable[[Variables, Mapping[str, jax.Array]], Any]
 """A pure function from variables and named inputs to a pytree of outputs; its values are marked."""
 
-PROBE_ROWS = 3
+SHAPE_ROWS = 3
 """The batch size used to ask for shapes; no other axis of a small network is likely to have it."""
 
 
@@ -73,7 +73,7 @@ def abstract_inputs(inputs: tuple[TensorSpec, ...], rows: int) -> tuple[jax.Shap
 
 
 def _output_specs(apply: Apply, variables: Variables, config: ModelConfig) -> tuple[TensorSpec, ...]:
-    few, more = (_abstract_outputs(apply, variables, config, rows) for rows in (PROBE_ROWS, PROBE_ROWS + 1))
+    few, more = (_abstract_outputs(apply, variables, config, rows) for rows in (SHAPE_ROWS, SHAPE_ROWS + 1))
     names = _output_names(few, config.outputs)
     pairs = zip(names, jax.tree.leaves(few), jax.tree.leaves(more), strict=True)
     return tuple(_output_spec(name, small, large) for name, small, large in pairs)
@@ -110,9 +110,9 @@ def _output_names(outputs: Any, named: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _output_spec(name: str, few: jax.ShapeDtypeStruct, more: jax.ShapeDtypeStruct) -> TensorSpec:
-    if few.shape[:1] != (PROBE_ROWS,) or more.shape != (PROBE_ROWS + 1, *few.shape[1:]):
+    if few.shape[:1] != (SHAPE_ROWS,) or more.shape != (SHAPE_ROWS + 1, *few.shape[1:]):
         raise ConfigError(
-            f"output {name!r} has shape {few.shape} for a batch of {PROBE_ROWS} and {more.shape} for {PROBE_ROWS + 1}: "
+            f"output {name!r} has shape {few.shape} for a batch of {SHAPE_ROWS} and {more.shape} for {SHAPE_ROWS + 1}: "
             "the first axis of each output must be the batch"
         )
     dtype = np.dtype(few.dtype)

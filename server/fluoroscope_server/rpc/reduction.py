@@ -37,9 +37,13 @@ if TYPE_CHECKING:
     from fluoroscope.v1.tensor_pb2 import DataType
     from fluoroscope_server.engine import Reduction, Summary
 
-Order = inspection.Reduction.Norm
+NormMessage = inspection.Reduction.Norm
 
-ORDERS: dict[int, float] = {Order.ORDER_ONE: 1.0, Order.ORDER_TWO: 2.0, Order.ORDER_INFINITY: math.inf}
+ORDERS: dict[int, float] = {
+    NormMessage.ORDER_ONE: 1.0,
+    NormMessage.ORDER_TWO: 2.0,
+    NormMessage.ORDER_INFINITY: math.inf,
+}
 """The orders of a norm, by their number on the wire."""
 
 
@@ -135,15 +139,15 @@ def _axes(axes: Collection[int], field: str) -> tuple[int, ...]:
     return tuple(axes)
 
 
-def _norm(message: inspection.Reduction.Norm, field: str) -> Norm:
-    order = message.order or Order.ORDER_TWO
+def _norm(message: NormMessage, field: str) -> Norm:
+    order = message.order or NormMessage.ORDER_TWO
     if order not in ORDERS:
-        known = ", ".join(Order.Order.Name(each) for each in ORDERS)  # type: ignore[arg-type]  # its keys are such
+        known = ", ".join(NormMessage.Order.Name(each) for each in ORDERS)  # type: ignore[arg-type]  # its keys are such
         raise InvalidRequestError(f"{order} is no order of a norm; the orders are {known}", field=f"{field}.order")
     return Norm(axes=_axes(message.axes, field), order=ORDERS[order])
 
 
-def _fill_norm(reduction: Norm, message: inspection.Reduction.Norm) -> None:
+def _fill_norm(reduction: Norm, message: NormMessage) -> None:
     message.axes.extend(reduction.axes)
     message.order = next(number for number, order in ORDERS.items() if order == reduction.order)  # type: ignore[assignment]  # such a number
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fluoroscope_server.checkpoints.digest import FileDigest, digests_of, stamps_of
+from fluoroscope_server.checkpoints.digest import FileDigest, digests_of, marks_of
 from fluoroscope_server.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ SIZES = st.sampled_from([0, 1, 100, (1 << 20) - 1, 1 << 20, (1 << 20) + 1])
 
 
 def contents(folder: Path) -> dict[str, FileDigest]:
-    return digests_of(folder, stamps_of(folder, subject="run"), subject="run")
+    return digests_of(folder, marks_of(folder, subject="run"), subject="run")
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -41,7 +41,7 @@ def test_progress_adds_up(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(bytes(3 << 19))
     told: list[tuple[int, int]] = []
     digests_of(
-        tmp_path, stamps_of(tmp_path, subject=""), subject="", progress=lambda count, total: told.append((count, total))
+        tmp_path, marks_of(tmp_path, subject=""), subject="", progress=lambda count, total: told.append((count, total))
     )
     assert len(told) == 6
     assert {total for _, total in told} == {9 << 19}
@@ -61,34 +61,34 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(CheckpointError, match="'pipe' in it is neither a file nor a folder"):
-        stamps_of(tmp_path, subject="run")
+        marks_of(tmp_path, subject="run")
 
 
-def test_a_stamp_changes_with_the_file(tmp_path: Path) -> None:
+def test_a_mark_changes_with_the_file(tmp_path: Path) -> None:
     """Even if somebody puts the time of its last change back."""
     file = tmp_path / "file"
     file.write_text("one")
-    before, status = stamps_of(tmp_path, subject="run"), file.stat()
+    before, status = marks_of(tmp_path, subject="run"), file.stat()
     file.write_text("two")
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert stamps_of(tmp_path, subject="run") != before
+    assert marks_of(tmp_path, subject="run") != before
 
 
 def test_a_file_that_is_gone(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("one")
-    stamps = stamps_of(tmp_path, subject="checkpoint 'run'")
+    marks = marks_of(tmp_path, subject="checkpoint 'run'")
     (tmp_path / "file").unlink()
     with pytest.raises(CheckpointError, match=r"^checkpoint 'run' was deleted while it was read; serve another step$"):
-        digests_of(tmp_path, stamps, subject="checkpoint 'run'")
+        digests_of(tmp_path, marks, subject="checkpoint 'run'")
     with pytest.raises(CheckpointError, match="was deleted while it was read"):
-        stamps_of(tmp_path / "nowhere", subject="checkpoint 'run'")
+        marks_of(tmp_path / "nowhere", subject="checkpoint 'run'")
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     """A folder in the place of a file stands for a disk that fails: that, too, is an OSError when it is read."""
     (tmp_path / "file").write_text("one")
-    stamps = stamps_of(tmp_path, subject="checkpoint 'run'")
+    marks = marks_of(tmp_path, subject="checkpoint 'run'")
     (tmp_path / "file").unlink()
     (tmp_path / "file").mkdir()
     with pytest.raises(CheckpointError, match=r"^checkpoint 'run' cannot be read: .*file: Is a directory$"):
-        digests_of(tmp_path, stamps, subject="checkpoint 'run'")
+        digests_of(tmp_path, marks, subject="checkpoint 'run'")
