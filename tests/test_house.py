@@ -104,7 +104,7 @@ def test_every_kind_of_site_is_known_to_both_sides() -> None:
 
 @pytest.mark.parametrize("number", [value.number for value in tensor_pb2.DataType.DESCRIPTOR.values if value.number])
 def test_every_data_type_of_the_contract_has_a_dtype(number: int) -> None:
-    name = tensor_pb2.DataType.Name(number).removeprefix("DATA_TYPE_").lower()  # type: ignore[arg-type]  # same
+    name = tensor_pb2.DataType.Name(number).removeprefix("DATA_TYPE_").lower()  # type: ignore[arg-type]  # one of its values
     assert dtype_from_wire(number).name == name
 
 
@@ -183,6 +183,32 @@ def test_the_generators_versions_are_the_lower_bounds() -> None:
     gencode = (ROOT / "client/fluoroscope/v1/tensor_pb2.py").read_text()
     (runtime,) = re.findall(r"Protobuf Python Version: (\S+)", gencode)
     assert f"protobuf>={runtime}" in project["project"]["dependencies"]
+
+
+SOURCES = [
+    path
+    for folder in ("client", "server", "tests", "benchmarks", "examples", "proto")
+    for path in (ROOT / folder).rglob("*.py")
+]
+EXCEPTION = re.compile(r"# (?:type: ignore\[(?P<types>[\w, -]+)\]|noqa: (?P<rules>[A-Z0-9, ]+?))(?P<reason> .*)?$")
+
+
+def test_every_exception_from_the_linters_says_why() -> None:
+    """Or an earlier one in the same file has said it for those below."""
+    silent, count = [], 0
+    for path in SOURCES:
+        said: set[str] = set()
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if "_pb2" in path.name or (found := EXCEPTION.search(line)) is None:
+                continue
+            count += 1
+            rule, reason = found["types"] or found["rules"], found["reason"] or ""
+            if "here and below" in reason:
+                said.add(rule)
+            if (not re.search(r"\w{3}", reason) and rule not in said) or re.search(r"\bsame\)?$", reason):
+                silent.append(f"{path.relative_to(ROOT)}:{number}")
+    assert count > 100
+    assert silent == []
 
 
 def test_no_duration_is_measured_with_a_clock_that_jumps() -> None:

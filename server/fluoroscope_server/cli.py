@@ -134,8 +134,7 @@ def _run(settings: Settings) -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     allow_connections(settings.max_connections)
     keep_large_buffers()  # before JAX and gRPC are imported: threads that they start have arenas of their own otherwise
-    # Imported here, so that --help answers at once: JAX takes seconds to import.
-    from fluoroscope_server.app import App  # noqa: PLC0415
+    from fluoroscope_server.app import App  # noqa: PLC0415 (JAX takes seconds to import, and --help answers at once)
 
     async def run() -> None:
         await App(settings, announce=_announce).run()

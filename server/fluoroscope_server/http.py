@@ -88,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    do_HEAD = do_GET  # noqa: N815 (same)
+    do_HEAD = do_GET  # noqa: N815 (the base class looks for this name)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class names it so)
         """Says nothing: a scrape each few seconds is no event."""

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "digits"
 sys.path.insert(0, str(EXAMPLE))  # the example is a folder of scripts, as it is for its users
 
-from dataset import Dataset  # noqa: E402 - found through the line above
+from dataset import Dataset  # noqa: E402 - found through the line above; here and below
 from layers import measure  # noqa: E402
 from recipe import Recipe  # noqa: E402
 from record import Record  # noqa: E402

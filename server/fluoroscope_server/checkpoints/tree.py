@@ -56,7 +56,7 @@ class StoredTree:
             restored = _orbax().restore(self.folder, args=arguments)
             arrays = {path: leaf for path, leaf in by_path(restored).items() if path in wanted}
             # Copies to the device go on in the background: an error in one belongs here.
-            return jax.block_until_ready(arrays)  # type: ignore[no-any-return]
+            return jax.block_until_ready(arrays)  # type: ignore[no-any-return]  # what it was given
 
 
 def read_tree(folder: Path, *, subject: str) -> StoredTree:

@@ -49,7 +49,7 @@ def seal(path: Path, steps: Sequence[int]) -> None:
 
 
 def _seal(path: Path, step: int) -> None:
-    from fluoroscope_server.checkpoints import seal as seal_step  # noqa: PLC0415 (same)
+    from fluoroscope_server.checkpoints import seal as seal_step  # noqa: PLC0415 (JAX takes seconds to import)
 
     with _bar(f"step {step}") as progress:
         sealed = seal_step(path, step, progress=progress)

@@ -199,7 +199,8 @@ def _same_bits(a: jax.Array, b: jax.Array) -> jax.Array:
     """Returns where two values are the same, bit by bit; floats of different types are both taken as the wider."""
     if not jnp.issubdtype(a.dtype, jnp.floating):
         return a == b
-    if a.dtype != b.dtype or ml_dtypes.finfo(a.dtype).bits != 8 * a.dtype.itemsize:  # type: ignore[no-untyped-call]
+    bits_used = ml_dtypes.finfo(a.dtype).bits  # type: ignore[no-untyped-call]  # its authors left it untyped
+    if a.dtype != b.dtype or bits_used != 8 * a.dtype.itemsize:
         a, b, _ = _as_floats(a, b)
     bits = [jax.lax.bitcast_convert_type(each, np.dtype(f"uint{8 * each.dtype.itemsize}")) for each in (a, b)]
     return bits[0] == bits[1]

@@ -90,7 +90,7 @@ class _Observed:
         try:
             self.admit(context)
             response = await self.behaviour(self._requests(request, context), context)
-        except BaseException as error:
+        except BaseException as error:  # a call that its client gave up is counted, too
             await self._fail(error, context, start)
             raise
         self.series.sent.value += 1
@@ -104,7 +104,7 @@ class _Observed:
             async for response in self.behaviour(self._requests(request, context), context):
                 yield response
                 self.series.sent.value += 1
-        except BaseException as error:
+        except BaseException as error:  # as in `call`
             await self._fail(error, context, start)
             raise
         self._end(start, "OK", context)
@@ -114,7 +114,7 @@ class _Observed:
         try:
             self.admit(context)
             await self.behaviour(self._requests(request, context), _CountingContext(context, self.series))
-        except BaseException as error:
+        except BaseException as error:  # as in `call`
             await self._fail(error, context, start)
             raise
         self._end(start, "OK", context)

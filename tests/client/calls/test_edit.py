@@ -78,7 +78,7 @@ def test_a_plan_sends_no_inputs() -> None:
     [
         ("zero", r"edits hold 'zero'; expected edits such as Zero"),
         (Zero("a", units=[2**70]), "cannot be asked for"),
-        (Zero("a", units=["first"]), "cannot be asked for"),  # type: ignore[list-item]
+        (Zero("a", units=["first"]), "cannot be asked for"),  # type: ignore[list-item]  # the mistake
         (Zero("a", kinds="layer"), "the kinds that there are: MODULE"),
         (Set("a", "text"), "what to write cannot be sent"),
     ],

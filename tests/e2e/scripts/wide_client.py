@@ -30,10 +30,10 @@ class Absent:
 
 sys.meta_path.insert(0, Absent)
 
-import numpy as np  # noqa: E402
+import numpy as np  # noqa: E402 (without what is absent; here and below)
 from xxhash import xxh3_64_hexdigest  # noqa: E402
 
-import fluoroscope  # noqa: E402 (without what is absent)
+import fluoroscope  # noqa: E402
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 ROWS, FEATURES = 256, 6

@@ -158,7 +158,7 @@ def message_of(method: Any, model: str) -> Message | None:
             return request  # type: ignore[no-any-return]  # made by its descriptor
     if "inspection" in method.input_type.fields_by_name:
         request.inspection.model = model
-        return request  # type: ignore[no-any-return]  # same
+        return request  # type: ignore[no-any-return]  # made by its descriptor
     return None
 
 

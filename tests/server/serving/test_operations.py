@@ -106,7 +106,7 @@ def test_a_load_goes_on_if_nobody_waits_for_it(run: Run, net: Path) -> None:
         write_step(net, 3)
         begun = asyncio.Event()
         loop = asyncio.get_running_loop()
-        house.before = lambda *_: loop.call_soon_threadsafe(begun.set)  # type: ignore[assignment]
+        house.before = lambda *_: loop.call_soon_threadsafe(begun.set)  # type: ignore[assignment]  # returns a handle
         asking = asyncio.ensure_future(house.operations.load("net", 3))
         await begun.wait()
         asking.cancel()
