@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import grpc
 import grpc.aio
@@ -14,11 +15,18 @@ import numpy as np
 import pytest
 
 import fluoroscope
+from fluoroscope import calls
 from fluoroscope.calls.reduction import FROM_WIRE
+from fluoroscope.cli.columns import columns_of
 from fluoroscope.cli.edit import WORDS as EDIT_WORDS
+from fluoroscope.cli.edit import read_edits
 from fluoroscope.cli.reduction import FORMS, read_reductions
 from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2, tensor_pb2
 from fluoroscope.wire import DTYPES, dtype_from_wire
+from fluoroscope_server.engine.change import _COMPUTED
+from fluoroscope_server.engine.edit import Change
+from fluoroscope_server.engine.placing import _OPERATIONS
+from fluoroscope_server.engine.plan import Operation
 from fluoroscope_server.families.catalogue import BUILTIN
 from fluoroscope_server.metrics import STAGES, Metrics
 from fluoroscope_server.rpc import RpcServer
@@ -31,6 +39,8 @@ from fluoroscope_server.serving import Repository, presets
 from fluoroscope_server.settings import Settings
 
 WORDS = tuple({"quantiles": "quantiles:0.5", "topk": "topk:1"}.get(name, name) for name in FORMS)
+NEEDS = {"set": "to=1", "add": "by=1", "scale": "by=1", "patch": "row=0"}
+EDITS = (*(f"{word} Dense_0 {NEEDS.get(word, '')}" for word in EDIT_WORDS), "patch Dense_0 x=1")
 ROOT = Path(__file__).resolve().parent.parent
 FILES: list[Any] = [inference_pb2, inspection_pb2, model_pb2, open_inference_pb2]
 METHODS = [
@@ -39,6 +49,10 @@ METHODS = [
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
+
+
+def camel(name: str) -> str:
+    return "".join(map(str.capitalize, name.split("_")))
 
 
 def test_every_rpc_of_the_contract_is_served() -> None:
@@ -67,16 +81,32 @@ def test_every_reduction_of_the_contract_is_computed_and_can_be_asked_for() -> N
     contract = {field.name for field in inspection_pb2.Reduction.DESCRIPTOR.oneofs_by_name["reduction"].fields}
     assert set(REDUCTIONS) == contract, "each needs a row in the server's table"
     assert set(FROM_WIRE) == contract, "each needs a row in the client's table"
-    assert {"".join(map(str.capitalize, name.split("_"))) for name in contract} <= set(fluoroscope.__all__)
+    assert set(map(camel, contract)) <= set(fluoroscope.__all__)
     assert contract == {reduction.message().WhichOneof("reduction") for reduction in read_reductions(WORDS)}
     page = (ROOT / "docs/inspecting.md").read_text()
     assert [name for name in FORMS if f"`{name}" not in page] == [], "each needs a row in docs/inspecting.md"
 
 
+@pytest.mark.parametrize("face", [fluoroscope.Client, fluoroscope.AsyncClient])
+def test_every_rpc_of_the_contract_can_be_called(face: type) -> None:
+    contract = {method for method in METHODS if method.startswith("/fluoroscope.v1.")}
+    names = {getattr(face, name).__name__ for name in dir(face) if name[0] != "_"}
+    operations: list[Any] = [getattr(calls, name) for name in names if hasattr(calls, name)]
+    asked = {path for each in operations for path in re.findall(r'method="(/[^"]+)"', inspect.getsource(each))}
+    assert contract <= asked, "each needs a function in the client's calls/, and a row in each face"
+
+
 def test_every_edit_of_the_contract_is_made_and_can_be_asked_for() -> None:
     contract = {field.name for field in inspection_pb2.Edit.DESCRIPTOR.oneofs_by_name["change"].fields}
     assert set(CHANGES) == contract, "each needs a row in the server's table"
-    assert {"".join(map(str.capitalize, name.split("_"))) for name in contract} <= set(fluoroscope.__all__)
+    assert {kind.__name__ for kind in get_args(Change)} == set(map(camel, contract)), "each needs a class in the engine"
+    assert set(_OPERATIONS) == set(get_args(Change)), "each needs its operation in engine/placing.py"
+    assert set(_OPERATIONS.values()) == set(Operation) == set(_COMPUTED), "each needs its code in engine/change.py"
+    assert set(map(camel, contract)) <= set(fluoroscope.__all__)
+    nobody: Any = None
+    forms = read_edits(nobody, nobody, EDITS)
+    written = {form.edit(None).message().WhichOneof("change") for form in forms}
+    assert written == contract, "each needs a row in the command line's table"
     page = (ROOT / "docs/inspecting.md").read_text()
     assert [name for name in EDIT_WORDS if f"`{name} " not in page] == [], "each needs a row in docs/inspecting.md"
 
@@ -89,6 +119,8 @@ def test_every_objective_of_the_contract_can_be_differentiated() -> None:
 def test_every_summary_of_the_contract_is_sent() -> None:
     contract = {field.name for field in inspection_pb2.Summary.DESCRIPTOR.oneofs_by_name["summary"].fields}
     assert {kind.__name__.removeprefix("Site").lower() for kind in SUMMARIES} == contract
+    shown = {kind.__name__ for kind in columns_of.registry}
+    assert {f"Site{camel(name)}" for name in contract} <= shown, "each needs its columns in the command line"
 
 
 def test_every_reduction_of_the_contract_can_be_in_a_preset() -> None:
