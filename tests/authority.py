@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pytest
+from .lacking import program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,9 +29,8 @@ class Authority:
     """Signs certificates for this machine, and for clients by their name."""
 
     def __init__(self, folder: Path, name: str = "authority") -> None:
-        """Makes its own certificate, `root`; skips the test where there is no openssl."""
-        if shutil.which("openssl") is None:
-            pytest.skip("openssl makes the certificates")
+        """Makes its own certificate, `root`, with openssl."""
+        program("openssl", "openssl")
         self._folder = folder
         self._name = name
         self.root = folder / f"{name}.pem"

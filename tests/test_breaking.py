@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from .lacking import program
+
 PROTO = Path(__file__).resolve().parent.parent / "proto"
 
 
@@ -47,8 +49,7 @@ class Checkout:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
-    if shutil.which("git") is None:
-        pytest.skip("git is not installed")
+    program("git", "git")
     return Checkout(tmp_path / "checkout")
 
 

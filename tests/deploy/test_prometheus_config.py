@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+
+from ..lacking import program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,11 +18,11 @@ def config(deploy: Path) -> Path:
 
 
 def test_promtool_finds_nothing(config: Path) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed (Debian: the package prometheus)")
     run = subprocess.run(
-        [promtool, "check", "config", "--lint-fatal", config], capture_output=True, text=True, check=False
+        [program("promtool", "prometheus"), "check", "config", "--lint-fatal", config],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import grpc
 import numpy as np
-import pytest
 
 import fluoroscope
 from fluoroscope_server.keys import entry_of, new_token
 from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2
 
+from ..lacking import lack
 from . import saved
 from .conftest import ended_well
 from .scripts.trainer import config, variables
@@ -68,8 +68,9 @@ def told(server: ServerProcess, token: str) -> float:
     return max(each.last_inference for each in statistics) / 1000 - datetime.now(UTC).timestamp()
 
 
-@pytest.mark.skipif(not LIBRARIES, reason="libfaketime is not installed (Debian: the package faketime)")
 def test_the_clock_jumps(tmp_path: Path) -> None:
+    if not LIBRARIES:
+        lack("libfaketime is not installed (Debian: the package faketime)")
     token, model, tokens = new_token(), tmp_path / "digits", tmp_path / "tokens.toml"
     last_day = datetime.now(UTC).date() + timedelta(days=2)
     tokens.write_text(entry_of(token, "ada", ["predict", "inspect"], expires=last_day))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import threading
 from pathlib import Path
@@ -22,6 +21,7 @@ import fluoroscope
 from fluoroscope_server.metrics import STAGES
 from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2
 
+from ..lacking import program
 from . import raw
 from .saved import batch
 from .server_process import ServerProcess, eventually
@@ -61,13 +61,6 @@ def watched(checkpoints: Saved) -> Iterator[ServerProcess]:
     with ServerProcess({"relu": checkpoints.folders["relu"], "tanh": checkpoints.folders["tanh"]}) as server:
         yield server.until_ready()
         assert server.stop() == 0
-
-
-def tool(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed (Debian's package prometheus has it)")
-    return found
 
 
 def risen(after: Metrics, before: Metrics, name: str, **labels: str) -> float:
@@ -223,7 +216,7 @@ def test_health_and_reflection_are_counted_too(watched: ServerProcess) -> None:
 
 def test_promtool_has_nothing_to_say(watched: ServerProcess) -> None:
     run = subprocess.run(
-        [tool("promtool"), "check", "metrics"],
+        [program("promtool", "prometheus"), "check", "metrics"],
         input=watched.metrics().text,
         capture_output=True,
         text=True,
@@ -250,7 +243,7 @@ class Prometheus:
         static["targets"] = [target]
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         self.process = subprocess.Popen(
-            [tool("prometheus"), "--config.file=prometheus.yml", "--web.listen-address=127.0.0.1:0"],
+            [program("prometheus", "prometheus"), "--config.file=prometheus.yml", "--web.listen-address=127.0.0.1:0"],
             cwd=folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

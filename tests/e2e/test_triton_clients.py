@@ -18,6 +18,7 @@ from google.protobuf import descriptor_pb2
 
 from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 as messages
 
+from ..lacking import lack
 from .saved import batch, save_one
 from .server_process import ServerProcess
 
@@ -44,10 +45,10 @@ def run(*words: str | Path, environment: dict[str, str] | None = None) -> subpro
 
 
 def pip(*words: str | Path) -> None:
-    """Runs pip, or skips the test if packages cannot be had."""
+    """Runs pip; packages may be lacking."""
     done = run(sys.executable, "-m", "pip", "--disable-pip-version-check", *words)
     if done.returncode != 0:
-        pytest.skip(f"pip could not bring what this test needs: {done.stderr.strip().splitlines()[-1]}")
+        lack(f"pip could not bring what this test needs: {done.stderr.strip().splitlines()[-1]}")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def analyzer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     environment = {"LD_LIBRARY_PATH": str(folder / "nvidia" / "cuda_runtime" / "lib")}
     done = run(program, "--version", environment=environment)
     if "libb64" in done.stderr:
-        pytest.skip("perf_analyzer needs the system's libb64 (Debian: libb64-0d)")
+        lack("perf_analyzer needs the system's libb64 (Debian: libb64-0d)")
     assert done.returncode == 0, done.stderr
     return program, environment
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 
 import grpc
@@ -11,6 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fluoroscope_server.errors import REFUSALS
 from fluoroscope_server.metrics import CODES, STAGES, Metrics
+
+from ..lacking import program
 
 TEXT = "text/plain"
 
@@ -140,9 +141,7 @@ def test_formats(accept: str, content_type: str, metrics: Metrics) -> None:
 
 
 def test_promtool_finds_nothing_to_say(metrics: Metrics) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed; it comes with Prometheus")
+    promtool = program("promtool", "prometheus")
     metrics.model_loaded(name="digits", version=7, family="f", device="cpu", seconds=1.5, parameter_bytes=40)
     metrics.model_added("digits")
     metrics.model_serves("digits", 7)

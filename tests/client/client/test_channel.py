@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ from fluoroscope.calls import Exchange
 from fluoroscope.client.channel import Destination
 
 from ...authority import Authority
+from ...lacking import program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,8 +64,7 @@ def test_options_of_ones_own_come_last_and_so_win() -> None:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for localhost that vouches for itself, and `key.pem` beside it."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificate")
+    program("openssl", "openssl")
     folder = tmp_path_factory.mktemp("tls")
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
     files = ["-addext", "subjectAltName=DNS:localhost", "-keyout", "key.pem", "-out", "cert.pem"]
