@@ -92,6 +92,7 @@ def test_another_kind_of_machine_has_a_folder_of_its_own(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("left", [0, 1, 100, -1], ids=["nothing", "a byte", "a part", "all but a byte"])
+@pytest.mark.filterwarnings("error")
 def test_what_was_left_half_written_is_compiled_anew(tmp_path: Path, left: int) -> None:
     """JAX alone would warn, and never replace it."""
     with Start(tmp_path) as killed:
