@@ -90,7 +90,7 @@ class Settings:
     max_answer_bytes: int = setting(1024 * MIB, least=1, most=2047)
     """The most that an answer of one message may have: of a prediction, or of an inspection through ModelInfer."""
 
-    max_results: int = setting(10_000, least=1)
+    max_results: int = setting(10_000, least=1, most=20_000)
     """How many results one inspection may have: its sites, times what is done to each."""
 
     max_rows: int = setting(65_536, least=1)

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fluoroscope_server.engine.inspection import MOST_RESULTS
 from fluoroscope_server.errors import SettingsError
+from fluoroscope_server.setting import settings_of
 from fluoroscope_server.settings import ModelSource, Settings, default_compile_cache, split_address
 
 
@@ -44,6 +46,11 @@ def test_model_sources(text: str, source: ModelSource) -> None:
 def test_model_sources_that_are_refused(text: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         ModelSource.parse(text)
+
+
+def test_no_more_results_can_be_allowed_than_are_ever_resolved() -> None:
+    (setting,) = (each for each in settings_of(Settings) if each.field == "max_results")
+    assert setting.most == MOST_RESULTS
 
 
 def test_two_models_of_one_name() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fluoroscope_server.engine import jaxprs
 from fluoroscope_server.engine.glob import check_globs, compile_glob
-from fluoroscope_server.engine.inspection import MOST_RESULTS, results_of
+from fluoroscope_server.engine.inspection import check_results, results_of
 from fluoroscope_server.engine.operand import padded
 from fluoroscope_server.engine.plan import CapturedValue, Origin, PlannedGradient
 from fluoroscope_server.engine.reductions import Full, ValueSpec
@@ -74,6 +74,7 @@ def put_into(inspection: Inspection, gradient: Gradient, signature: Signature, p
         NotFoundError: a name is no parameter.
         InvalidRequestError: there is no such output or input, a glob matches nothing, or the indices do not fit.
         NotCapturableError: an input or parameter is not of floats.
+        LimitExceededError: there are more results than can be resolved in a moment.
     """
     rows, plan = inspection.rows, inspection.plan
     spec = _output(gradient, signature)
@@ -88,13 +89,7 @@ def put_into(inspection: Inspection, gradient: Gradient, signature: Signature, p
             reduction.check(value, field=f"{FIELD}.reductions[{place}]")
             captured.append(CapturedValue(site=site.value, cuts=(), reduction=reduction, origin=origin))
             results += results_of(site, value, reduction, rows)
-    if len(captured) + len(plan.captured) > MOST_RESULTS:
-        raise InvalidRequestError(
-            f"the gradients asked for are {len(captured) + len(plan.captured):,} results, and the limit is "
-            f"{MOST_RESULTS:,}: name fewer parameters or reductions",
-            field=FIELD,
-            reason="TOO_MANY_RESULTS",
-        )
+            check_results(len(captured) + len(plan.captured), field=FIELD)
     return replace(
         inspection,
         plan=replace(

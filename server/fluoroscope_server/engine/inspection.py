@@ -49,7 +49,7 @@ MOST_CAPTURES = 1_000
 """How many captures one request may have."""
 
 MOST_RESULTS = 20_000
-"""How many results one request may bring: each is announced in the header, and is code of the program."""
+"""The most that `max-results` can be: each result is announced in the header, and is code of the program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,9 +164,9 @@ def resolve(
     Raises:
         NotFoundError: a name is no site.
         NotCapturableError: a site's value cannot be captured.
-        InvalidRequestError: nothing is asked, or too much, a glob matches nothing, a slice lies outside, a value
-            cannot be reduced so, or an output is unknown.
-        LimitExceededError: there are more captures or globs than can be resolved in a moment.
+        InvalidRequestError: nothing is asked, a glob matches nothing, a slice lies outside, a value cannot be reduced
+            so, or an output is unknown.
+        LimitExceededError: there are more captures, globs or results than can be resolved in a moment.
     """
     if not captures and refuse is None:
         raise InvalidRequestError("captures is empty; to run the network alone, call Predict", field="captures")
@@ -190,13 +190,7 @@ def resolve(
                 reduction.check(value, field=f"{field}.reductions[{place}]")
                 captured = CapturedValue(site=site.path, cuts=cuts, reduction=reduction)
                 found[captured, (starts, reduction.numbers)] = results_of(site, value, reduction, rows)
-    if len(found) > MOST_RESULTS:
-        raise InvalidRequestError(
-            f"the captures ask for {len(found):,} results, and the limit is {MOST_RESULTS:,}: choose fewer sites or "
-            "reductions, or ask in several requests",
-            field="captures",
-            reason="TOO_MANY_RESULTS",
-        )
+                check_results(len(found), field="captures")
     bucket = bucket_for(least_rows)
     if bucket < least_rows:
         raise NotCapturableError(
@@ -220,6 +214,20 @@ def resolve(
         rows=rows,
         results=(*results, *_output_results(wanted, signature, rows)),
     )
+
+
+def check_results(count: int, *, field: str) -> None:
+    """Raises LimitExceededError, which blames `field`, if these are more results than any server lets one request have.
+
+    Ask while they are being found: then what is too much takes neither long nor memory.
+    """
+    if count > MOST_RESULTS:
+        raise LimitExceededError(
+            f"this inspection would have more than {MOST_RESULTS:,} results, the most that the limit (max-results) can "
+            "be: choose fewer sites or reductions, or ask in parts",
+            field=field,
+            reason="TOO_MANY_RESULTS",
+        )
 
 
 def check_outputs(names: Sequence[str], signature: Signature) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from fluoroscope_server.engine import (
     Execution,
     Full,
     Gradient,
+    Histogram,
     MeanAblate,
     Norm,
     Objective,
@@ -29,7 +30,8 @@ from fluoroscope_server.engine import (
     Zero,
     common,
 )
-from fluoroscope_server.errors import InvalidRequestError, NotCapturableError, NotFoundError
+from fluoroscope_server.engine.inspection import MOST_RESULTS
+from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, NotCapturableError, NotFoundError
 from fluoroscope_server.families.nnx import nnx_network
 
 from .instrumented import LAYERS, Stack, as_float64, by_hand
@@ -341,3 +343,10 @@ def test_wrong_gradients(stack: Lab, asked: Gradient, message: str) -> None:
         stack.inspect("embed", rows=ROWS, gradient=asked)
     with pytest.raises(NotFoundError, match="no site 'params/tail'"):
         stack.inspect("embed", rows=ROWS, gradient=gradient(0, parameters=("params/tail",)))
+
+
+def test_more_gradients_than_one_request_may_have(stack: Lab) -> None:
+    reductions = tuple(Histogram(bins=9, low=float(low)) for low in range(MOST_RESULTS))
+    with pytest.raises(LimitExceededError, match="more than 20,000 results, the most that the limit") as caught:
+        stack.inspect("embed", rows=ROWS, gradient=gradient(0, parameters=("**",), reductions=reductions))
+    assert (caught.value.field, caught.value.reason) == ("gradient", "TOO_MANY_RESULTS")

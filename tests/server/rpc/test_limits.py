@@ -50,6 +50,23 @@ def inspect_request(*sites: str, **more: Any) -> bytes:
     return request.SerializeToString()
 
 
+HISTOGRAMS = inspection_pb2.InspectActivationsRequest(
+    model="digits",
+    inputs=inputs(),
+    captures=[
+        inspection_pb2.Capture(
+            sites=["Dense_0"],
+            reductions=[
+                inspection_pb2.Reduction(histogram=inspection_pb2.Reduction.Histogram(bins=9, low=float(low)))
+                for low in range(first, first + 100)
+            ],
+        )
+        for first in range(0, 20_100, 100)
+    ],
+).SerializeToString()
+"""Asks for more results than may ever be asked for."""
+
+
 class Served:
     """A server with the small network, and a client of it."""
 
@@ -209,11 +226,13 @@ def test_streams_of_one_client_and_of_all(servable: Servable) -> None:
     ("limits", "method", "request_bytes", "reason"),
     [
         ({"max_results": 2}, INSPECT, inspect_request("Dense_*"), "TOO_MANY_RESULTS"),
+        ({"max_results": 20_000}, INSPECT, HISTOGRAMS, "TOO_MANY_RESULTS"),
         ({"max_inspection_bytes": 10}, INSPECT, inspect_request("Dense_0"), "INSPECTION_TOO_LARGE"),
         ({"max_rows": 2}, PREDICT, predict_request(3), "TOO_MANY_ROWS"),
         ({}, PREDICT, predict_request(100), "TOO_MANY_ROWS"),
         ({"max_answer_bytes": 3 * 3 * 4 - 1}, PREDICT, predict_request(3), "ANSWER_TOO_LARGE"),
     ],
+    ids=["results", "all results", "inspection", "rows", "bucket", "answer"],
 )
 def test_what_is_too_large_at_any_time_is_not_to_be_asked_again(
     servable: Servable, limits: dict[str, int], method: str, request_bytes: bytes, reason: str

@@ -27,7 +27,7 @@ from fluoroscope_server.engine import (
     TopK,
 )
 from fluoroscope_server.engine.inspection import MOST_RESULTS
-from fluoroscope_server.errors import InvalidRequestError
+from fluoroscope_server.errors import LimitExceededError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,6 +157,8 @@ def test_too_many_results(lab: Lab) -> None:
         Capture(sites=("relu",), reductions=tuple(Histogram(bins=9, low=100.0 * index + each) for each in range(100)))
         for index in range(MOST_RESULTS // 100 + 1)
     ]
-    with pytest.raises(InvalidRequestError, match="ask for 20,100 results, and the limit is 20,000") as caught:
+    with pytest.raises(
+        LimitExceededError, match="would have more than 20,000 results, the most that the lim"
+    ) as caught:
         lab.engine.inspect(captures, [], rows=1)
     assert (caught.value.field, caught.value.reason) == ("captures", "TOO_MANY_RESULTS")
