@@ -42,12 +42,11 @@ CHUNK_BYTES = 1 << 20
 class InspectionService:
     """Lists sites, and streams what is at them."""
 
-    def __init__(self, repository: Repository, metrics: Metrics, limits: Limits, *, max_bytes: int) -> None:
-        """Takes the models, where to count, what a request may ask for, and the most bytes that it may be sent."""
+    def __init__(self, repository: Repository, metrics: Metrics, limits: Limits) -> None:
+        """Takes the models, where to count, and what a request may ask for."""
         self._repository = repository
         self._metrics = metrics
         self._limits = limits
-        self._max_bytes = max_bytes
 
     async def list_sites(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
         """Answers one `ListSites`."""
@@ -78,7 +77,7 @@ class InspectionService:
             request.rows,
             decode_captures(question),
             question.outputs,
-            max_bytes=self._limit(question),
+            max_bytes=question.max_bytes,
             execution=decode_execution(question.execution),
             edits=decode_edits(question.edits),
             gradient=decode_gradient(question),
@@ -104,7 +103,7 @@ class InspectionService:
         servable = self._repository.get(request.model, decode_version(request))
         captures = decode_parameter_captures(request)
         answer = await servable.inspect_parameters(
-            captures, max_bytes=self._limit(request), clock=clock, client=client_of(context), limits=self._limits
+            captures, max_bytes=request.max_bytes, clock=clock, client=client_of(context), limits=self._limits
         )
         self._metrics.count_program(held=answer.held)
         async for frame in self._stream(servable, answer, clock):
@@ -135,7 +134,7 @@ class InspectionService:
             decode_inputs(request.inputs),
             captures,
             request.outputs,
-            max_bytes=self._limit(request),
+            max_bytes=request.max_bytes,
             clock=clock,
             execution=decode_execution(request.execution),
             client=client,
@@ -145,10 +144,6 @@ class InspectionService:
         )
         self._metrics.count_program(held=answer.held)
         return answer
-
-    def _limit(self, request: inspection.InspectActivationsRequest | inspection.InspectParametersRequest) -> int:
-        """Returns the most bytes that an inspection may send."""
-        return min(request.max_bytes or self._max_bytes, self._max_bytes)
 
     def _frames(self, result: Result, splitter: StreamSplitter) -> Iterator[bytes]:
         """Yields the frames of a result."""

@@ -84,13 +84,14 @@ class RpcServer:
         """Returns every service by its full name. To add an RPC: a row here, and its method in the service."""
         limits = Limits(
             max_rows=settings.max_rows,
+            max_inspection_bytes=settings.max_inspection_bytes,
             max_answer_bytes=settings.max_answer_bytes,
             max_results=settings.max_results,
             max_queue=settings.max_queue,
         )
-        most, calls = settings.max_inspection_bytes, OpenCalls()
+        calls = OpenCalls()
         inference = InferenceService(repository, metrics, limits, calls)
-        inspection = InspectionService(repository, metrics, limits, max_bytes=most)
+        inspection = InspectionService(repository, metrics, limits)
         open_inference = OpenInferenceService(
             repository,
             metrics,
@@ -98,7 +99,6 @@ class RpcServer:
             calls,
             self._health,
             admission=self._admission,
-            max_bytes=most,
             operations=operations,
         )
         comparison = ComparisonMethod(repository, metrics, limits)

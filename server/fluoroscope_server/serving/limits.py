@@ -19,6 +19,9 @@ class Limits:
     max_rows: int = 65_536
     """How many rows its inputs may have."""
 
+    max_inspection_bytes: int = 1 << 30
+    """How many bytes of tensors an inspection may send."""
+
     max_answer_bytes: int = 1 << 30
     """How many bytes of tensors an answer of one message may have."""
 
@@ -58,13 +61,27 @@ class Limits:
                 retry_after=soon(SOON),
             )
 
-    def refusal_of(self, inspection: Inspection, *, max_bytes: int) -> LimitExceededError | None:
-        """Returns why an inspection would be too large; None if it is not."""
-        if inspection.byte_size > max_bytes:
+    def refusal_of(
+        self, inspection: Inspection, *, max_bytes: int = 0, one_message: bool = False
+    ) -> LimitExceededError | None:
+        """Returns why an inspection would be too large; None if it is not.
+
+        Args:
+            inspection: what is asked for.
+            max_bytes: the most bytes that the request itself allows; 0 leaves that to the server.
+            one_message: whether it is answered in one message.
+        """
+        limits = [(self.max_inspection_bytes, "max-inspection-mib", "captures")]
+        if one_message:
+            limits.append((self.max_answer_bytes, "max-answer-mib", "captures"))
+        if max_bytes:
+            limits.append((max_bytes, "max_bytes of the request", "max_bytes"))
+        most, name, field = min(limits)
+        if inspection.byte_size > most:
             return LimitExceededError(
-                f"this inspection would send {inspection.byte_size:,} bytes, and the limit is {max_bytes:,}: "
+                f"this inspection would send {inspection.byte_size:,} bytes, and the limit is {most:,} ({name}): "
                 "choose fewer sites, slice them, reduce them to statistics, or send fewer rows",
-                field="max_bytes",
+                field=field,
                 reason="INSPECTION_TOO_LARGE",
             )
         count = len(inspection.results)

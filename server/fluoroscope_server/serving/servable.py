@@ -133,7 +133,8 @@ class Servable:
         captures: Sequence[Capture],
         outputs: Sequence[str],
         *,
-        max_bytes: int,
+        max_bytes: int = 0,
+        one_message: bool = False,
         clock: StageClock,
         execution: Execution = Execution.AUTO,
         client: Hashable = "",
@@ -143,7 +144,8 @@ class Servable:
     ) -> Answer:
         """Resolves a question, waits for its program to be compiled if it is not held, and returns the answer.
 
-        Nothing has run yet then; `Answer.results` runs it. Clients, told apart as in `predict`, take turns.
+        Nothing has run yet then; `Answer.results` runs it. Clients, told apart as in `predict`, take turns. The request
+        may allow fewer bytes than `limits` do (`max_bytes`), and so does an answer that is to be one message.
 
         Raises:
             PermissionDeniedError: the caller may not look inside.
@@ -157,7 +159,7 @@ class Servable:
         inspection = self.engine.inspect(
             captures, outputs, rows=rows, execution=execution, edits=edits, gradient=gradient
         )
-        refusal = limits.refusal_of(inspection, max_bytes=max_bytes)
+        refusal = limits.refusal_of(inspection, max_bytes=max_bytes, one_message=one_message)
         if refusal is not None:
             raise refusal
         clock.lap("decode")
@@ -179,7 +181,7 @@ class Servable:
         self,
         captures: Sequence[Capture],
         *,
-        max_bytes: int,
+        max_bytes: int = 0,
         clock: StageClock,
         client: Hashable = "",
         limits: Limits = DEFAULT_LIMITS,
@@ -221,7 +223,7 @@ class Servable:
         captures: Sequence[Capture],
         outputs: Sequence[str],
         *,
-        max_bytes: int,
+        max_bytes: int = 0,
         execution: Execution = Execution.AUTO,
         edits: Sequence[Edit] = (),
         gradient: Gradient | None = None,

@@ -148,7 +148,7 @@ def test_a_stream_ends_on_the_version_that_it_began_with(serve: Callable[..., No
         joiner = StreamJoiner()
 
         async def inspect() -> list[Any]:
-            service = InspectionService(house.repository, house.metrics, Limits(), max_bytes=1 << 20)
+            service = InspectionService(house.repository, house.metrics, Limits())
             found: list[Any] = []
             frames = service.inspect_activations(
                 request.SerializeToString(), cast("Any", SimpleNamespace(peer=lambda: "ipv4:127.0.0.1:1"))

@@ -251,7 +251,7 @@ def test_too_many_compiles_are_refused_and_predictions_are_not(
 
 def test_no_request_raises_the_servers_own_limit(serve: Callable[..., None]) -> None:
     async def test(client: Client) -> None:
-        with pytest.raises(grpc.aio.AioRpcError, match="the limit is 100"):
+        with pytest.raises(grpc.aio.AioRpcError, match=r"the limit is 100 \(max-inspection-mib\)"):
             await client.inspect(inspect_request("**", max_bytes=1 << 60))
 
     serve(test, max_inspection_bytes=100)

@@ -16,7 +16,8 @@ from fluoroscope_server.engine import Capture, Execution, Full, SiteStatistics, 
 from fluoroscope_server.engine import engine as engine_module
 from fluoroscope_server.engine.program import compile_program
 from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, NotFoundError
-from fluoroscope_server.serving import StageClock, load
+from fluoroscope_server.serving import Limits, StageClock, load
+from fluoroscope_server.serving.limits import DEFAULT_LIMITS
 from fluoroscope_server.settings import ModelSource
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ MANY = np.random.default_rng(0).normal(size=(64, 2, 2)).astype(np.float32)
 X = MANY[:4]
 EVERYTHING = Capture(sites=("activations/*",), reductions=(Full(), Statistics()))
 TENSORS = Capture(sites=("activations/*",))
-NO_LIMIT = 1 << 40
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
@@ -47,11 +47,12 @@ async def ask(
     *captures: Capture,
     x: np.ndarray = X,
     outputs: Sequence[str] = (),
-    max_bytes: int = NO_LIMIT,
+    max_bytes: int = 0,
+    limits: Limits = DEFAULT_LIMITS,
     execution: Execution = Execution.AUTO,
 ) -> Answer:
     return await servable.inspect(
-        {"image": x}, captures, outputs, max_bytes=max_bytes, clock=StageClock(), execution=execution
+        {"image": x}, captures, outputs, max_bytes=max_bytes, clock=StageClock(), execution=execution, limits=limits
     )
 
 
@@ -281,10 +282,15 @@ def test_an_inspection_may_be_too_large(servable: Servable) -> None:
     size = 4 * 4 * (8 + 8 + 6 + 6 + 3)
     run(ask(servable, EVERYTHING, max_bytes=size))
     with pytest.raises(
-        LimitExceededError, match=f"this inspection would send {size} bytes, and the limit is {size - 1}: "
+        LimitExceededError,
+        match=rf"this inspection would send {size} bytes, and the limit is {size - 1} \(max_bytes of the request\): ",
     ) as caught:
         run(ask(servable, EVERYTHING, max_bytes=size - 1))
     assert (caught.value.field, caught.value.reason) == ("max_bytes", "INSPECTION_TOO_LARGE")
+    for allowed in (0, size, 1 << 60):
+        with pytest.raises(LimitExceededError, match=rf"the limit is {size - 1} \(max-inspection-mib\): ") as caught:
+            run(ask(servable, EVERYTHING, max_bytes=allowed, limits=Limits(max_inspection_bytes=size - 1)))
+        assert (caught.value.field, caught.value.reason) == ("captures", "INSPECTION_TOO_LARGE")
 
 
 def test_inspect_refuses(servable: Servable) -> None:

@@ -62,13 +62,11 @@ class OpenInferenceService:
         health: HealthService,
         *,
         admission: Admission,
-        max_bytes: int,
         operations: Operations | None = None,
     ) -> None:
         """Takes the models, where to count, what a request may ask for, the open predictions, and the health.
 
-        What only a request says of itself is counted by `admission`. An answer has at most `max_bytes` of values from
-        inside a network. Without `operations`, models stay as they are.
+        What only its request shows of a call, `admission` counts. Without `operations`, models stay as they are.
         """
         self._repository = repository
         self._metrics = metrics
@@ -76,7 +74,6 @@ class OpenInferenceService:
         self._admission = admission
         self._calls = calls
         self._health = health
-        self._max_bytes = max_bytes
         self._operations = operations
 
     async def server_live(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
@@ -246,7 +243,7 @@ class OpenInferenceService:
             decode_inputs(request),
             [capture],
             requested_outputs(request),
-            max_bytes=min(self._max_bytes, self._limits.max_answer_bytes),
+            one_message=True,
             clock=clock,
             client=client,
             limits=self._limits,
