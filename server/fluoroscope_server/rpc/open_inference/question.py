@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from typing import TYPE_CHECKING
 
 from fluoroscope_server.engine import Capture, SiteKind
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 SITES, KINDS = "sites", "kinds"
 """The parameters that ask: globs of sites, and kinds of site, with commas between."""
 
+_LETTERS = string.ascii_lowercase + "_-"
+
 _KINDS = {kind.name.lower(): kind for kind in SiteKind}
 
 
@@ -20,8 +23,9 @@ def capture_of(request: messages.ModelInferRequest) -> Capture | None:
     """Returns what a request asks to capture; None if it asks for no site.
 
     Raises:
-        InvalidRequestError: a parameter is no text, or names no kind of site.
+        InvalidRequestError: a parameter is no text, names no kind of site, or is a slip of the pen.
     """
+    _check_names(request)
     sites, kinds = _words(request, SITES), _words(request, KINDS)
     if sites is None:
         if kinds is not None:
@@ -31,6 +35,32 @@ def capture_of(request: messages.ModelInferRequest) -> Capture | None:
             )
         return None
     return Capture(sites=tuple(sites), kinds=tuple(_kind(word) for word in kinds or ()))
+
+
+def _check_names(request: messages.ModelInferRequest) -> None:
+    """Refuses names that are nearly ours; others are let pass, since clients send some that other servers know."""
+    for name in request.parameters:
+        meant = _SLIPS.get(name.lower())
+        if meant is not None and name != meant:
+            raise InvalidRequestError(
+                f"there is no parameter {name!r}; nearest: {meant!r}", field=f"parameters[{name}]"
+            )
+
+
+def _slips_of(name: str) -> set[str]:
+    """Returns a name, and what it becomes with a letter too few, too many, another, or two in the wrong order."""
+    halves = [(name[:place], name[place:]) for place in range(len(name) + 1)]
+    return {
+        name,
+        *(before + after[1:] for before, after in halves),
+        *(before + letter + after for before, after in halves for letter in _LETTERS),
+        *(before + letter + after[1:] for before, after in halves for letter in _LETTERS if after),
+        *(before + after[1] + after[0] + after[2:] for before, after in halves if len(after) > 1),
+    }
+
+
+_SLIPS = {slip: name for name in (SITES, KINDS) for slip in _slips_of(name)}
+"""What is meant by names that are nearly ours: found at once, since a request may have any number of parameters."""
 
 
 def _words(request: messages.ModelInferRequest, name: str) -> list[str] | None:
