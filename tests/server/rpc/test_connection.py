@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 import pytest
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # its stubs have only what is public
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 
 from fluoroscope_server.metrics import Metrics
 from fluoroscope_server.rpc import RpcServer, connection
@@ -26,7 +27,10 @@ WAIT = 30
 SILENT = 500
 HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 """How a client of HTTP/2 begins: the preface, and settings of which there are none."""
+PING = b"\0\0\x08\6\0\0\0\0\0" + b"anybody?"
+PONG = b"\0\0\x08\6\1\0\0\0\0" + b"anybody?"
 
+REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 WATCH = "/grpc.health.v1.Health/Watch"
 LIST = "/fluoroscope.v1.ModelService/ListModels"
 
@@ -49,10 +53,10 @@ def dial(address: str) -> socket.socket:
     return socket.create_connection((host, int(port)), timeout=WAIT)
 
 
-def heard(dialled: socket.socket) -> bytes:
-    """Returns all that a server says until it hangs up."""
+def heard(dialled: socket.socket, word: bytes | None = None) -> bytes:
+    """Returns all that a server says until it has said a word, or hangs up."""
     said = b""
-    while data := dialled.recv(1 << 16):
+    while (word is None or word not in said) and (data := dialled.recv(1 << 16)):
         said += data
     return said
 
@@ -97,6 +101,51 @@ def test_an_idle_connection_is_closed() -> None:
             assert b"connection idle" in await asyncio.to_thread(heard, idle)
 
     serve(test, max_connection_idle_seconds=0.1)
+
+
+def test_an_old_connection_is_closed_and_its_calls_are_finished() -> None:
+    async def test(address: str, metrics: Metrics) -> None:
+        del metrics
+        question = ServerReflectionRequest(list_services="").SerializeToString()
+        async with grpc.aio.insecure_channel(address, options=(("grpc.use_local_subchannel_pool", 1),)) as channel:
+            method: Any = channel.stream_stream(REFLECTION)
+            call = method(timeout=WAIT)
+            await call.write(question)
+            assert await call.read()
+            for _ in range(2):  # one after the other, so that the call's own connection has grown old behind them
+                with dial(address) as old:
+                    old.sendall(HELLO)
+                    assert b"max_age" in await asyncio.to_thread(heard, old, b"max_age")
+            await call.write(question)
+            assert await call.read()
+            call.cancel()
+            again: Any = channel.unary_unary(LIST)
+            await again(b"", timeout=WAIT)  # by another connection
+
+    serve(test, max_connection_age_seconds=0.2)
+
+
+def test_a_client_that_asks_too_often_whether_anybody_is_there_is_disconnected() -> None:
+    async def test(address: str, _: Metrics) -> None:
+        with dial(address) as nervous:
+            nervous.sendall(HELLO + 4 * PING)
+            assert b"too_many_pings" in await asyncio.to_thread(heard, nervous)
+
+    serve(test, min_ping_seconds=60.0)
+
+
+def test_a_client_may_ask_as_often_as_it_is_allowed_to() -> None:
+    async def test(address: str, _: Metrics) -> None:
+        with dial(address) as calm:
+            calm.sendall(HELLO)
+            for ping in [PING] * 6:
+                calm.sendall(ping)
+                said = await asyncio.to_thread(heard, calm, PONG)
+                assert PONG in said
+                assert b"too_many_pings" not in said
+                await asyncio.sleep(0.01)  # the least there is between two
+
+    serve(test, min_ping_seconds=0.0)
 
 
 def test_one_connection_has_no_more_calls_than_it_may() -> None:
