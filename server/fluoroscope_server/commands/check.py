@@ -34,11 +34,15 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 @click.command(epilog=EPILOG)
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=_FOLDER)
-@click.option("--repository", type=_FOLDER, metavar="DIR", help="Check every folder in DIR that holds a model.")
+@click.option("--repository", type=_FOLDER, metavar="DIR", help="Check every folder in DIR that may hold a model.")
 @click.option(
     "--family", metavar="FAMILY", help="The family of all these models, if neither config nor model.toml names it."
 )
-@click.option("--deep", is_flag=True, help="Read the weights, too, and run each network on plain inputs.")
+@click.option(
+    "--deep",
+    is_flag=True,
+    help="Do all that a load does: read the weights, too, compile each network and its presets, and run it.",
+)
 @click.option("--require-seal", is_flag=True, help="Find fault with checkpoints that were not sealed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
@@ -61,9 +65,10 @@ def check(
         raise click.UsageError("Name a PATH, or a --repository.")
     without_accelerator()
     with explained():
-        from fluoroscope_server.serving.checking import check_model, models_in  # noqa: PLC0415 (JAX takes seconds)
+        from fluoroscope_server.serving.checking import check_model  # noqa: PLC0415 (JAX takes seconds)
+        from fluoroscope_server.serving.steps import folders_of_models  # noqa: PLC0415 (same)
 
-        folders = [*paths, *(models_in(repository) if repository else ())]
+        folders = [*paths, *(folders_of_models(repository) if repository else ())]
         if not folders:
             click.echo(f"{repository} holds no folder with a model", err=True)
             context.exit(2)

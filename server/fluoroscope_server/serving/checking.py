@@ -6,18 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fluoroscope_server.checkpoints import check_seal, steps, stray_manifests, uncommitted
-from fluoroscope_server.engine import Engine
 from fluoroscope_server.errors import ModelError, UnsealedError
-from fluoroscope_server.serving.canary import try_forward
-from fluoroscope_server.serving.loading import loading, open_model, restore
+from fluoroscope_server.serving.loading import loading, make_engine, open_model, restore
 from fluoroscope_server.settings import ModelSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from fluoroscope_server.families import Network, Variables
-    from fluoroscope_server.model_config import ModelConfig
 
 LEFTOVER = "LEFTOVER"
 """The reason of a finding that no server minds."""
@@ -66,18 +61,13 @@ class Report:
         return any(finding.is_error for finding in self.findings)
 
 
-def models_in(repository: Path) -> list[Path]:
-    """Returns the folders of a repository that hold a model, or were meant to: all but hidden ones."""
-    return [each for each in sorted(repository.iterdir()) if each.is_dir() and not each.name.startswith(".")]
-
-
 def check_model(path: Path, *, family: str | None = None, deep: bool = False, require_seal: bool = False) -> Report:
     """Checks every committed step of a model as loading it would, and names what a server passes over.
 
     Args:
         path: a folder of steps, or one checkpoint.
         family: the family, if the operator names it.
-        deep: whether to read the weights and run the network.
+        deep: whether to do all that a load does besides: read the weights, compile all and run it.
         require_seal: whether a step without a seal is an error.
     """
     source = ModelSource(name=path.name, path=path, family=family)
@@ -103,18 +93,9 @@ def _check_step(source: ModelSource, step: int, *, deep: bool, require_seal: boo
             verified, checkpoint, config, network = open_model(source, step)
             checkpoint.match(network.variables)
             if deep:
-                _try(restore(verified, checkpoint, config, network), config, network)
+                make_engine(network, restore(verified, checkpoint, config, network), config).close()
     except ModelError as error:
         yield _finding(source.path, step, error)
-
-
-def _try(variables: Variables, config: ModelConfig, network: Network) -> None:
-    """Runs the network, if its config does not forbid that."""
-    engine = Engine(network, variables, buckets=config.buckets[:1])
-    try:
-        try_forward(engine, config.canary)
-    finally:
-        engine.close()
 
 
 def _leftovers(path: Path) -> Iterator[tuple[str, str]]:

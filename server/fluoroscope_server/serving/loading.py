@@ -57,22 +57,12 @@ def load(
             `REFUSALS`.
     """
     start = time.perf_counter()
-    with loading(f"model {source.name!r}"), contextlib.ExitStack() as undo:
+    with loading(f"model {source.name!r}"):
         verified, checkpoint, config, network = open_model(source, step, require_seal=require_seal)
         variables = restore(verified, checkpoint, config, network)
-        engine = Engine(
-            network,
-            variables,
-            buckets=config.buckets,
-            capacity=capacity,
-            max_compiles=max_compiles,
-            on_compile=on_compile,
+        engine = make_engine(
+            network, variables, config, capacity=capacity, max_compiles=max_compiles, on_compile=on_compile
         )
-        undo.callback(engine.close)
-        try_forward(engine, config.canary)
-        compile_presets(engine, config.presets)
-        engine.warm_up()
-        undo.pop_all()
     seconds = time.perf_counter() - start
     tally = Tally()
     return Servable(
@@ -128,6 +118,28 @@ def restore(verified: Verified, checkpoint: Checkpoint, config: ModelConfig, net
     verified.confirm()
     check_weights(variables, config.canary)
     return variables
+
+
+def make_engine(network: Network, variables: Variables, config: ModelConfig, **options: Any) -> Engine:
+    """Compiles a network and its presets, tries it and warms it up: what is left of a load once it has its weights.
+
+    Args:
+        network: the network.
+        variables: its variables, on the device.
+        config: its buckets, its presets, and how it is tried.
+        options: those of `Engine` besides.
+
+    Raises:
+        ModelError: the network cannot be traced, a preset asks for what it does not have, or an output is not finite.
+    """
+    engine = Engine(network, variables, buckets=config.buckets, **options)
+    with contextlib.ExitStack() as undo:
+        undo.callback(engine.close)
+        try_forward(engine, config.canary)
+        compile_presets(engine, config.presets)
+        engine.warm_up()
+        undo.pop_all()
+    return engine
 
 
 @contextlib.contextmanager

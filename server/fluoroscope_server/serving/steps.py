@@ -60,8 +60,16 @@ def scan_models(root: Path, *, known: Collection[str] = ()) -> dict[str, Path]:
     Raises:
         OSError: the repository cannot be listed.
     """
-    folders = sorted(each for each in root.iterdir() if not each.name.startswith((".", "_")) and each.is_dir())
-    return {each.name: each for each in folders if each.name in known or _is_model(each)}
+    return {each.name: each for each in folders_of_models(root) if each.name in known or _is_model(each)}
+
+
+def folders_of_models(root: Path) -> list[Path]:
+    """Returns the folders of a repository in which models may be, sorted: all but those that begin with `.` or `_`.
+
+    Raises:
+        OSError: the repository cannot be listed.
+    """
+    return sorted(each for each in root.iterdir() if not each.name.startswith((".", "_")) and each.is_dir())
 
 
 def _is_model(folder: Path) -> bool:

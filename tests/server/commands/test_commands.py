@@ -78,6 +78,8 @@ def test_a_damaged_step(run: Path) -> None:
 
 def test_findings_for_programs(run: Path) -> None:
     (run / "30").mkdir()
+    for name in ("_aside", ".hidden"):  # neither does the server look there
+        (run.parent / name).mkdir()
     result = invoke("check", "--repository", run.parent, "--json")
     document = json.loads(result.stdout)
     assert result.exit_code == 0, "notes are no errors"

@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from fluoroscope_server.checkpoints import seal
-from fluoroscope_server.serving.checking import check_model, models_in
+from fluoroscope_server.serving.checking import check_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,8 +109,37 @@ def test_no_step_at_all(tmp_path: Path, prepare: Callable[[Path], Any], words: s
     assert words in finding.message
 
 
-def test_the_models_of_a_repository(tmp_path: Path) -> None:
-    for name in ("b", "a", ".hidden"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "README").write_text("")
-    assert models_in(tmp_path) == [tmp_path / "a", tmp_path / "b"]
+@pytest.fixture
+def write(
+    tmp_path: Path, save: Callable[..., Path], variables: Any, model_config: dict[str, Any]
+) -> Callable[..., Path]:
+    """Saves the small network with changes to its config."""
+    return lambda **changes: save(tmp_path / "run", variables, {**model_config, "buckets": [1], **changes})
+
+
+def errors_of(path: Path, *, deep: bool) -> list[tuple[str, str]]:
+    return [(each.reason, each.message) for each in check_model(path, deep=deep).findings if each.is_error]
+
+
+@pytest.mark.parametrize(
+    ("preset", "words"),
+    [
+        ({"sites": ["Dense_7"]}, "preset 'mine': there is no site 'Dense_7'"),
+        ({"sites": ["**"], "reduce": ["statistic"]}, "'statistic' is no reduction"),
+    ],
+)
+def test_deep_tries_presets(write: Callable[..., Path], preset: dict[str, Any], words: str) -> None:
+    path = write(presets={"mine": preset})
+    assert errors_of(path, deep=False) == []
+    ((reason, message),) = errors_of(path, deep=True)
+    assert (reason, words in message) == ("CONFIG", True)
+
+
+def test_deep_tries_every_bucket(write: Callable[..., Path], family: Callable[[Any], str]) -> None:
+    def not_of_16(_: Any, inputs: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        assert inputs["image"].shape[0] != 16, "this many are too many"
+        return {"logits": inputs["image"].sum(1)}
+
+    path = write(family=family(lambda _: not_of_16), config={}, buckets=[1, 16])
+    ((reason, message),) = errors_of(path, deep=True)
+    assert (reason, "a batch of 16: this many are too many" in message) == ("CONFIG", True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fluoroscope_server.errors import CheckpointError
-from fluoroscope_server.serving.steps import scan_models, scan_steps
+from fluoroscope_server.serving.steps import folders_of_models, scan_models, scan_steps
 
 from .house import damage, write_step
 
@@ -72,5 +72,7 @@ def test_folders_that_are_models(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     found = scan_models(tmp_path, known=["known", "gone"])
     assert found == {name: tmp_path / name for name in ("described", "known", "series", "single")}
+    may_be = ("described", "empty", "known", "series", "single", "unfinished")
+    assert folders_of_models(tmp_path) == [tmp_path / name for name in may_be]
     with pytest.raises(FileNotFoundError):
         scan_models(tmp_path / "nowhere")
