@@ -7,6 +7,9 @@ READY := $(VENV)/.ready
 LOWEST := .venv-lowest
 PATHS := client server tests benchmarks examples proto
 
+# In the order of their names: the long ones, which start servers, come early, and one of them is not left to the end.
+SUITE := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
@@ -19,7 +22,7 @@ demo: $(READY) ## Trains a network, serves it, and looks inside it (ARGS=--keep 
 	@$(BIN)/python examples/digits/demo.py $(ARGS)
 
 test: check ## Checks everything, then runs all tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/python $(SUITE) $(ARGS)
 
 lowest: $(READY) ## Runs all tests with the lowest versions that pyproject.toml allows, in .venv-lowest (ARGS=tests/server/rpc for some)
 	@$(PYTHON) -m venv $(LOWEST)
@@ -28,7 +31,7 @@ lowest: $(READY) ## Runs all tests with the lowest versions that pyproject.toml 
 	  --extra server --group dev pyproject.toml --output-file $(LOWEST)/requirements.txt
 	$(BIN)/uv pip sync --quiet --python $(LOWEST)/bin/python $(LOWEST)/requirements.txt
 	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --no-deps --no-build-isolation --editable .
-	PATH="$(CURDIR)/$(LOWEST)/bin:$$PATH" $(LOWEST)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+	PATH="$(CURDIR)/$(LOWEST)/bin:$$PATH" $(LOWEST)/bin/python $(SUITE) $(ARGS)
 
 soak: $(READY) ## Runs what serves and loads at once for a minute each (FLUOROSCOPE_SOAK_SECONDS=600 for ten)
 	FLUOROSCOPE_SOAK_SECONDS=$${FLUOROSCOPE_SOAK_SECONDS:-60} $(BIN)/python -m pytest tests/e2e/test_soak.py tests/e2e/test_swaps.py \
