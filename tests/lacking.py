@@ -1,4 +1,7 @@
-"""What some tests need beside Python's packages, and a machine may lack: programs, libraries, an index of packages."""
+"""What some tests need beside Python's packages, and a machine may lack: programs and libraries.
+
+An index of packages is another matter: nobody can install one, and who has none skips the tests that need it.
+"""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def pip(*words: str | Path) -> None:
     """Runs pip; packages may be lacking."""
     done = run(sys.executable, "-m", "pip", "--disable-pip-version-check", *words)
     if done.returncode != 0:
-        lack(f"pip could not bring what this test needs: {done.stderr.strip().splitlines()[-1]}")
+        pytest.skip(f"pip could not bring what this test needs: {done.stderr.strip().splitlines()[-1]}")
 
 
 @pytest.fixture(scope="module")

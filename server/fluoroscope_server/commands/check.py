@@ -66,7 +66,7 @@ def check(
     without_accelerator()
     with explained():
         from fluoroscope_server.serving.checking import check_model  # noqa: PLC0415 (JAX takes seconds)
-        from fluoroscope_server.serving.steps import folders_of_models  # noqa: PLC0415 (same)
+        from fluoroscope_server.serving.steps import folders_of_models  # noqa: PLC0415 (JAX takes seconds)
 
         folders = [*paths, *(folders_of_models(repository) if repository else ())]
         if not folders:

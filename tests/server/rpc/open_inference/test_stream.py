@@ -162,7 +162,7 @@ def test_what_is_being_answered_counts_and_what_waits_for_its_client_does_not(se
             await asyncio.sleep(0.001)
         async with served.busy():
             await streams[0].call.write(first)
-            while open_bytes(served) != len(first):  # noqa: ASYNC110 (same)
+            while open_bytes(served) != len(first):  # noqa: ASYNC110 (a count has no event to wait for)
                 await asyncio.sleep(0.001)
             refused = await streams[1].ask(second)
             assert f"this request has {len(second)} bytes, those that are being answered" in refused.error_message
@@ -171,7 +171,7 @@ def test_what_is_being_answered_counts_and_what_waits_for_its_client_does_not(se
         assert (await streams[1].ask(second)).infer_response.outputs, "however large, it is alone now"
         streams[0].call.cancel()
         await streams[1].end()
-        while open_bytes(served):  # noqa: ASYNC110 (same)
+        while open_bytes(served):  # noqa: ASYNC110 (a count has no event to wait for)
             await asyncio.sleep(0.001)
 
     run(servable, test, max_open_bytes=len(first) + 1)
