@@ -117,6 +117,13 @@ class Settings:
     max_streams_per_client: int = setting(64, least=1)
     """How many of them one client may have."""
 
+    max_watches: int = setting(4096, least=1)
+    """How many streams of health and of reflection may be open at once; calls and inspections do not count here, nor
+    these there."""
+
+    max_watches_per_client: int = setting(1024, least=1)
+    """How many of them one client may have."""
+
     max_open_bytes: int = setting(2048 * MIB, least=1)
     """How much the requests that are being answered may have together, and the inspections that go out as one message;
     one that comes alone is always let in."""

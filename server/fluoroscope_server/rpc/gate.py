@@ -48,6 +48,22 @@ class Gate:
         guarded = self._stream(behaviour) if inspect.isasyncgenfunction(behaviour) else self._call(behaviour, streams)
         return getattr(grpc, f"{kind}_rpc_method_handler")(guarded)
 
+    def watch(self, handler: Any) -> Any:
+        """Returns a method's handler that is reached whatever else is open, unless its own streams are too many."""
+        if not handler.response_streaming:
+            return handler
+        kind = f"{'stream' if handler.request_streaming else 'unary'}_stream"
+        behaviour, admission = getattr(handler, kind), self._admission
+
+        @functools.wraps(behaviour)
+        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+            with admission.watch(client_of(context)):
+                async with contextlib.aclosing(behaviour(request, context)) as responses:
+                    async for response in responses:
+                        yield response
+
+        return getattr(grpc, f"{kind}_rpc_method_handler")(stream)
+
     def end(self) -> None:
         """Ends all calls that are open with UNAVAILABLE; where gRPC is sending a message, when it has gone."""
         self._over = True

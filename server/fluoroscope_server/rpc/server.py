@@ -72,7 +72,8 @@ class RpcServer:
         self._health = HealthService()
         for service, methods in self._services(repository, metrics, settings, operations).items():
             paths = {name: f"/{service}/{name}" for name in methods}
-            gated = {name: each if service in UNLIMITED else gate.guard(each) for name, each in methods.items()}
+            passed = gate.watch if service in UNLIMITED else gate.guard
+            gated = {name: passed(each) for name, each in methods.items()}
             observed = {
                 name: observer.observe(paths[name], handler, guard.door(paths[name])) for name, handler in gated.items()
             }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ class Admission:
         self._settings = settings
         self._all = _Open()
         self._clients: dict[str, _Open] = {}
+        self._watches: Counter[str] = Counter()
         self._bytes = 0
         self._closed = False
         self._emptied = asyncio.Event()
@@ -158,6 +160,36 @@ class Admission:
             )
         with self._holding(size):
             yield
+
+    @contextlib.contextmanager
+    def watch(self, client: str) -> Iterator[None]:
+        """Counts a stream that is let in whatever calls are open, and also by a server that drains.
+
+        Args:
+            client: who watches.
+
+        Raises:
+            LimitExceededError: too many watch already; the message names the limit.
+        """
+        watches, limits = self._watches, self._settings
+        everyone, mine = watches.total(), watches[client]
+        if everyone >= limits.max_watches:
+            raise _busy("watches", everyone, "max-watches", reason="WATCHES_BUSY", wait=STREAM_SOON)
+        if mine >= limits.max_watches_per_client:
+            raise _busy(
+                "watches of this client",
+                mine,
+                "max-watches-per-client",
+                reason="CLIENT_WATCHES_BUSY",
+                wait=STREAM_SOON,
+            )
+        watches[client] += 1
+        try:
+            yield
+        finally:
+            watches[client] -= 1
+            if not watches[client]:
+                del watches[client]
 
     def close(self) -> None:
         """Lets no call begin any more."""

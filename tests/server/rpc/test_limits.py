@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 WAIT = 30
 PREDICT = "/fluoroscope.v1.InferenceService/Predict"
 INSPECT = "/fluoroscope.v1.InspectionService/InspectActivations"
+WATCH = "/grpc.health.v1.Health/Watch"
+REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 
 
 def inputs(rows: int = 1) -> dict[str, Any]:
@@ -220,6 +222,34 @@ def test_streams_of_one_client_and_of_all(servable: Servable) -> None:
         assert await to_its_end(served.inspect("Dense_0")) >= 3
 
     run(servable, test, max_streams_per_client=2, max_streams=3)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [({"max_watches": 2}, "WATCHES_BUSY"), ({"max_watches_per_client": 2}, "CLIENT_WATCHES_BUSY")],
+)
+@pytest.mark.parametrize("method", [WATCH, REFLECTION])
+def test_streams_that_anybody_may_open_have_an_end(
+    servable: Servable, method: str, limits: dict[str, int], reason: str
+) -> None:
+    async def test(served: Served) -> None:
+        watch, reflect = served.channel.unary_stream(WATCH), served.channel.stream_stream(REFLECTION)
+        reflecting = reflect(timeout=WAIT)
+        await reflecting.write(b"")
+        assert await reflecting.read()
+        watching = watch(b"", timeout=WAIT)
+        assert await watching.read()
+        more = served.channel.unary_stream(method)
+        assert (await refused(to_its_end(more(b"", timeout=WAIT))))[:2] == ("RESOURCE_EXHAUSTED", reason)
+        assert served.shed(reason) == 1
+        assert await served.predict()
+        assert await served.channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=WAIT)
+        watching.cancel()
+        while served.in_flight(WATCH):  # noqa: ASYNC110 (a gauge has no event to wait for)
+            await asyncio.sleep(0.001)
+        assert await more(b"", timeout=WAIT).read(), "there is room again"
+
+    run(servable, test, **limits)
 
 
 @pytest.mark.parametrize(

@@ -174,3 +174,26 @@ def test_answers_that_are_put_together() -> None:
     with crowd.answer(90, request=10):
         assert refusal(crowd, "c", 1).reason == "REQUEST_BYTES_BUSY"
     assert crowd.open_bytes == 20
+
+
+def test_who_watches_is_in_nobodys_way_and_nobody_in_theirs() -> None:
+    crowd = admission(max_watches=3, max_watches_per_client=2, max_calls=1)
+    crowd.enter("a", size=1, streams=False)
+    with crowd.watch("a"), crowd.watch("a"):
+        with pytest.raises(
+            LimitExceededError, match=r"2 watches of this client are open, .*\(max-watches-per-"
+        ) as caught:
+            crowd.watch("a").__enter__()
+        assert caught.value.reason == "CLIENT_WATCHES_BUSY"
+        with (
+            crowd.watch("b"),
+            pytest.raises(LimitExceededError, match=r"3 watches are open, .*\(max-watches\)") as caught,
+        ):
+            crowd.watch("c").__enter__()
+        assert caught.value.reason == "WATCHES_BUSY"
+        assert crowd.clients == 1, "who only watches has no call"
+        crowd.close()
+        with crowd.watch("b"):
+            pass  # who watches is told that it drains
+    with crowd.watch("a"), crowd.watch("a"):
+        pass
