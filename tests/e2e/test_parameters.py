@@ -107,7 +107,9 @@ def test_wrong_turns(client: fluoroscope.Client) -> None:
     assert missing.value.reason == "SITE_NOT_FOUND"
     with pytest.raises(fluoroscope.InvalidRequestError, match=r"'Dense_\*' matches none of the 6 sites; nearest: 'par"):
         client.parameters("relu", "Dense_*")
-    with pytest.raises(fluoroscope.LimitExceededError, match="the limit is 10: choose fewer") as large:
+    with pytest.raises(
+        fluoroscope.LimitExceededError, match=r"the limit is 10 \(max_bytes of the request\): choose fewer"
+    ) as large:
         client.parameters("relu", "**", max_bytes=10)
     assert large.value.reason == "INSPECTION_TOO_LARGE"
     with pytest.raises(fluoroscope.InvalidRequestError, match=r"asks for PARAMETER.*InspectParameters reads those"):

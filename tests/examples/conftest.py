@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import sqlite3
 import sys
 import sysconfig
@@ -23,6 +24,8 @@ from onnx.reference.op_run import OpRun
 from PIL import Image
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy.typing as npt
 
     from weights import PackagedModel
@@ -150,3 +153,10 @@ def reference(packaged: PackagedModel) -> Onnxruntime:
 @pytest.fixture(scope="session")
 def exact(packaged: PackagedModel) -> Exact:
     return Exact(packaged.graph)
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """The programs of examples let nobody say anything below a warning; other tests want to hear it."""
+    yield
+    logging.disable(logging.NOTSET)
