@@ -62,7 +62,8 @@ def test_only_a_full_batch_starts_beside_another(batcher: Predictions, network: 
         await asyncio.gather(*futures)
 
     run(main)
-    assert network.batches == [[1], [3, 1], [1], [4]]
+    assert network.batches[:2] == [[1], [3, 1]]
+    assert sorted(network.batches[2:]) == [[1], [4]]  # by two threads, of which either may come first
 
 
 def test_rows_that_must_not_be_joined(network: Doubler, queue: DeviceQueue) -> None:
