@@ -31,7 +31,7 @@ lowest: $(READY) ## Runs all tests with the lowest versions that pyproject.toml 
 	  --extra server --group dev pyproject.toml --output-file $(LOWEST)/requirements.txt
 	$(BIN)/uv pip sync --quiet --python $(LOWEST)/bin/python $(LOWEST)/requirements.txt
 	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --no-deps --no-build-isolation --editable .
-	PATH="$(CURDIR)/$(LOWEST)/bin:$$PATH" $(LOWEST)/bin/python $(SUITE) $(ARGS)
+	PATH="$(CURDIR)/$(LOWEST)/bin:$$PATH" $(LOWEST)/bin/python $(SUITE) -W default::DeprecationWarning $(ARGS)
 
 soak: $(READY) ## Runs what serves and loads at once for a minute each (FLUOROSCOPE_SOAK_SECONDS=600 for ten)
 	FLUOROSCOPE_SOAK_SECONDS=$${FLUOROSCOPE_SOAK_SECONDS:-60} $(BIN)/python -m pytest tests/e2e/test_soak.py tests/e2e/test_swaps.py \
