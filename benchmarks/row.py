@@ -40,3 +40,14 @@ class Samples:
     def median(self, server: str) -> float:
         """Returns the median over the rounds."""
         return float(np.median(self.values[server]))
+
+    def rate(self, what: str, unit: str, target: str, *, ours: str, theirs: str) -> Row:
+        """Returns the comparison of two servers by what each does in a second."""
+        mine, reference = self.median(ours), self.median(theirs)
+        return Row(
+            what=what,
+            ours=f"{mine:,.0f} {unit}",
+            theirs=f"{reference:,.0f} {unit} ({theirs})",
+            ratio=mine / reference,
+            target=target,
+        )

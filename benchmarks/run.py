@@ -83,14 +83,7 @@ def _latency(what: str, samples: Samples, target: str) -> Row:
 
 def _rate(what: str, samples: Samples, unit: str, target: str) -> Row:
     reference = max((name for name in samples.values if name != "fluoroscope"), key=samples.median)
-    mine, theirs = samples.median("fluoroscope"), samples.median(reference)
-    return Row(
-        what=what,
-        ours=f"{mine:,.0f} {unit}",
-        theirs=f"{theirs:,.0f} {unit} ({reference})",
-        ratio=mine / theirs,
-        target=target,
-    )
+    return samples.rate(what, unit, target, ours="fluoroscope", theirs=reference)
 
 
 def measure_captures(*, rounds: int) -> list[Row]:

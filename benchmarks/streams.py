@@ -15,10 +15,12 @@ from fluoroscope.v1.inspection_pb2 import (
     InspectParametersRequest,
 )
 from fluoroscope.wire import encode_tensor
-from row import Row, Samples
+from row import Samples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from row import Row
 
 FIRST = 10  # not measured: the first one compiles, and those after it find the room that is used again then
 EACH_ROUND = 3  # a stream is short
@@ -79,11 +81,4 @@ def _rates(copies: Sequence[Mapping[str, str]], streams: Mapping[str, Stream], r
 
 
 def _row(what: str, rates: Samples, ours: str, theirs: str, target: str = "stated") -> Row:
-    mine, reference = rates.median(ours), rates.median(theirs)
-    return Row(
-        what=what,
-        ours=f"{mine:,.0f} MB/s",
-        theirs=f"{reference:,.0f} MB/s ({theirs})",
-        ratio=mine / reference,
-        target=target,
-    )
+    return rates.rate(what, "MB/s", target, ours=ours, theirs=theirs)

@@ -143,7 +143,7 @@ def _run(settings: Settings) -> None:
         runner = asyncio.Runner(loop_factory=_loop_factory())
         try:
             runner.run(run())
-        except BaseException:
+        except BaseException:  # Ctrl-C too: whatever it is, the loop is closed before somebody says so
             runner.close()
             raise
     # Python would wait for threads that still load, compile, or look at a mount that hangs. Nobody needs what they

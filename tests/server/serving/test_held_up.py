@@ -19,13 +19,6 @@ if TYPE_CHECKING:
     Run = Callable[..., None]
 
 
-@pytest.fixture
-def net(tmp_path: Path) -> Path:
-    """The folder of the model `net`, with step 1."""
-    write_step(tmp_path / "models" / "net", 1)
-    return tmp_path / "models" / "net"
-
-
 async def use(house: House, go: asyncio.Event) -> None:
     """Is a call that has got the version which serves, and takes its time."""
     house.repository.get("net")
