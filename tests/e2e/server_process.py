@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -19,7 +19,7 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
 NETWORKS = Path(__file__).parent / "networks"
@@ -195,3 +195,10 @@ class ServerProcess:
         """Asks it to end, as Kubernetes does, and returns its exit code."""
         self.signal(signal.SIGTERM)
         return self.wait()
+
+
+@contextlib.contextmanager
+def serving(models: Mapping[str, Path], *options: str, **settings: Any) -> Iterator[ServerProcess]:
+    """Gives a server that has loaded its models."""
+    with ServerProcess(models, *options, **settings) as server:
+        yield server.until_ready()
