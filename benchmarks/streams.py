@@ -32,6 +32,9 @@ READY = ("asyncio", "/bare.Bare/Stream", b"")
 COMPUTED = ("asyncio", "/bare.Bare/Compute", b"")
 """The same sites, computed by the bare server when they are asked for."""
 
+TARGET = "at least 0.90"
+"""Of what does the same work: the bare server shows that nothing reaches it beside bytes that lie ready, on two cores."""
+
 Stream = tuple[str, str, bytes]
 """A server, a method, and a serialized request."""
 
@@ -47,9 +50,9 @@ def measure(copies: Sequence[Mapping[str, str]], *, rounds: int) -> list[Row]:
     fused = _rates(copies, {"fused": _activations(EXECUTION_FUSED), "computed": COMPUTED}, rounds)
     parameters = _rates(copies, {"parameters": _parameters(), "ready": READY}, rounds)
     return [
-        _row("InspectActivations, 64 MiB, beside bytes that lie ready", rates, "staged", "ready", "at least 0.90"),
-        _row("InspectActivations, 64 MiB, beside a bare server that computes them", rates, "staged", "computed"),
-        _row("the same, fused, beside that bare server", fused, "fused", "computed"),
+        _row("InspectActivations, 64 MiB, fused, beside a bare server that computes them", fused, "fused", "computed", TARGET),
+        _row("the same, in stages, beside that bare server", rates, "staged", "computed"),
+        _row("the same, in stages, beside bytes that lie ready", rates, "staged", "ready"),
         _row("that bare server, beside bytes that lie ready: what can be reached here", rates, "computed", "ready"),
         _row("InspectParameters, 64 MiB, which lie ready too", parameters, "parameters", "ready"),
     ]
