@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .conftest import Saved
     from .server_process import ServerProcess
 
-ROWS, FEW = 501, 61
+ROWS, FEW = 253, 61
 NETWORKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"relu": lambda x: np.maximum(x, 0), "tanh": np.tanh}
 
 
@@ -81,7 +81,7 @@ def layers(checkpoints: Saved, client: fluoroscope.Client, data: np.ndarray) -> 
     """
     found = {}
     for name, act_fn in NETWORKS.items():
-        parts = [client.inspect(name, {"x": part}, sites=SITES) for part in np.array_split(data, 63)]
+        parts = [client.inspect(name, {"x": part}, sites=SITES) for part in np.array_split(data, 32)]
         found[name] = {
             site: np.concatenate([part[site][Full()] for part in parts]).astype(np.float64) for site in SITES
         }
@@ -175,7 +175,7 @@ def test_from_python_and_several_at_once(
     reduce = [Statistics(), Quantiles(0.25), Histogram(low=0), Covariance(), Correlation(), Mean(axes=0), Norm()]
     survey = Survey(client.sites("relu", "activations/0", "activations/1"), reduce=reduce)
     for question in survey.passes():
-        for part in np.array_split(data, 70):
+        for part in np.array_split(data, 40):
             survey.add(client.inspect("relu", {"x": part}, **question))
     found = survey["activations/1"]
     assert list(found.results) == reduce
@@ -196,7 +196,7 @@ def test_an_asynchronous_client_does_the_same(
         async with fluoroscope.AsyncClient(server.target) as client:
             survey = Survey(await client.sites("tanh", "activations/0"), reduce=Quantiles(0.1, 0.9))
             for question in survey.passes():
-                for part in np.array_split(data, 63):
+                for part in np.array_split(data, 32):
                     survey.add(await client.inspect("tanh", {"x": part}, **question))
             return survey
 
@@ -224,16 +224,16 @@ def test_values_of_every_example(shell: Shell, layers: dict[str, dict[str, np.nd
     value = layers["relu"]["activations/2"]
     words = ("relu", "--dataset", "data.npz", "activations/2", "--slice=1::3")
     reduce = ("--reduce=full", "--reduce=topk:2", "--reduce=mean:-1", "--reduce=statistics")
-    printed, _ = shell.run(*words, *reduce, "--slice=0:-400:-100:7", "--output", "some.npz")
-    some = value[-400:-100:7, :3]
+    printed, _ = shell.run(*words, *reduce, "--slice=0:-200:-50:7", "--output", "some.npz")
+    some = value[-200:-50:7, :3]
     assert f"{len(some)} x 3" in printed
     with np.load(shell.folder / "some.npz") as stored:
         np.testing.assert_array_equal(stored["activations/2"], some)
         np.testing.assert_array_equal(stored["activations/2@topk:2/values"], -np.sort(-some)[:, :2])
         np.testing.assert_array_equal(stored["activations/2@topk:2/indices"], np.argsort(-some)[:, :2])
         np.testing.assert_allclose(stored["activations/2@mean:-1"], some.mean(-1), rtol=1e-5, atol=1e-7)
-    _, said = shell.run(*words, "--max-bytes", "6000", "--reduce=full", code=1)
-    assert "the values of 501 examples have 6,012 bytes, and to hold them the limit is 6,000" in said
+    _, said = shell.run(*words, "--max-bytes", "3000", "--reduce=full", code=1)
+    assert "the values of 253 examples have 3,036 bytes, and to hold them the limit is 3,000" in said
 
 
 @pytest.mark.parametrize("file", ["compressed.npz:other", "array.npy", "wide.npz"])
@@ -259,8 +259,8 @@ def test_other_files(shell: Shell, data: np.ndarray, file: str) -> None:
         (("function", "--dataset", "uneven.npz"), "have not the same number of examples: tokens 3, mask 2."),
         (("function", "--dataset", "labels.npy"), "is one array, and function has tokens, mask"),
         (
-            ("relu", "--dataset", "data.npz", "--slice", "0:0:502"),
-            "the 501 examples of the data set, and 0 to 502 by 1",
+            ("relu", "--dataset", "data.npz", "--slice", "0:0:254"),
+            "the 253 examples of the data set, and 0 to 254 by 1",
         ),
         (("relu", "--dataset", "data.npz", "--batch-size", "9"), "the model relu takes at most 8 examples at once"),
         (("relu", "--dataset", "data.npz", "x=[[1]]"), "--dataset gives all inputs, and brings sites only"),
