@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,21 @@ def test_raw_bytes_to_the_port(server: ServerProcess, sent: bytes) -> None:
                 received += piece
                 assert len(received) < 1 << 20
     assert b"Traceback" not in received
+    still_serves(server)
+
+
+def test_watchers_that_vanish_in_the_middle_of_a_message(server: ServerProcess) -> None:
+    """Whatever is left of a call must not ask gRPC of it when it has ended: that ended the process."""
+
+    def vanish(_: int) -> None:
+        with grpc.insecure_channel(server.target) as channel:
+            watch: Any = channel.unary_stream("/grpc.health.v1.Health/Watch")
+            for index in range(25):
+                with suppress(grpc.RpcError):
+                    list(watch(b"", timeout=0.001 * (1 + index % 4)))
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(vanish, range(24)))
     still_serves(server)
 
 

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from fluoroscope_server.logs import Budget, fields
-from fluoroscope_server.rpc.context import client_of
+from fluoroscope_server.rpc.context import current_client
 
 if TYPE_CHECKING:
     from fluoroscope_server.rpc.context import Context
@@ -40,7 +40,6 @@ class CallLog:
         seconds: float,
         *,
         request_id: str,
-        context: Context,
         reason: str | None = None,
         error: str | None = None,
         cause: Exception | None = None,
@@ -52,7 +51,6 @@ class CallLog:
             code: the name of its status.
             seconds: how long it took.
             request_id: which one it was.
-            context: its context.
             reason: the reason of its error.
             error: the message that its client got.
             cause: what nobody expected; written whatever was asked for.
@@ -67,7 +65,7 @@ class CallLog:
             code=code,
             seconds=round(seconds, 6),
             request_id=request_id,
-            client=client_of(context),
+            client=current_client(),
             reason=reason,
             error=error,
             left_out=left_out or None,

@@ -9,7 +9,7 @@ from fluoroscope.v1 import inspection_pb2 as inspection
 from fluoroscope.v1.tensor_pb2 import DATA_TYPE_UNSPECIFIED
 from fluoroscope_server.engine import Tolerance
 from fluoroscope_server.errors import InvalidRequestError
-from fluoroscope_server.rpc.context import client_of
+from fluoroscope_server.rpc.context import current_client
 from fluoroscope_server.rpc.decoding import decode_inputs, decode_kinds, decode_version, parse
 from fluoroscope_server.rpc.encoding import KIND_NUMBERS, encode_program, encode_type
 from fluoroscope_server.serving import ComparedSide, StageClock, blaming, compare
@@ -36,7 +36,7 @@ class ComparisonMethod:
         self._metrics = metrics
         self._limits = limits
 
-    async def compare_activations(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
+    async def compare_activations(self, data: bytes, context: Context) -> AsyncIterator[bytes]:  # noqa: ARG002 (gRPC passes it)
         """Answers one `CompareActivations`, frame by frame."""
         clock = StageClock()
         request = parse(inspection.CompareActivationsRequest, data)
@@ -50,7 +50,7 @@ class ComparisonMethod:
             kinds=decode_kinds(request.kinds, field="kinds"),
             tolerance=tolerance,
             clock=clock,
-            client=client_of(context),
+            client=current_client(),
             limits=self._limits,
         )
         self._metrics.count_program(held=all(answer.held))

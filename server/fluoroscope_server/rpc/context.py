@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fluoroscope_server.keys import caller
@@ -14,10 +15,21 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 """What gRPC passes to a method besides the request; generic in its stubs only."""
 
 
-def client_of(context: Context) -> str:
-    """Returns who calls: the name of their token, or the address of their machine, `ipv4:10.0.0.7`."""
+_PEER: ContextVar[str] = ContextVar("peer", default="")
+
+
+def remember_peer(context: Context) -> None:
+    """Notes from where a call comes, when it begins.
+
+    Of a call that has ended gRPC cannot be asked: it has none any more, and looks all the same, which ends the process.
+    """
+    _PEER.set(context.peer())
+
+
+def current_client() -> str:
+    """Returns who makes the call that is being answered: their token's name, or their machine, `ipv4:10.0.0.7`."""
     name = caller().name
-    return f"token:{name}" if name else _without_port(context.peer())
+    return f"token:{name}" if name else _without_port(_PEER.get())
 
 
 @functools.lru_cache(maxsize=4096)

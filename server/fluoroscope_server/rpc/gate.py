@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from fluoroscope_server.errors import UnavailableError
-from fluoroscope_server.rpc.context import client_of
+from fluoroscope_server.errors import LimitExceededError, UnavailableError
+from fluoroscope_server.rpc.context import current_client
 from fluoroscope_server.rpc.status import code_of, message_of, trailing_of
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Task = asyncio.Task[Any] | None
 """The task of a call; gRPC gives each one of its own."""
+
+WATCH_BYTES = 4 << 10
+"""The most that a request for health or reflection may have: it is a name, and a stream holds it for days."""
 
 ANSWERED = 1 << 62
 """The message that stands for a whole answer: nothing follows it."""
@@ -49,16 +52,22 @@ class Gate:
         return getattr(grpc, f"{kind}_rpc_method_handler")(guarded)
 
     def watch(self, handler: Any) -> Any:
-        """Returns a method's handler that is reached whatever else is open, unless its own streams are too many."""
+        """Returns a method's handler that is reached whatever else is open, unless its own streams are too many.
+
+        Its requests are small: they count in no limit.
+        """
         if not handler.response_streaming:
-            return handler
+            return grpc.unary_unary_rpc_method_handler(_small(handler.unary_unary))
         kind = f"{'stream' if handler.request_streaming else 'unary'}_stream"
         behaviour, admission = getattr(handler, kind), self._admission
 
         @functools.wraps(behaviour)
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-            with admission.watch(client_of(context)):
-                async with contextlib.aclosing(behaviour(request, context)) as responses:
+            asked = (
+                _check_small(request) if isinstance(request, bytes) else (_check_small(each) async for each in request)
+            )
+            with admission.watch(current_client()):
+                async with contextlib.aclosing(behaviour(asked, context)) as responses:
                     async for response in responses:
                         yield response
 
@@ -79,7 +88,7 @@ class Gate:
             self._cancel(task, _unloaded())
             return
         if task in self._streams:  # whoever reads on finds the status behind the message that gRPC has
-            aborting = asyncio.ensure_future(_abort(self._streams[task], _unloaded()))
+            aborting = asyncio.ensure_future(_abort(task, self._streams[task], _unloaded()))
             self._aborting.add(aborting)
             aborting.add_done_callback(self._aborting.discard)
         task.cancel()
@@ -98,7 +107,7 @@ class Gate:
 
         @functools.wraps(behaviour)
         async def call(request: Any, context: Context) -> Any:
-            client, task = client_of(context), asyncio.current_task()
+            client, task = current_client(), asyncio.current_task()
             size = len(request) if isinstance(request, bytes) else 0  # each of a stream of them is a `message`
             admission.enter(client, size=size, streams=streams)
             calls[task] = 0
@@ -118,7 +127,7 @@ class Gate:
 
         @functools.wraps(behaviour)
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-            client, task = client_of(context), asyncio.current_task()
+            client, task = current_client(), asyncio.current_task()
             size = len(request) if isinstance(request, bytes) else 0
             admission.enter(client, size=size, streams=True)
             calls[task] = count = 0
@@ -148,7 +157,28 @@ class Gate:
             raise why from None
 
 
-async def _abort(context: Context, error: UnavailableError) -> None:
+def _small(behaviour: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(behaviour)
+    async def call(request: bytes, context: Context) -> Any:
+        return await behaviour(_check_small(request), context)
+
+    return call
+
+
+def _check_small(request: bytes) -> bytes:
+    """Returns a request for health or reflection; raises LimitExceededError if it is too large."""
+    if len(request) > WATCH_BYTES:
+        raise LimitExceededError(
+            f"the request has {len(request):,} bytes, and the limit for health and reflection is {WATCH_BYTES:,}: "
+            "it is the name of a model, a service, a symbol or a file",
+            reason="REQUEST_TOO_LARGE",
+        )
+    return request
+
+
+async def _abort(task: asyncio.Task[Any], context: Context, error: UnavailableError) -> None:
+    if task.done() or context.done():  # it has ended meanwhile: gRPC must not be asked for more of it
+        return
     with contextlib.suppress(grpc.aio.AbortError, grpc.aio.UsageError):  # the second if the client has gone meanwhile
         await context.abort(code_of(error), message_of(error), trailing_of(error))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fluoroscope.v1.inference_pb2 import PredictRequest, PredictResponse
 from fluoroscope.wire import fill_tensor
-from fluoroscope_server.rpc.context import client_of
+from fluoroscope_server.rpc.context import current_client
 from fluoroscope_server.rpc.decoding import decode_inputs, decode_version, parse
 from fluoroscope_server.serving import StageClock
 
@@ -41,7 +41,7 @@ class InferenceService:
             inputs,
             request.outputs,
             clock,
-            client="" if alone else client_of(context),
+            client="" if alone else current_client(),
             alone=alone,
             limits=self._limits,
         )

@@ -10,7 +10,7 @@ from fluoroscope.v1 import inspection_pb2 as inspection
 from fluoroscope.wire import StreamSplitter, tensor_bytes
 from fluoroscope_server.engine import SiteKind
 from fluoroscope_server.errors import InvalidRequestError
-from fluoroscope_server.rpc.context import client_of
+from fluoroscope_server.rpc.context import current_client
 from fluoroscope_server.rpc.decoding import (
     decode_captures,
     decode_execution,
@@ -86,24 +86,24 @@ class InspectionService:
         )
         return encode_plan(servable, planned).SerializeToString()
 
-    async def inspect_activations(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
+    async def inspect_activations(self, data: bytes, context: Context) -> AsyncIterator[bytes]:  # noqa: ARG002 (gRPC passes it)
         """Answers one `InspectActivations`, frame by frame."""
         clock = StageClock()
         request = parse(inspection.InspectActivationsRequest, data)
         servable = self._repository.get(request.model, decode_version(request))
-        answer = await self._ask(request, servable, clock, client_of(context))
+        answer = await self._ask(request, servable, clock, current_client())
         async for frame in self._stream(servable, answer, clock):
             yield frame
         self._metrics.observe_stages("InspectActivations", clock.times)
 
-    async def inspect_parameters(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
+    async def inspect_parameters(self, data: bytes, context: Context) -> AsyncIterator[bytes]:  # noqa: ARG002 (gRPC passes it)
         """Answers one `InspectParameters`, frame by frame."""
         clock = StageClock()
         request = parse(inspection.InspectParametersRequest, data)
         servable = self._repository.get(request.model, decode_version(request))
         captures = decode_parameter_captures(request)
         answer = await servable.inspect_parameters(
-            captures, max_bytes=request.max_bytes, clock=clock, client=client_of(context), limits=self._limits
+            captures, max_bytes=request.max_bytes, clock=clock, client=current_client(), limits=self._limits
         )
         self._metrics.count_program(held=answer.held)
         async for frame in self._stream(servable, answer, clock):

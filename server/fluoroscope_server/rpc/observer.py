@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import grpc.aio
 
 from fluoroscope_server.errors import FluoroscopeError, LimitExceededError, ran_out_of_memory
 from fluoroscope_server.rpc.call_log import REQUEST_ID, CallLog, new_request_id, request_id_of
+from fluoroscope_server.rpc.context import remember_peer
 from fluoroscope_server.rpc.status import code_of, message_of, trailing_of
 
 if TYPE_CHECKING:
@@ -64,14 +65,14 @@ class Observer:
             method=method,
             calls=self._calls,
         )
-        behaviour = observed.call if not streams_out else observed.stream if observed.generates else observed.write
+        behaviour = observed.stream if streams_out else observed.call
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         return make(behaviour, handler.request_deserializer, handler.response_serializer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Observed:
-    """A method, in the three forms that grpc.aio knows: answers once, yields its answers, or writes them."""
+    """A method, in the two forms that grpc.aio is given: one returns its answer, the other writes its answers."""
 
     behaviour: Callable[..., Any]
     series: MethodMetrics
@@ -80,10 +81,6 @@ class _Observed:
     count_shed: Callable[[str], None]
     method: str
     calls: CallLog
-
-    @property
-    def generates(self) -> bool:
-        return inspect.isasyncgenfunction(self.behaviour)
 
     async def call(self, request: Any, context: Context) -> Any:
         start = self._begin(context)
@@ -94,30 +91,25 @@ class _Observed:
             await self._fail(error, context, start)
             raise
         self.series.sent.value += 1
-        self._end(start, "OK", context)
+        self._end(start, "OK")
         return response
 
-    async def stream(self, request: Any, context: Context) -> AsyncIterator[Any]:
-        start = self._begin(context)
-        try:
-            self.admit(context)
-            async for response in self.behaviour(self._requests(request, context), context):
-                yield response
-                self.series.sent.value += 1
-        except BaseException as error:  # as in `call`
-            await self._fail(error, context, start)
-            raise
-        self._end(start, "OK", context)
+    async def stream(self, request: Any, context: Context) -> None:
+        """Writes what the method yields, and closes it before the call ends, however it does.
 
-    async def write(self, request: Any, context: Context) -> None:
+        Given a generator, gRPC lets go of it when the client has gone, and the rest of it would run after the call.
+        """
         start = self._begin(context)
         try:
             self.admit(context)
-            await self.behaviour(self._requests(request, context), _CountingContext(context, self.series))
+            async with contextlib.aclosing(self.behaviour(self._requests(request, context), context)) as responses:
+                async for response in responses:
+                    await context.write(response)
+                    self.series.sent.value += 1
         except BaseException as error:  # as in `call`
             await self._fail(error, context, start)
             raise
-        self._end(start, "OK", context)
+        self._end(start, "OK")
 
     def _requests(self, request: Any, context: Context) -> Any:
         if self.takes_many:
@@ -137,6 +129,7 @@ class _Observed:
             del request
 
     def _begin(self, context: Context) -> _Start:
+        remember_peer(context)
         self.series.started.value += 1
         self.series.in_flight.value += 1
         request_id = request_id_of(context) or (new_request_id() if self.calls.all or self.takes_many else "")
@@ -144,7 +137,7 @@ class _Observed:
             context.set_trailing_metadata(((REQUEST_ID, request_id),))
         return time.perf_counter(), request_id
 
-    def _end(self, start: _Start, code: str, context: Context, **more: Any) -> None:
+    def _end(self, start: _Start, code: str, **more: Any) -> None:
         began, request_id = start
         seconds = time.perf_counter() - began
         self.series.in_flight.value -= 1
@@ -152,7 +145,7 @@ class _Observed:
         self.series.handled[code].value += 1
         if code != "OK" or self.calls.all:
             request_id = request_id or new_request_id()
-            self.calls.ended(self.method, code, seconds, request_id=request_id, context=context, **more)
+            self.calls.ended(self.method, code, seconds, request_id=request_id, **more)
 
     async def _fail(self, error: BaseException, context: Context, start: _Start) -> None:
         """Counts a call that failed, and ends it with the status that the error means."""
@@ -166,14 +159,14 @@ class _Observed:
             failure = error
             if isinstance(error, LimitExceededError):
                 self.count_shed(error.reason)
-        elif isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
+        elif isinstance(error, Exception) and not isinstance(error, grpc.aio.BaseError):
             failure, cause = _internal_error(request_id), error
             names["error_id"] = request_id
         else:
-            self._end(start, _code_name(error, context), context)
+            self._end(start, _code_name(error, context))
             return
         code, message = code_of(failure), message_of(failure)
-        self._end(start, code.name, context, reason=failure.reason, error=message, cause=cause)
+        self._end(start, code.name, reason=failure.reason, error=message, cause=cause)
         await context.abort(code, message, (*trailing_of(failure, **names), (REQUEST_ID, request_id)))
 
 
@@ -192,23 +185,8 @@ def _internal_error(request_id: str) -> FluoroscopeError:
     return FluoroscopeError(message, reason="INTERNAL")
 
 
-class _CountingContext:
-    """A context that counts what is written to it, for methods that write instead of yield."""
-
-    def __init__(self, context: Context, series: MethodMetrics) -> None:
-        self._context = context
-        self._series = series
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._context, name)
-
-    async def write(self, message: Any) -> None:
-        await self._context.write(message)
-        self._series.sent.value += 1
-
-
 def _code_name(error: BaseException, context: Context) -> str:
-    """Returns the code of a call that its own method aborted, or that its client gave up."""
+    """Returns the code of a call that its own method aborted, or whose client gave up or is not there any more."""
     if isinstance(error, grpc.aio.AbortError):
         code = context.code()
         return next(each.name for each in grpc.StatusCode if code in {each, each.value[0]})

@@ -6,6 +6,7 @@ import asyncio
 import re
 import threading
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,8 @@ from fluoroscope.v1 import inference_pb2, inspection_pb2
 from fluoroscope.wire import encode_tensor
 from fluoroscope_server.metrics import SHED, Metrics
 from fluoroscope_server.rpc import RpcServer
-from fluoroscope_server.rpc.context import client_of
+from fluoroscope_server.rpc.context import current_client, remember_peer
+from fluoroscope_server.rpc.gate import WATCH_BYTES
 from fluoroscope_server.rpc.status import DETAILS_KEY, PUSHBACK_KEY
 from fluoroscope_server.serving import Repository
 from fluoroscope_server.settings import Settings
@@ -35,6 +37,7 @@ WAIT = 30
 PREDICT = "/fluoroscope.v1.InferenceService/Predict"
 INSPECT = "/fluoroscope.v1.InspectionService/InspectActivations"
 WATCH = "/grpc.health.v1.Health/Watch"
+CHECK = "/grpc.health.v1.Health/Check"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 
 
@@ -167,7 +170,7 @@ def test_a_full_queue_sheds_and_says_when_to_come_back(servable: Servable) -> No
             assert 0.05 <= seconds <= 0.15
             assert int(pushback) == round(1000 * seconds)
             assert served.shed("QUEUE_FULL") == 1
-            check = served.channel.unary_unary("/grpc.health.v1.Health/Check")
+            check = served.channel.unary_unary(CHECK)
             assert health_pb2.HealthCheckResponse.FromString(await check(b"")).status == 1, "it is busy, not dead"
         await asyncio.gather(first, *queued)
         await served.predict()
@@ -243,13 +246,29 @@ def test_streams_that_anybody_may_open_have_an_end(
         assert (await refused(to_its_end(more(b"", timeout=WAIT))))[:2] == ("RESOURCE_EXHAUSTED", reason)
         assert served.shed(reason) == 1
         assert await served.predict()
-        assert await served.channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=WAIT)
+        assert await served.channel.unary_unary(CHECK)(b"", timeout=WAIT)
         watching.cancel()
         while served.in_flight(WATCH):  # noqa: ASYNC110 (a gauge has no event to wait for)
             await asyncio.sleep(0.001)
         assert await more(b"", timeout=WAIT).read(), "there is room again"
 
     run(servable, test, **limits)
+
+
+@pytest.mark.parametrize("method", [WATCH, REFLECTION, CHECK])
+def test_a_question_for_health_or_reflection_is_small(servable: Servable, method: str) -> None:
+    """Nobody needs a token for health, its streams are open for days, and no other limit counts what they hold."""
+
+    async def test(served: Served) -> None:
+        for size, seen in ((WATCH_BYTES, 0), (WATCH_BYTES + 1, 1)):
+            call = served.channel.unary_stream(method)(bytes(size), timeout=WAIT)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await to_its_end(call)
+            assert (caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED) == seen
+            assert served.shed("REQUEST_TOO_LARGE") == seen
+        assert "4,097 bytes, and the limit for health and reflection is 4,096" in str(caught.value.details())
+
+    run(servable, test)
 
 
 @pytest.mark.parametrize(
@@ -337,4 +356,8 @@ def test_who_calls(peer: str, client: str) -> None:
             return peer
 
     context: Any = Context()
-    assert client_of(context) == client
+    copy_context().run(remember_peer, context)
+    assert current_client() == "", "each call has its own"
+    remembered = copy_context()
+    remembered.run(remember_peer, context)
+    assert remembered.run(current_client) == client

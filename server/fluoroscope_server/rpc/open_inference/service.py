@@ -20,7 +20,7 @@ from fluoroscope_server.errors import (
 from fluoroscope_server.keys import caller
 from fluoroscope_server.rpc.call_log import call_id_of
 from fluoroscope_server.rpc.changes import changes
-from fluoroscope_server.rpc.context import client_of
+from fluoroscope_server.rpc.context import current_client
 from fluoroscope_server.rpc.decoding import parse
 from fluoroscope_server.rpc.open_inference.description import config_of, metadata_of
 from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 as messages
@@ -160,7 +160,7 @@ class OpenInferenceService:
         self._calls.open(context)
         request = parse(messages.ModelInferRequest, data)
         servable = self._find(request.model_name, request.model_version)
-        capture, client = capture_of(request), client_of(context)
+        capture, client = capture_of(request), current_client()
         if capture is None:
             response = await self._predict(request, servable, clock, client)
         else:
@@ -193,7 +193,7 @@ class OpenInferenceService:
             with self._admission.message(len(data)):
                 request = parse(messages.ModelInferRequest, data)
                 identity = request.id
-                async for response in self._answers(request, client_of(context)):
+                async for response in self._answers(request, current_client()):
                     yield messages.ModelStreamInferResponse(infer_response=response).SerializeToString()
         except PermissionDeniedError:
             raise
