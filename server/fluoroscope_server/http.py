@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fluoroscope_server.errors import SettingsError
 from fluoroscope_server.settings import split_address
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from fluoroscope_server.metrics import Metrics
 
 TEXT = "text/plain; charset=utf-8"
+
+MOST_CONNECTIONS = 64
+"""So many connections, and threads, there may be; whoever comes then takes the place of the one that came first."""
 
 
 class HttpServer:
@@ -57,6 +61,28 @@ class HttpServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._open: dict[Any, None] = {}  # in the order in which they came
+        self._lock = threading.Lock()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answers on a thread of its own; of too many connections the oldest ends, so that a probe gets through."""
+        with self._lock:
+            self._open[request] = None
+            if len(self._open) > MOST_CONNECTIONS:
+                oldest = next(iter(self._open))
+                del self._open[oldest]
+                with contextlib.suppress(OSError):  # its client was quicker
+                    oldest.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forgets a connection that ends."""
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
 
     def server_bind(self) -> None:
         """Binds without looking up the name of this machine, which can take seconds."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import http.client
 import socket
 import threading
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fluoroscope_server.errors import SettingsError
-from fluoroscope_server.http import HttpServer
+from fluoroscope_server.http import MOST_CONNECTIONS, HttpServer
 from fluoroscope_server.metrics import Metrics
 from fluoroscope_server.settings import split_address
 
@@ -104,6 +105,19 @@ def test_noise_hurts_nobody(served: Served, capfd: pytest.CaptureFixture[str]) -
 def test_answers_while_another_connection_is_open(served: Served) -> None:
     with socket.create_connection(split_address(served.server.address), timeout=20):
         assert served.ask("/healthz")[0] == 200
+
+
+def test_whoever_says_nothing_makes_room_for_a_probe(served: Served) -> None:
+    with ExitStack() as stack:
+        address = split_address(served.server.address)
+        silent = [
+            stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(2 * MOST_CONNECTIONS)
+        ]
+        assert served.ask("/healthz")[0] == 200
+        assert silent[0].recv(1) == b"", "the first is ended"
+        assert threading.active_count() < 2 * MOST_CONNECTIONS
+        silent[-1].sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
+        assert silent[-1].recv(12) == b"HTTP/1.1 200"
 
 
 def test_a_port_that_is_taken(served: Served) -> None:

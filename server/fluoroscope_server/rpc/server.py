@@ -158,7 +158,7 @@ class RpcServer:
         except RuntimeError as error:
             raise SettingsError(f"cannot listen on {address}: is another server there?") from error
         await self._server.start()
-        return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+        return address if address.startswith(("unix:", "unix-abstract:")) else f"{address.rpartition(':')[0]}:{port}"
 
     def set_health(self, name: str, *, serving: bool) -> None:
         """Tells those who ask for the health of a model, or with an empty name of the server."""

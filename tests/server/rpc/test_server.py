@@ -324,12 +324,15 @@ def test_a_port_that_is_taken(servable: Servable) -> None:
     asyncio.run(asyncio.wait_for(main(), WAIT))
 
 
-def test_a_unix_socket(servable: Servable, tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["unix:{}", "unix-abstract:{}"])
+def test_a_unix_socket(servable: Servable, tmp_path: Path, where: str) -> None:
     async def main() -> None:
+        listen = where.format(tmp_path / "socket")
         repository = Repository([servable.name])
         repository.add(servable)
         server = RpcServer(repository, Metrics(), Settings(models=()))
-        address = await server.start(f"unix:{tmp_path / 'socket'}")
+        address = await server.start(listen)
+        assert address == listen
         async with grpc.aio.insecure_channel(address) as channel:
             answer = await Client(channel, Metrics()).ask(
                 "InferenceService/Predict", predict_request(), inference_pb2.PredictResponse
