@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from fluoroscope.v1.inference_pb2 import PredictResponse
+from fluoroscope.v1.inspection_pb2 import Capture, InspectActivationsRequest
 from fluoroscope.wire import decode_tensor
 
 from . import raw
 from .aftermath import keeps_secrets, still_serves
-from .raw import LIST_MODELS, METHODS, PREDICT, Refusal, predict
+from .raw import INSPECT, LIST_MODELS, METHODS, PREDICT, Refusal, predict
 
 if TYPE_CHECKING:
     from .server_process import ServerProcess
@@ -79,19 +80,24 @@ def test_raw_bytes_to_the_port(server: ServerProcess, sent: bytes) -> None:
     still_serves(server)
 
 
-def test_watchers_that_vanish_in_the_middle_of_a_message(server: ServerProcess) -> None:
+@pytest.mark.parametrize("method", ["/grpc.health.v1.Health/Watch", INSPECT])
+def test_a_crowd_that_vanishes_at_any_time(server: ServerProcess, method: str) -> None:
     """Whatever is left of a call must not ask gRPC of it when it has ended: that ended the process."""
+    same = predict()
+    question = InspectActivationsRequest(model=same.model, inputs=same.inputs, captures=[Capture(sites=["**"])])
+    data = question.SerializeToString() if method == INSPECT else b""
 
     def vanish(_: int) -> None:
         with grpc.insecure_channel(server.target) as channel:
-            watch: Any = channel.unary_stream("/grpc.health.v1.Health/Watch")
+            stream: Any = channel.unary_stream(method)
             for index in range(25):
                 with suppress(grpc.RpcError):
-                    list(watch(b"", timeout=0.001 * (1 + index % 4)))
+                    list(stream(data, timeout=0.001 * (1 + index % 4)))
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(vanish, range(24)))
     still_serves(server)
+    server.at_rest()
 
 
 def test_a_dead_connection_and_a_good_one(server: ServerProcess) -> None:
