@@ -17,12 +17,14 @@ import pytest
 import fluoroscope
 from fluoroscope import calls
 from fluoroscope.calls.reduction import FROM_WIRE
+from fluoroscope.cli import main
 from fluoroscope.cli.columns import columns_of
 from fluoroscope.cli.edit import WORDS as EDIT_WORDS
 from fluoroscope.cli.edit import read_edits
 from fluoroscope.cli.reduction import FORMS, read_reductions
 from fluoroscope.v1 import inference_pb2, inspection_pb2, model_pb2, tensor_pb2
 from fluoroscope.wire import DTYPES, dtype_from_wire
+from fluoroscope_server.configuration import OTHERS
 from fluoroscope_server.engine.change import _COMPUTED
 from fluoroscope_server.engine.edit import Change
 from fluoroscope_server.engine.placing import _OPERATIONS
@@ -152,6 +154,11 @@ def test_every_data_type_of_jax_is_in_the_contract_or_known_to_be_lacking() -> N
         "each needs a value in tensor.proto and a row in the client's table, or to be LACKING"
     )
     assert not LACKING & contract
+
+
+def test_every_variable_of_the_client_may_be_there_when_a_server_starts() -> None:
+    commands = [main, *main.commands.values()]
+    assert {option.envvar for command in commands for option in command.params if option.envvar} == OTHERS
 
 
 def test_every_metric_is_documented_and_every_documented_metric_exists() -> None:

@@ -28,7 +28,14 @@ CONFIG = f"{PREFIX}CONFIG"
 WIDTH = 98
 """How long a line of a comment may be."""
 
-OTHERS = {"FLUOROSCOPE_SERVER", "FLUOROSCOPE_TOKEN", "FLUOROSCOPE_ROOT_CERTIFICATES"}
+OTHERS = {
+    "FLUOROSCOPE_SERVER",
+    "FLUOROSCOPE_TOKEN",
+    "FLUOROSCOPE_TOKEN_FILE",
+    "FLUOROSCOPE_ROOT_CERTIFICATES",
+    "FLUOROSCOPE_CLIENT_CERTIFICATE",
+    "FLUOROSCOPE_CLIENT_KEY",
+}
 """Variables of the client: they may be there too."""
 
 _SERVICE = re.compile(r"FLUOROSCOPE_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_\w+)?)")
