@@ -32,7 +32,6 @@ def setting(
     most: float | None = None,
     choices: tuple[str, ...] = (),
     unset: str = "",
-    secret: bool = False,
 ) -> Any:
     """Returns the field of a setting of which more is to be said than its type and its default.
 
@@ -44,17 +43,8 @@ def setting(
         most: the largest.
         choices: the only words that it may be.
         unset: what None as a default comes to, for the help.
-        secret: whether its value must not be shown.
     """
-    about = {
-        "name": name,
-        "metavar": metavar,
-        "least": least,
-        "most": most,
-        "choices": choices,
-        "unset": unset,
-        "secret": secret,
-    }
+    about = {"name": name, "metavar": metavar, "least": least, "most": most, "choices": choices, "unset": unset}
     return dataclasses.field(default=default, metadata=about)
 
 
@@ -100,9 +90,6 @@ class Setting:
 
     unset: str = ""
     """What None as a default comes to."""
-
-    secret: bool = False
-    """Whether its value must not be shown."""
 
     @property
     def flag(self) -> str:
@@ -174,9 +161,7 @@ class Setting:
         return self._checked(written, value, origin)
 
     def show(self, value: Any) -> str:
-        """Returns a value as it would be written in a file; nothing of it if it is secret."""
-        if self.secret and value is not None:
-            return '"***"'
+        """Returns a value as it would be written in a file."""
         if self.many:
             return "[" + ", ".join(_text(each) for each in value) + "]"
         if self.kind is bool:
@@ -204,8 +189,7 @@ class Setting:
         return written * self.unit if self.unit > 1 else written
 
     def _wrong(self, came: Any, origin: str) -> SettingsError:
-        shown = "what was given" if self.secret else repr(came)
-        return SettingsError(f"{origin} {shown} is not {self.expected}")
+        return SettingsError(f"{origin} {came!r} is not {self.expected}")
 
 
 def settings_of(holder: type) -> tuple[Setting, ...]:

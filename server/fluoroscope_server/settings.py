@@ -53,7 +53,7 @@ class Settings:
     """All settings of a server.
 
     Each field is a flag, a variable of the environment and a key of the file of settings at once, see `Setting`; its
-    docstring is their help.
+    docstring is their help. They are printed when the server starts, so none is a secret: files hold those.
     """
 
     models: tuple[ModelSource, ...] = setting((), name="model", metavar="NAME=PATH[,family=FAMILY]")

@@ -44,9 +44,6 @@ class Holder:
     words: tuple[str, ...] = ()
     """Many."""
 
-    password: str | None = setting(None, secret=True)
-    """Hidden."""
-
 
 ALL = {each.field: each for each in settings_of(Holder)}
 
@@ -68,7 +65,6 @@ def test_what_is_known_of_each() -> None:
         "TEXT",
         "FILE",
         "low|high",
-        "TEXT",
         "TEXT",
     ]
 
@@ -111,7 +107,6 @@ def test_a_text_is_read(field: str, text: str, value: Any) -> None:
         ("plain", 3, "--count 3 is not a text"),
         ("file", ["a"], r"--count \['a'\] is not a text"),
         ("words", [1], r"--count is \[1\]; expected a list of texts"),
-        ("password", 12345, "--count what was given is not a text"),
     ],
 )
 def test_what_is_refused(field: str, came: Any, message: str) -> None:
@@ -124,11 +119,6 @@ def test_a_file_may_say_one_or_many_and_whole_numbers_for_seconds() -> None:
     assert ALL["words"].take("a b", origin="f") == ("a b",)
     assert ALL["words"].take(["a", "b"], origin="f") == ("a", "b")
     assert ALL["wait_seconds"].take(3, origin="f") == 3.0
-
-
-@given(st.text(min_size=1))
-def test_a_secret_is_never_shown(password: str) -> None:
-    assert ALL["password"].show(password) == '"***"'
 
 
 @given(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.lists(st.text(st.characters(codec="ascii"))))
