@@ -113,10 +113,10 @@ class Setting:
     def bounds(self) -> str:
         """Between what a number must be; empty if it may be any."""
         if self.least is not None and self.most is not None:
-            return f"{self.least:g} to {self.most:g}"
+            return f"{_number(self.least)} to {_number(self.most)}"
         if self.least is not None:
-            return f"{self.least:g} or more"
-        return "" if self.most is None else f"{self.most:g} or less"
+            return f"{_number(self.least)} or more"
+        return "" if self.most is None else f"{_number(self.most)} or less"
 
     @property
     def ends(self) -> str:
@@ -155,7 +155,10 @@ class Setting:
             return tuple(self.read(each, origin=origin) for each in values)
         if isinstance(value, str) and self.kind not in {bool, int, float}:
             return self.read(value, origin=origin)
-        written = float(value) if self.kind is float and type(value) is int else value
+        try:
+            written = float(value) if self.kind is float and type(value) is int else value
+        except OverflowError:
+            raise self._wrong(value, origin) from None
         if type(written) is not self.kind:
             raise self._wrong(value, origin)
         return self._checked(written, value, origin)
@@ -169,8 +172,7 @@ class Setting:
         if value is None:
             return _text(self.stands_for)
         if self.kind in {int, float}:
-            written = value / self.unit if value % self.unit else value // self.unit
-            return str(int(written)) if written == int(written) else repr(written)
+            return _number(value / self.unit if value % self.unit else value // self.unit)
         return _text(value)
 
     def _parsed(self, text: str, origin: str) -> Any:
@@ -244,6 +246,11 @@ def _docstrings(holder: type) -> dict[str, str]:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                 found[name] = " ".join(text.split())
     return found
+
+
+def _number(value: float) -> str:
+    """Returns a number as TOML writes it, a whole one without a point."""
+    return str(int(value)) if value == int(value) else repr(value)
 
 
 def _text(value: Any) -> str:

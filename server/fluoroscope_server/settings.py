@@ -10,6 +10,12 @@ from pathlib import Path
 from fluoroscope_server.errors import SettingsError, quoted
 from fluoroscope_server.setting import MIB, setting
 
+MOST_COUNT = 2_000_000_000
+"""How many of something gRPC can be told: it takes 32 bits, with a sign."""
+
+MOST_SECONDS = 2_000_000
+"""How long a time gRPC can be told: it takes the milliseconds in as many bits."""
+
 
 class Swap(StrEnum):
     """What to do when a new version of a model does not fit into memory beside the old one."""
@@ -128,26 +134,26 @@ class Settings:
     """How much the requests that are being answered may have together, and the inspections that go out as one message;
     one that comes alone is always let in."""
 
-    max_connections: int = setting(8192, least=1)
+    max_connections: int = setting(8192, least=1, most=MOST_COUNT)
     """How many connections may be open at once; older versions of gRPC do not bound them."""
 
-    max_calls_per_connection: int = setting(1024, least=1)
+    max_calls_per_connection: int = setting(1024, least=1, most=MOST_COUNT)
     """How many calls one connection may have open; further ones wait on the client's side."""
 
-    max_connection_idle_seconds: float = setting(3600.0, least=0)
+    max_connection_idle_seconds: float = setting(3600.0, least=0, most=MOST_SECONDS)
     """How long a connection may have no call before it is closed; 0 keeps it."""
 
-    max_connection_age_seconds: float = setting(0.0, least=0)
+    max_connection_age_seconds: float = setting(0.0, least=0, most=MOST_SECONDS)
     """How long a connection may be used, so that clients behind a balancer spread anew; its calls are finished. 0
     lets it be used for ever."""
 
-    keepalive_seconds: float = setting(60.0, least=1)
+    keepalive_seconds: float = setting(60.0, least=1, most=MOST_SECONDS)
     """After how much silence a client is asked whether it is still there."""
 
-    keepalive_timeout_seconds: float = setting(20.0, least=0.1)
+    keepalive_timeout_seconds: float = setting(20.0, least=0.1, most=MOST_SECONDS)
     """How long it may take to answer before it is taken for gone, with all its calls."""
 
-    min_ping_seconds: float = setting(10.0, least=0)
+    min_ping_seconds: float = setting(10.0, least=0, most=MOST_SECONDS)
     """How often a client may ask the same; one that asks more often is disconnected."""
 
     max_programs: int = setting(256, least=1)

@@ -56,6 +56,7 @@ def test_help_needs_no_jax() -> None:
         (["--model", "a=p", "--compile-cache", "/dev/null"], 1, "Error: /dev/null cannot be used: File exists"),
         (["--model", "a=p", "--grace", "-1"], 2, "--grace '-1' is not a number of seconds, 0 or more"),
         (["--model", "a=p", "--max-request-mib", "2048"], 2, "'2048' is not a whole number of MiB, 1 to 2047"),
+        (["--model", "a=p", "--keepalive", "2e9"], 2, "--keepalive '2e9' is not a number of seconds, 1 to 2000000"),
         (["--model", "a=p", "--no-such-flag"], 2, "No such option"),
     ],
 )

@@ -101,6 +101,7 @@ def test_a_text_is_read(field: str, text: str, value: Any) -> None:
         ("room_bytes", "4k", "--count '4k' is not a whole number of MiB"),
         ("wait_seconds", "inf", "--count 'inf' is not a number of seconds, 0 or more"),
         ("wait_seconds", "-1", "--count '-1' is not a number of seconds"),
+        pytest.param("wait_seconds", 10**400, "--count 10+ is not a number of seconds, 0 or more", id="huge"),
         ("quick", "perhaps", "--count 'perhaps' is not true or false"),
         ("quick", 1, "--count 1 is not true or false"),
         ("level", "medium", "--count 'medium' is not one of low, high"),

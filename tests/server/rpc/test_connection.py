@@ -15,6 +15,7 @@ import pytest
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # its stubs have only what is public
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 
+from fluoroscope_server.configuration import SETTINGS
 from fluoroscope_server.metrics import Metrics
 from fluoroscope_server.rpc import RpcServer, connection
 from fluoroscope_server.serving import Repository
@@ -65,6 +66,16 @@ async def ask(address: str) -> None:
     async with grpc.aio.insecure_channel(address, options=(("grpc.use_local_subchannel_pool", 1),)) as channel:
         call: Any = channel.unary_unary(LIST)
         await call(b"", timeout=WAIT)
+
+
+def test_the_largest_numbers_that_may_be_set_are_none_that_grpc_refuses() -> None:
+    async def test(address: str, _: Metrics) -> None:
+        await ask(address)
+
+    numbers = [each for each in SETTINGS if each.kind in {int, float}]
+    largest = {each.field: each.kind((each.most or 1e15) * each.unit) for each in numbers}
+    assert largest["max_connections"] > 1e9
+    serve(test, **largest)
 
 
 def test_connections_that_say_nothing_do_no_harm_and_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
