@@ -140,6 +140,8 @@ class Setting:
         """Returns the value, or one of several, that a text says; raises SettingsError naming where it came from."""
         if hasattr(self.kind, "parse"):
             return self._parsed(text, origin)
+        if self.kind is Path and not text:  # which to Python is the folder that one happens to be in
+            raise SettingsError(f"{origin} is empty: name a path, or leave it out")
         try:
             written = _TRUTHS[text.lower()] if self.kind is bool else self.kind(text)
         except (KeyError, ValueError):

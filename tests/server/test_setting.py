@@ -107,6 +107,7 @@ def test_a_text_is_read(field: str, text: str, value: Any) -> None:
         ("level", "medium", "--count 'medium' is not one of low, high"),
         ("plain", 3, "--count 3 is not a text"),
         ("file", ["a"], r"--count \['a'\] is not a text"),
+        ("file", "", "--count is empty: name a path, or leave it out"),
         ("words", [1], r"--count is \[1\]; expected a list of texts"),
     ],
 )
