@@ -102,7 +102,7 @@ def _of_file(path: Path | None) -> Iterable[tuple[Setting, Any, str]]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"the file of settings {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"the file of settings {path} is no TOML: {error}") from error
     known = {each.name: each for each in SETTINGS}
     for name, value in content.items():

@@ -65,6 +65,7 @@ def test_many_in_the_environment_are_words_as_of_a_shell() -> None:
         ("tokens = ''", "server.toml: tokens is empty: name a path"),
         ("model = 'a'", "server.toml: model: --model 'a' is not NAME=PATH"),
         ("grace = ", "is no TOML: "),
+        pytest.param(f"grace = {5000 * '['}{5000 * ']'}", "is no TOML: ", id="deep"),
     ],
 )
 def test_files_that_are_refused(tmp_path: Path, text: str, message: str) -> None:

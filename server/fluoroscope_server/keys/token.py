@@ -126,10 +126,20 @@ def _expires(name: str, entry: Mapping[str, Any]) -> datetime | None:
     if value is None:
         return None
     if isinstance(value, datetime) and value.tzinfo is not None:
-        return value.astimezone(UTC)
+        return _utc(name, value)
     if isinstance(value, date) and not isinstance(value, datetime):
         return datetime.combine(value, time(), UTC)
     raise SettingsError(
         f"expires of token {name!r} must be a date, which begins at midnight UTC, or a time with its offset: "
         "2027-01-01 or 2027-01-01T09:00:00Z"
     )
+
+
+def _utc(name: str, value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise SettingsError(
+            f"expires of token {name!r} is {value}, which in UTC is in no year from 1 to 9999: leave it out if the "
+            "token is good for ever"
+        ) from None

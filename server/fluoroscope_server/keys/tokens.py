@@ -126,7 +126,7 @@ def _entries(path: Path) -> list[dict[str, object]]:
         document = tomllib.loads(text)
     except OSError as error:
         raise SettingsError(f"the tokens in {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # of TOML, or of UTF-8
+    except (ValueError, RecursionError) as error:  # of TOML, or of UTF-8; or it is nested too deeply
         raise SettingsError(f"the tokens in {path} are not TOML: {error}") from None
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise SettingsError(

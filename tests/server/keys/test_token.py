@@ -21,6 +21,8 @@ HASH = hashlib.sha256(b"x").hexdigest()
 GOOD = {"name": "a", "sha256": HASH, "scopes": ["predict"]}
 NAIVE = datetime(2027, 1, 1)  # noqa: DTZ001  # what TOML makes of a time without its offset
 
+LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone(timedelta(hours=-1)))
+
 
 def test_tokens_are_long_and_no_two_are_the_same() -> None:
     tokens = {new_token() for _ in range(100)}
@@ -77,6 +79,7 @@ def test_a_time_with_its_offset() -> None:
         (GOOD | {"scopes": ["root"]}, "token 'a' has an unknown scope 'root'; there are predict, inspect, admin"),
         (GOOD | {"models": []}, "models of token 'a' must be a list of names"),
         (GOOD | {"expires": NAIVE}, "expires of token 'a' must be a date, .* or a time with its offset"),
+        (GOOD | {"expires": LAST}, "expires of token 'a' is 9999-12-31 23:59:59-01:00, which in UTC"),
         (GOOD | {"expires": "2027-01-01"}, "expires of token 'a' must be a date"),
     ],
 )

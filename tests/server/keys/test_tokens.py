@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ADA, BOB = "flu_" + 10 * "Ada-", "flu_" + 10 * "Bob-"  # always the same: they are in the names of tests
+DEEP = f"x = {5000 * '['}{5000 * ']'}"
 
 
 class Clock:
@@ -99,9 +100,12 @@ def test_a_file_that_breaks_changes_nothing_and_is_complained_of_once(
 ) -> None:
     clock = Clock()
     tokens, good = Tokens(file, clock=clock), file.read_text()
-    for broken in (lambda: file.write_text(f"{good}\n[[tok"), file.unlink):
+    for end in ("[[tok", "expires = 9999-12-31T23:59:59-01:00", DEEP, None):
         caplog.clear()
-        broken()
+        if end is None:
+            file.unlink()
+        else:
+            file.write_text(f"{good}\n{end}")
         for _ in range(3):
             clock.seconds += LOOK_SECONDS
             assert tokens.of_bearer(ADA).name == "ada"
