@@ -112,8 +112,11 @@ def _read(path: Path) -> list[Token]:
         tokens = [Token.parse(entry) for entry in entries]
     except SettingsError as error:
         raise SettingsError(f"the tokens in {path}: {error.message}") from None
-    for field in ("name", "sha256", "certificate"):
-        seen = [entry[field] for entry in entries if field in entry]
+    for field, seen in (
+        ("name", [each.caller.name for each in tokens]),
+        ("sha256", [each.digest for each in tokens if each.digest is not None]),
+        ("certificate", [each.certificate for each in tokens if each.certificate is not None]),
+    ):
         if len(seen) > len(set(seen)):
             raise SettingsError(f"the tokens in {path}: two have the same {field}; each needs its own")
     return tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ADA, BOB = "flu_" + 10 * "Ada-", "flu_" + 10 * "Bob-"  # always the same: they are in the names of tests
+SHOUTED = re.sub("[0-9a-f]{64}", lambda found: found[0].upper(), entry_of(ADA, "b", ["predict"]))
+LAPTOP = "[[token]]\nname = 'a'\ncertificate = 'laptop'\nscopes = ['predict']\n"
 DEEP = f"x = {5000 * '['}{5000 * ']'}"
 
 
@@ -135,6 +138,8 @@ def test_a_file_with_no_tokens_lets_nobody_in(file: Path) -> None:
         ("[[token]]\nname = 'a'", "tokens.toml: token 'a' needs either"),
         (entry_of(ADA, "a", ["predict"]) + entry_of(BOB, "a", ["predict"]), "two have the same name"),
         (entry_of(ADA, "a", ["predict"]) + entry_of(ADA, "b", ["predict"]), "two have the same sha256"),
+        (entry_of(ADA, "a", ["predict"]) + SHOUTED, "two have the same sha256"),
+        (LAPTOP + LAPTOP.replace("'a'", "'b'"), "two have the same certificate"),
     ],
 )
 def test_files_that_are_refused(file: Path, text: str, message: str) -> None:
