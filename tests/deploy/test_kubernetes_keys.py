@@ -18,11 +18,22 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def keyed(deploy: Path, deployment: dict[str, Any]) -> dict[str, Any]:
     """The Deployment as the component makes it."""
+    return patched(deploy, deployment)
+
+
+@pytest.fixture(scope="module")
+def keyed_service(deploy: Path, service: dict[str, Any]) -> dict[str, Any]:
+    """The Service as the component makes it."""
+    return patched(deploy, service)
+
+
+def patched(deploy: Path, document: dict[str, Any]) -> dict[str, Any]:
+    """Returns a document with the patch of the component that is meant for it."""
     component = yaml.safe_load((deploy / "kubernetes" / "keys" / "kustomization.yaml").read_text())
-    made = copy.deepcopy(deployment)
-    (patch,) = component["patches"]
-    assert patch["target"] == {"kind": made["kind"], "name": made["metadata"]["name"]}
-    for step in yaml.safe_load(patch["patch"]):
+    made = copy.deepcopy(document)
+    target = {"kind": made["kind"], "name": made["metadata"]["name"]}
+    (patch,) = [each["patch"] for each in component["patches"] if each["target"] == target]
+    for step in yaml.safe_load(patch):
         apply(made, step)
     return made
 
@@ -42,8 +53,9 @@ def apply(document: Any, step: dict[str, Any]) -> None:
         document[last] = step["value"]
 
 
-def test_it_fits_the_schemas(keyed: dict[str, Any]) -> None:
-    kubernetes_validate.validate(keyed, kubernetes_validate.latest_version(), strict=True)
+def test_it_fits_the_schemas(keyed: dict[str, Any], keyed_service: dict[str, Any]) -> None:
+    for document in (keyed, keyed_service):
+        kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
 
 
 def test_every_file_is_mounted_and_every_mount_has_its_secret(keyed: dict[str, Any]) -> None:
@@ -60,6 +72,11 @@ def test_every_file_is_mounted_and_every_mount_has_its_secret(keyed: dict[str, A
         [sys.executable, "-m", "fluoroscope_server", "serve", "--help"], capture_output=True, text=True, check=True
     )
     assert [flag for flag in files if flag not in run.stdout] == []
+
+
+def test_nobody_is_told_that_the_port_is_cleartext(service: dict[str, Any], keyed_service: dict[str, Any]) -> None:
+    assert "appProtocol: kubernetes.io/h2c" in yaml.safe_dump(service)
+    assert "appProtocol" not in yaml.safe_dump(keyed_service)
 
 
 def test_probes_need_no_certificate(keyed: dict[str, Any]) -> None:
