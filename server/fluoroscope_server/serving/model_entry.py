@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from fluoroscope_server.errors import NotFoundError, UnavailableError, WrongStateError, quoted
+from fluoroscope_server.keys import Scope, caller
 from fluoroscope_server.serving.users import Users
 from fluoroscope_server.serving.version_policy import VersionPolicy
 
@@ -98,7 +99,7 @@ class ModelEntry:
         self.labels: dict[str, int] = {}
         """Names for versions that are loaded."""
         self.trouble = ""
-        """Why its folder cannot be looked at, for clients; empty if it can."""
+        """Why its folder cannot be looked at, for clients who may look inside; empty if it can."""
         self.asked: set[int] = set()
         """Versions that an operator has loaded by hand: they stay, whatever the policy says."""
         self.dismissed: set[int] = set()
@@ -224,7 +225,7 @@ class ModelEntry:
 
     @property
     def idleness(self) -> tuple[str, str]:
-        """Why no version answers: a word for programs, and the rest of a sentence about the model."""
+        """Why no version answers: a word for programs, and the rest of a sentence about the model, for the caller."""
         if self.loading is not None:
             return "MODEL_LOADING", "is still being loaded; try again soon"
         if self.stopped or self.dismissed:
@@ -233,5 +234,6 @@ class ModelEntry:
             newest = max(self.refused)
             return "MODEL_FAILED", f"has no version that serves; {newest} was refused: {self.refused[newest].kind}"
         if self.trouble:
-            return "MODEL_FAILED", f"cannot be looked at: {self.trouble}"
+            why = self.trouble if Scope.INSPECT in caller().scopes else "the server's log says why"
+            return "MODEL_FAILED", f"cannot be looked at: {why}"
         return "MODEL_LOADING", "is still being loaded; try again soon"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import copy_context
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from fluoroscope_server.errors import CheckpointError, NotFoundError, UnavailableError
+from fluoroscope_server.keys import CALLER, Caller, Scope
 from fluoroscope_server.serving import ModelEntry, VersionState
 from fluoroscope_server.serving.model_entry import Loaded
 from fluoroscope_server.serving.refusal import Refusal
@@ -84,6 +86,18 @@ def test_why_nothing_answers(changes: dict[str, Any], reason: str, message: str)
         with pytest.raises(UnavailableError, match=f"model 'digits' .*{message}") as caught:
             entry.select(selector)
         assert caught.value.reason == reason
+
+
+def test_who_may_not_look_inside_is_not_told_what_is_wrong_there() -> None:
+    entry = ModelEntry("digits")
+    entry.trouble = "model.toml has an unknown key 'hidden_sizes'"
+
+    def told(*scopes: Scope) -> str:
+        CALLER.set(Caller(name="a", scopes=frozenset(scopes)))
+        return entry.idleness[1]
+
+    assert "hidden_sizes" in copy_context().run(told, Scope.INSPECT)
+    assert copy_context().run(told, Scope.PREDICT, Scope.ADMIN) == "cannot be looked at: the server's log says why"
 
 
 def test_states(entry: ModelEntry) -> None:
