@@ -39,8 +39,8 @@ def check_exposure(settings: Settings) -> list[str]:
             )
     if not is_loopback(settings.http_listen) and settings.tokens is not None:
         warnings.append(
-            f"{settings.http_listen} asks for no token: whoever reaches it reads the metrics, in which the models are "
-            "named (--http-listen)"
+            f"{settings.http_listen} asks for no token: whoever reaches it reads the metrics, and in them the names of "
+            "the models, their families and the sizes of their weights (--http-listen)"
         )
     return warnings
 

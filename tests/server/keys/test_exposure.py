@@ -48,7 +48,7 @@ def test_loopback(address: str, expected: bool) -> None:
         (OPEN | TLS | TOKENS, []),
         (OPEN | TOKENS | {"allow_insecure_tokens": True}, ["without TLS"]),
         ({"http_listen": "0.0.0.0:8501"}, []),
-        (TOKENS | {"http_listen": "0.0.0.0:8501"}, ["asks for no token"]),
+        (TOKENS | {"http_listen": "0.0.0.0:8501"}, ["families and the sizes of their weights"]),
     ],
 )
 def test_warnings(settings: dict[str, Any], warned: list[str]) -> None:
