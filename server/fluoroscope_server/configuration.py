@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fluoroscope_server.errors import SettingsError, nearest
-from fluoroscope_server.setting import PREFIX, settings_of
+from fluoroscope_server.setting import PREFIX, at_home, settings_of
 from fluoroscope_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Configuration:
             SettingsError: a name is unknown, or a value is not what its setting may be.
         """
         if file is None and environment.get(CONFIG):
-            file = Path(environment[CONFIG]).expanduser()
+            file = at_home(Path(environment[CONFIG]), CONFIG)
         values: dict[str, Any] = {}
         origins: dict[str, str] = {}
         sources = (_of_file(file), _of_environment(environment), _of_flags(flags))

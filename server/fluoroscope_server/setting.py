@@ -189,11 +189,19 @@ class Setting:
         if small or large or (self.choices and written not in self.choices) or _is_endless(written):
             raise self._wrong(came, origin)
         if self.kind is Path:
-            return written.expanduser()
+            return at_home(written, origin)
         return written * self.unit if self.unit > 1 else written
 
     def _wrong(self, came: Any, origin: str) -> SettingsError:
         return SettingsError(f"{origin} {came!r} is not {self.expected}")
+
+
+def at_home(path: Path, origin: str) -> Path:
+    """Returns a path with the home that its ~ stands for; raises SettingsError naming where it came from."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise SettingsError(f"{origin} {str(path)!r} begins with a home that is not known: {error}") from None
 
 
 def settings_of(holder: type) -> tuple[Setting, ...]:

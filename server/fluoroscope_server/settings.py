@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from fluoroscope_server.errors import SettingsError, quoted
-from fluoroscope_server.setting import MIB, setting
+from fluoroscope_server.setting import MIB, at_home, setting
 
 MOST_COUNT = 2_000_000_000
 """How many of something gRPC can be told: it takes 32 bits, with a sign."""
@@ -48,7 +48,7 @@ class ModelSource:
         if not name or not equals or not path or len(options) > 1 or "" in options:
             raise SettingsError(f"--model {text!r} is not NAME=PATH or NAME=PATH,family=PACKAGE.MODULE:CALLABLE")
         check_name("model", name)
-        return cls(name=name, path=Path(path).expanduser(), family=options[0] if options else None)
+        return cls(name=name, path=at_home(Path(path), "--model"), family=options[0] if options else None)
 
     def __str__(self) -> str:
         return f"{self.name}={self.path}" + ("" if self.family is None else f",family={self.family}")
@@ -227,9 +227,13 @@ def check_name(what: str, name: str) -> None:
 
 
 def default_compile_cache() -> Path:
-    """Returns this user's folder for compiled programs, by the rules of the XDG base directories."""
-    root = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(root) if Path(root).is_absolute() else Path("~/.cache").expanduser()) / "fluoroscope" / "programs"
+    """Returns this user's folder for compiled programs, by the rules of the XDG base directories.
+
+    Raises:
+        SettingsError: this user has no home.
+    """
+    root = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (root if root.is_absolute() else at_home(Path("~/.cache"), "the usual folder")) / "fluoroscope" / "programs"
 
 
 def split_address(address: str) -> tuple[str, int]:

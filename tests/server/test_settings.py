@@ -83,6 +83,15 @@ def test_addresses_in_brackets() -> None:
     assert split_address("[::1]:80") == ("::1", 80)
 
 
+def test_a_user_without_a_home_has_no_usual_compile_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs as any user: the server says so, and keeps no compiled programs."""
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)
+    with pytest.raises(SettingsError, match=r"the usual folder '~/\.cache' begins with a home that is not known"):
+        default_compile_cache()
+
+
 @pytest.mark.parametrize(
     "address", ["", "localhost", "127.0.0.1", "h:", "h:-1", "h:65536", "h:http", "h: 1", "h:²", "h:٣", "unix:/run/x"]
 )
