@@ -140,13 +140,22 @@ class ComparisonReader:
             IncompleteStreamError: It should not have.
         """
         if self._trailer is None:
-            raise IncompleteStreamError(f"the stream ended without its trailer: {self.progress()}. Ask again.")
+            arrived = self._arrived()
+            raise IncompleteStreamError(f"the stream ended without its trailer: {arrived}. Ask again.", arrived=arrived)
 
     def progress(self) -> Arrived | None:
         """Returns what has come so far and what has not; None if nothing has."""
-        if self._header is None:
-            return None
-        names = tuple(self._header.sites[place].path for place in self._due)
+        return None if self._header is None else self._arrived()
+
+    def collect(self, items: Sequence[SiteComparison]) -> Comparison:
+        """Returns all comparisons of the finished stream."""
+        header = self._header or inspection_pb2.ComparisonHeader()
+        return Comparison(items, header=header, trailer=self._trailer or inspection_pb2.ComparisonTrailer())
+
+    def _arrived(self) -> Arrived:
+        """Returns what has come so far, be it nothing."""
+        sites = () if self._header is None else self._header.sites
+        names = tuple(sites[place].path for place in self._due)
         missing = names[self._seen :]
         return Arrived(
             complete=names[: self._seen],
@@ -155,12 +164,8 @@ class ComparisonReader:
             partial_size=0,
             missing=missing,
             where=f"site {missing[0]!r}" if missing else "",
+            announced=self._header is not None,
         )
-
-    def collect(self, items: Sequence[SiteComparison]) -> Comparison:
-        """Returns all comparisons of the finished stream."""
-        header = self._header or inspection_pb2.ComparisonHeader()
-        return Comparison(items, header=header, trailer=self._trailer or inspection_pb2.ComparisonTrailer())
 
     def _compared(self, message: inspection_pb2.SiteComparison) -> SiteComparison:
         if self._header is None or self._seen >= len(self._due) or message.site != self._due[self._seen]:
@@ -170,7 +175,7 @@ class ComparisonReader:
 
     def _close(self, trailer: inspection_pb2.ComparisonTrailer) -> None:
         if self._seen != len(self._due) or trailer.comparison_count != self._seen:
-            raise _corrupt(f"the trailer came too early: {self.progress()}")
+            raise _corrupt(f"the trailer came too early: {self._arrived()}")
         if trailer.HasField("first_divergence") and trailer.first_divergence not in self._due:
             raise _corrupt(f"the trailer names site {trailer.first_divergence}, which was not compared")
         self._trailer = trailer

@@ -76,7 +76,16 @@ def test_a_corrupt_stream(messages: list[inspection_pb2.CompareActivationsRespon
 def test_an_incomplete_stream() -> None:
     with pytest.raises(
         IncompleteStreamError, match=r"without its trailer: 1 of 2 results had come whole; missing from .*\. Ask again"
-    ):
+    ) as ended:
         read(frames(0, 2)[:2])
+    assert ended.value.arrived is not None
+    assert (ended.value.arrived.complete, ended.value.arrived.missing) == (("a",), ("c",))
     with pytest.raises(CorruptStreamError, match="is no CompareActivationsResponse"):
         ComparisonReader().feed(b"\xff")
+
+
+def test_a_stream_that_ends_before_its_header() -> None:
+    with pytest.raises(IncompleteStreamError, match=r"nothing had come, not even the header\. Ask again") as ended:
+        read([])
+    assert ended.value.arrived is not None
+    assert not ended.value.arrived.announced
