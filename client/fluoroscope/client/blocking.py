@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 CLOSE_SECONDS = 5.0
 """How long closing may take."""
 
+_MAKING = threading.RLock()  # a handler of signals may close a client in the midst of it
+"""Held while a channel is made: threads may make their first calls at once, and `close` must find what all call."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -139,8 +142,14 @@ class Client(Face):
     ) -> None:
         self.close()
 
-    @cached_property
+    @property
     def _channel(self) -> grpc.Channel:
+        with _MAKING:
+            return self._made
+
+    @cached_property
+    def _made(self) -> grpc.Channel:
+        # At the first call: a process that is forked before it has a channel of its own.
         to = self._destination
         if to.credentials is None:
             return grpc.insecure_channel(to.target, options=to.options)

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import ml_dtypes
@@ -320,6 +321,21 @@ def test_threads_share_a_client(server: FakeServer) -> None:
             return array is not None and np.array_equal(array, np.full((1, 4), number - 1))
 
         assert all(threads.map(ask, range(40)))
+
+
+def test_threads_that_call_first_at_once_share_a_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2)
+    make = grpc.insecure_channel
+
+    def slowly(*args: Any, **kwargs: Any) -> grpc.Channel:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.2)  # for another thread, which must not come
+        return make(*args, **kwargs)
+
+    monkeypatch.setattr(grpc, "insecure_channel", slowly)
+    with fluoroscope.Client() as client, ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(lambda _: client._channel, range(2))
+        assert first is second
 
 
 def test_both_faces_have_the_same_methods() -> None:
