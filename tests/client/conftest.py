@@ -31,11 +31,11 @@ class Face:
 
     def __init__(self, target: str, *, loop: asyncio.AbstractEventLoop | None, **settings: Any) -> None:
         self._loop = loop
-        self._client: Any = Client(target, **settings) if loop is None else AsyncClient(target, **settings)
+        self.client: Any = Client(target, **settings) if loop is None else AsyncClient(target, **settings)
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> Any:  # whatever the method returns
         """Calls a method to its end."""
-        answer = getattr(self._client, name)(*args, **kwargs)
+        answer = getattr(self.client, name)(*args, **kwargs)
         return answer if self._loop is None else self._loop.run_until_complete(answer)
 
     def take(self, count: int | None, *args: Any, **kwargs: Any) -> list[Any]:  # as above
@@ -43,7 +43,7 @@ class Face:
         if self._loop is not None:
             return self._loop.run_until_complete(self._take(count, *args, **kwargs))
         found = []
-        stream = self._client.stream(*args, **kwargs)
+        stream = self.client.stream(*args, **kwargs)
         for activation in stream:
             found.append(activation)
             if len(found) == count:
@@ -53,7 +53,7 @@ class Face:
 
     async def _take(self, count: int | None, *args: Any, **kwargs: Any) -> list[Any]:  # as above
         found = []
-        stream = self._client.stream(*args, **kwargs)
+        stream = self.client.stream(*args, **kwargs)
         async for activation in stream:
             found.append(activation)
             if len(found) == count:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from types import TracebackType
 
-    from fluoroscope.calls import Exchange, Steps, StreamCall
+    from fluoroscope.calls import Arrived, Exchange, Steps, StreamCall
     from fluoroscope.client.attempts import Attempts
 
 P = ParamSpec("P")
@@ -123,7 +123,7 @@ class AsyncClient(Face):
     wait_ready = _awaited(calls.wait_ready)
 
     async def close(self) -> None:
-        """Closes the connection; calls that are under way are cancelled, and later ones raise ValueError."""
+        """Closes the connection; calls that are under way raise CallCancelledError, and later ones ValueError."""
         self._closed = True
         await self._channel.close()
 
@@ -153,13 +153,29 @@ class AsyncClient(Face):
             result: T = done.value
             return result
 
+    def _check_cancelled(self, progress: Arrived | None = None) -> None:
+        """Takes note that a call was cancelled: by whoever cancelled the task, or because the client was closed.
+
+        Raises:
+            CallCancelledError: It was closed. To asyncio that is no cancelled task: a group would end without an error.
+        """
+        task = asyncio.current_task()
+        if self._closed and not (task is not None and task.cancelling()):
+            text = f"this client of {self._destination.target} was closed before the call was answered"
+            if progress is not None:
+                text = f"{text} (When it was, {progress}.)"
+            raise calls.CallCancelledError(text, reason="CANCELLED", arrived=progress)
+
     async def _answer(self, exchange: Exchange) -> bytes:
-        self._check_open()
-        send: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(exchange.method)
         attempts = self._destination.attempts(exchange)
         while True:
+            self._check_open()
+            send: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(exchange.method)
             try:
                 return await send(exchange.request, **attempts.terms())
+            except asyncio.CancelledError:
+                self._check_cancelled()
+                raise
             except grpc.RpcError as error:
                 pause = attempts.pause(error)
                 if pause is None:
@@ -174,6 +190,9 @@ class AsyncClient(Face):
                 async with aclosing(self._attempt(call, attempts)) as items:
                     async for item in items:
                         yield item
+            except asyncio.CancelledError:
+                self._check_cancelled(call.reader.progress())
+                raise
             except grpc.RpcError as error:
                 pause = attempts.pause(error)
                 if pause is None:

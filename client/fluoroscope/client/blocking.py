@@ -127,7 +127,7 @@ class Client(Face):
     wait_ready = _awaited(calls.wait_ready)
 
     def close(self) -> None:
-        """Closes the connection; calls that are under way are cancelled, and later ones raise ValueError."""
+        """Closes the connection; calls that are under way raise CallCancelledError, and later ones ValueError."""
         self._closed = True
         # gRPC waits here for ever if a signal cut off a call at the wrong moment: it may, but nobody with it.
         closing = threading.Thread(target=self._channel.close, daemon=True)
@@ -166,10 +166,10 @@ class Client(Face):
             return result
 
     def _answer(self, exchange: Exchange) -> bytes:
-        self._check_open()
-        send: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(exchange.method)
         attempts = self._destination.attempts(exchange)
         while True:
+            self._check_open()
+            send: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(exchange.method)
             try:
                 return send(exchange.request, **attempts.terms())
             except grpc.RpcError as error:

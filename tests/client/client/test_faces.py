@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -287,6 +289,80 @@ def test_a_client_that_is_closed_says_so(face: Face, server: FakeServer) -> None
         face.call("models")
     with pytest.raises(ValueError, match=said):
         face.take(None, "digits", {"image": X}, sites="**")
+
+
+def test_a_client_that_is_closed_in_a_pause_says_so(
+    face: Face, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two attempts of a call."""
+
+    async def paused(_: float) -> None:
+        await face.client.close()
+
+    monkeypatch.setattr(asyncio, "sleep", paused)
+    monkeypatch.setattr(time, "sleep", lambda _: face.close())
+    server.fail(grpc.StatusCode.UNAVAILABLE, "not now")
+    with pytest.raises(ValueError, match=f"this client of {server.target} is closed"):
+        face.call("models")
+
+
+def hold_calls(server: FakeServer) -> tuple[threading.Event, threading.Event]:
+    """Lets calls wait for the second event, having set the first."""
+    come, go = threading.Event(), threading.Event()
+
+    def hold(_: grpc.ServicerContext) -> None:
+        come.set()
+        go.wait(20)
+
+    server.failure = hold
+    return come, go
+
+
+def test_closing_cancels_the_calls_and_not_the_tasks_that_wait_for_them(server: FakeServer) -> None:
+    come, go = hold_calls(server)
+
+    async def main() -> None:
+        client = fluoroscope.AsyncClient(server.target, timeout=20)
+        asked = asyncio.ensure_future(client.models())
+        await asyncio.to_thread(come.wait, 10)
+        await client.close()
+        with pytest.raises(fluoroscope.CallCancelledError, match=f"this client of {server.target} was closed"):
+            await asked
+
+    asyncio.run(main())
+    go.set()
+
+
+def test_a_task_that_is_cancelled_is_cancelled_whether_its_client_is_closed_or_not(server: FakeServer) -> None:
+    come, go = hold_calls(server)
+
+    async def main() -> None:
+        client = fluoroscope.AsyncClient(server.target, timeout=20)
+        asked = asyncio.ensure_future(client.models())
+        await asyncio.to_thread(come.wait, 10)
+        asked.cancel()
+        await client.close()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+    asyncio.run(main())
+    go.set()
+
+
+def test_closing_in_the_midst_of_a_stream_says_what_had_come(server: FakeServer) -> None:
+    server.hold = threading.Event()
+
+    async def main() -> None:
+        client = fluoroscope.AsyncClient(server.target, timeout=20)
+        async with contextlib.aclosing(client.stream("digits", {"image": X}, sites="**")) as stream:
+            assert (await anext(stream)).site == "Dense_0"
+            await asyncio.to_thread(server.holding.wait, 10)
+            await client.close()
+            with pytest.raises(fluoroscope.CallCancelledError, match="was closed") as ended:
+                _ = [each async for each in stream]
+            assert ended.value.arrived is not None
+
+    asyncio.run(main())
 
 
 def test_another_kind_of_server_is_told_apart(face: Face) -> None:
