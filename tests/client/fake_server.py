@@ -120,6 +120,10 @@ class FakeServer(
     def __init__(self) -> None:
         self.models = [DIGITS, PAIR]
         """The models that it lists."""
+        self.sites = SITES
+        """The sites that it lists."""
+        self.outputs: dict[str, tensor_pb2.Tensor] | None = None
+        """What it answers to predictions. None means what the network computes."""
         self.requests: list[Any] = []
         """The requests that came, in order."""
         self.metadata: dict[str, str | bytes] = {}
@@ -161,7 +165,8 @@ class FakeServer(
     ) -> inference_pb2.PredictResponse:
         self._begin(request, context)
         head = values(decode_tensor(request.inputs["image"]))["head"]
-        return inference_pb2.PredictResponse(model="digits", version=100, outputs={"logits": encode_tensor(head)})
+        outputs = {"logits": encode_tensor(head)} if self.outputs is None else self.outputs
+        return inference_pb2.PredictResponse(model="digits", version=100, outputs=outputs)
 
     def ListModels(  # noqa: N802  # the contract's name
         self, request: model_pb2.ListModelsRequest, context: grpc.ServicerContext
@@ -204,7 +209,7 @@ class FakeServer(
         start = int(request.page_token or 0)
         end = start + self.page_size
         kinds = set(request.kinds) or set(inspection_pb2.SiteKind.values())
-        found = [site for site in SITES if site.kind in kinds]
+        found = [site for site in self.sites if site.kind in kinds]
         return inspection_pb2.ListSitesResponse(
             sites=found[start:end],
             next_page_token=str(end) if end < len(found) else "",

@@ -43,7 +43,7 @@ def as_arrays(
             field="inputs",
         )
     plain = {name for name, value in inputs.items() if isinstance(value, _PLAIN) and not isinstance(value, np.generic)}
-    dtypes: dict[str, np.dtype] = {}
+    dtypes: dict[str, np.dtype | None] = {}
     if plain:
         described = yield from get_model(model, version=version, label=label, timeout=timeout)
         dtypes = {spec.name: spec.dtype for spec in described.inputs}

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from fluoroscope.calls.answer import read_answer
 from fluoroscope.calls.exchange import Exchange
 from fluoroscope.calls.selector import fill_version
 from fluoroscope.calls.version import ModelVersion, state_from_wire
 from fluoroscope.v1 import model_pb2
-from fluoroscope.wire import dtype_from_wire
+from fluoroscope.wire import DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,8 +32,8 @@ class TensorSpec:
     name: str
     """The key of the input or output."""
 
-    dtype: np.dtype
-    """The type of each element."""
+    dtype: np.dtype | None
+    """The type of each element. None if it is one that the server knows and this version of the client does not."""
 
     shape: tuple[int, ...]
     """The size of each axis, outermost first. -1 marks the batch axis."""
@@ -40,12 +41,12 @@ class TensorSpec:
     @classmethod
     def from_wire(cls, message: tensor_pb2.TensorSpec) -> TensorSpec:
         """Returns the spec of a message."""
-        return cls(name=message.name, dtype=dtype_from_wire(message.data_type), shape=tuple(message.shape))
+        return cls(name=message.name, dtype=DTYPES.get(message.data_type), shape=tuple(message.shape))
 
     def __str__(self) -> str:
         """Returns the spec for people: `image: float32[batch, 28, 28, 1]`."""
         sizes = ", ".join("batch" if size == BATCH else str(size) for size in self.shape)
-        return f"{self.name}: {self.dtype}[{sizes}]"
+        return f"{self.name}: {self.dtype or 'unknown'}[{sizes}]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +152,7 @@ def get_model(
         timeout=timeout,
         repeatable=True,
     )
-    return Model.from_wire(model_pb2.GetModelResponse.FromString(answer).model)
+    return Model.from_wire(read_answer(model_pb2.GetModelResponse, answer).model)
 
 
 def list_models(*, timeout: float | None = None) -> Steps[list[Model]]:
@@ -169,7 +170,7 @@ def list_models(*, timeout: float | None = None) -> Steps[list[Model]]:
             timeout=timeout,
             repeatable=True,
         )
-        page = model_pb2.ListModelsResponse.FromString(answer)
+        page = read_answer(model_pb2.ListModelsResponse, answer)
         found += map(Model.from_wire, page.models)
         if not page.next_page_token:
             return found

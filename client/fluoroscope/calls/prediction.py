@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fluoroscope.calls.answer import read_answer, unreadable
 from fluoroscope.calls.exchange import Exchange
 from fluoroscope.calls.inputs import as_arrays, fill_inputs
 from fluoroscope.calls.selector import fill_version
 from fluoroscope.v1 import inference_pb2
-from fluoroscope.wire import decode_tensor
+from fluoroscope.wire import WireError, decode_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from fluoroscope.calls.exchange import Steps
     from fluoroscope.calls.inputs import Inputs
+    from fluoroscope.v1 import tensor_pb2
 
 
 def predict(
@@ -47,6 +49,7 @@ def predict(
         InvalidRequestError: An input or output name, a dtype or a shape does not fit the model.
         LimitExceededError: A limit of the server was reached.
         ServerUnavailableError: The server drains, or nobody answers.
+        ServerError: An output is of a data type that this client does not know, or not what it says.
     """
     arrays = yield from as_arrays(inputs, model=model, version=version, label=label, timeout=timeout)
     request = inference_pb2.PredictRequest(model=model, outputs=outputs)
@@ -58,5 +61,12 @@ def predict(
         timeout=timeout,
         repeatable=True,
     )
-    response = inference_pb2.PredictResponse.FromString(answer)
-    return {name: decode_tensor(tensor).copy() for name, tensor in response.outputs.items()}
+    response = read_answer(inference_pb2.PredictResponse, answer)
+    return {name: _array(name, tensor) for name, tensor in response.outputs.items()}
+
+
+def _array(name: str, tensor: tensor_pb2.Tensor) -> np.ndarray:
+    try:
+        return decode_tensor(tensor).copy()
+    except WireError as error:
+        raise unreadable(f"output {name!r}: {error}") from None

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fluoroscope.calls.answer import read_answer
 from fluoroscope.calls.errors import ServerError
 from fluoroscope.calls.exchange import Exchange
 from fluoroscope.calls.kind import kind_from_wire, kinds_to_wire
 from fluoroscope.calls.model import BATCH
 from fluoroscope.calls.selector import fill_version
 from fluoroscope.v1 import inspection_pb2
-from fluoroscope.wire import dtype_from_wire
+from fluoroscope.wire import DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,7 +34,8 @@ class Site:
     """What kind of place it is."""
 
     dtype: np.dtype | None
-    """The type of each element. None if the contract has no such type: `not_capturable_reason` names it."""
+    """The type of each element. None if the contract, or this version of the client, has no such type:
+    `not_capturable_reason` names it."""
 
     shape: tuple[int, ...]
     """The size of each axis of the value, outermost first. -1 marks the batch axis."""
@@ -60,13 +62,16 @@ class Site:
     @classmethod
     def from_wire(cls, message: inspection_pb2.Site) -> Site:
         """Returns the site of a message."""
+        dtype, reason = DTYPES.get(message.data_type), message.not_capturable_reason
+        if message.data_type and dtype is None and not reason:
+            reason = f"its data type is {message.data_type}, which a newer version of the client may know"
         return cls(
             path=message.path,
             kind=kind_from_wire(message.kind),
-            dtype=dtype_from_wire(message.data_type) if message.data_type else None,
+            dtype=dtype,
             shape=tuple(message.shape),
             bytes_per_example=message.bytes_per_example,
-            not_capturable_reason=message.not_capturable_reason,
+            not_capturable_reason=reason,
             flops_fraction=message.flops_fraction,
         )
 
@@ -106,7 +111,7 @@ def list_sites(
             timeout=timeout,
             repeatable=True,
         )
-        page = inspection_pb2.ListSitesResponse.FromString(answer)
+        page = read_answer(inspection_pb2.ListSitesResponse, answer)
         if found and page.version != first:
             raise ServerError(
                 f"version {page.version} of {model!r} began to serve while the sites of version {first} were "

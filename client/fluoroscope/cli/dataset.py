@@ -34,8 +34,8 @@ class DataSet:
     arrays: Mapping[str, np.ndarray]
     """An array for each input, whose first axis are the examples; mapped from the file where it is not compressed."""
 
-    dtypes: Mapping[str, np.dtype]
-    """The type in which each is sent."""
+    dtypes: Mapping[str, np.dtype | None]
+    """The type in which each is sent; None if the model wants one that this client does not know."""
 
     rows: int
     """How many examples there are."""

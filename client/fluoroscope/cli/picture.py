@@ -42,7 +42,7 @@ def as_pixels(image: Image.Image, spec: TensorSpec) -> np.ndarray:
         done.append(f"resized to {width}x{height}")
         upright = upright.resize((width, height), Image.Resampling.BICUBIC)
     pixels = np.asarray(upright, np.uint8).reshape(shape)
-    if spec.dtype.kind in "iu":
+    if spec.dtype is not None and spec.dtype.kind in "iu":
         array = pixels.astype(spec.dtype)
     else:
         done.append("scaled to 0..1")

@@ -16,7 +16,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 import fluoroscope
-from fluoroscope.v1 import inspection_pb2
+from fluoroscope.v1 import inspection_pb2, model_pb2, tensor_pb2
 from fluoroscope.wire import chunk_frame, decode_tensor
 
 if TYPE_CHECKING:
@@ -116,6 +116,45 @@ def test_a_site(face: Face, server: FakeServer) -> None:
     assert (equation.dtype, equation.shape, equation.bytes_per_example) == (np.dtype(ml_dtypes.bfloat16), (-1, 4), 8)
     assert equation.capturable
     assert (named.capturable, named.not_capturable_reason, named.dtype) == (False, "it is int1", None)
+
+
+def test_types_that_this_client_does_not_know_spoil_no_list(face: Face, server: FakeServer) -> None:
+    future: Any = 99
+    spec = tensor_pb2.TensorSpec(name="x", data_type=future, shape=[-1, 3])
+    server.models = [model_pb2.Model(name="new", inputs=[spec]), *server.models]
+    server.sites = [inspection_pb2.Site(path="new", data_type=future, shape=[-1]), *server.sites]
+
+    new, *models = face.call("models")
+    assert (str(new.inputs[0]), new.inputs[0].dtype, len(models)) == ("x: unknown[batch, 3]", None, 2)
+    site, *sites = face.call("sites", "digits")
+    assert (site.dtype, site.capturable, len(sites)) == (None, False, 4)
+    assert site.not_capturable_reason == "its data type is 99, which a newer version of the client may know"
+
+
+def test_an_output_of_a_type_that_this_client_does_not_know(face: Face, server: FakeServer) -> None:
+    future: Any = 99
+    server.outputs = {"logits": tensor_pb2.Tensor(data_type=future)}
+    with pytest.raises(fluoroscope.ServerError, match=r"cannot read: output 'logits': data_type is 99.* newer"):
+        face.call("predict", "digits", {"image": X})
+
+
+def test_an_answer_that_is_none(connect: Callable[..., Face]) -> None:
+    garbage: Any = grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"\xff")
+    services = {"Inference": "Predict", "Inspection": "ListSites", "Model": "ListModels"}
+    running = grpc.server(ThreadPoolExecutor(max_workers=1))
+    running.add_generic_rpc_handlers(
+        [
+            grpc.method_handlers_generic_handler(f"fluoroscope.v1.{service}Service", {method: garbage})
+            for service, method in services.items()
+        ]
+    )
+    port = running.add_insecure_port("127.0.0.1:0")
+    running.start()
+    face = connect(f"127.0.0.1:{port}")
+    for name, args in {"predict": ("digits", {"image": X}), "sites": ("digits",), "models": ()}.items():
+        with pytest.raises(fluoroscope.ServerError, match=r"cannot read: 1 bytes are no \w+Response"):
+            face.call(name, *args)
+    running.stop(None).wait(10)
 
 
 def test_a_plan(face: Face, server: FakeServer) -> None:
