@@ -116,6 +116,8 @@ def test_wrong_turns(client: fluoroscope.Client) -> None:
         client.inspect("relu", {"x": batch(1)}, sites="**", kinds="parameter")
     with pytest.raises(fluoroscope.NotFoundError, match="no version 8"):
         client.parameters("relu", version=8)
+    with pytest.raises(fluoroscope.NotFoundError, match="no label 'stable'"):
+        client.parameters("relu", label="stable")
 
 
 def test_from_a_shell(server: ServerProcess, checkpoints: Saved, tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ def test_a_trainer_and_an_operator(server: ServerProcess, models: Path) -> None:
 
         assert (answer(client, label="stable"), answer(client, version=10), answer(client)) == (10, 10, 30)
         assert client.inspect("digits", {"x": X}, sites="Dense_1", label="stable")["Dense_1"].array[0, 0] == 10  # type: ignore[index]  # it is there
+        assert client.parameters("digits", "**/Dense_1/bias", label="stable").version == 10
         with pytest.raises(fluoroscope.NotFoundError, match="has no version 20; it has 10, 30 loaded"):
             answer(client, version=20)
         assert client.load_model("digits", version=20).labels == {"stable": 10}
@@ -157,6 +158,7 @@ def test_a_broken_step_and_the_command_line(server: ServerProcess, models: Path)
     server.hears("loaded letters: version 7")
     assert "stable" in run("label", "letters", "stable", "7")
     assert "letters" in run("models", "letters", "--label", "stable")
+    assert "params/Dense_1/bias" in run("params", "letters", "--label", "stable")
     run("unload", "letters", "--force")
     assert "unloaded" in run("models")
     assert "letters" in run("load", "letters")

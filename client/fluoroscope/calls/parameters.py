@@ -8,6 +8,7 @@ from fluoroscope.calls.capture import ActivationReader
 from fluoroscope.calls.exchange import Exchange, StreamCall
 from fluoroscope.calls.question import capture_messages
 from fluoroscope.calls.reduction import Full
+from fluoroscope.calls.selector import fill_version
 from fluoroscope.v1 import inspection_pb2
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def inspect_parameters(
     slices: Slice | Sequence[Slice] = (),
     max_bytes: int | None = None,
     version: int | None = None,
+    label: str | None = None,
     timeout: float | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Steps[StreamCall[Activation, Inspection]]:
@@ -51,6 +53,7 @@ def inspect_parameters(
         slices: Cut each value on the device before anything else is done to it; each axis at most once.
         max_bytes: Refuse if the values together have more bytes. None means the server's own limit.
         version: The checkpoint step to look into. None means the one that serves now.
+        label: The label of the version, in place of its number.
         timeout: How many seconds the whole may take. None means what the client was made with.
         progress: Called after each message with what has come so far, header and trailer included.
 
@@ -58,7 +61,7 @@ def inspect_parameters(
         What came back by path, in the order of the tree of variables.
 
     Raises:
-        NotFoundError: No such model, version or parameter; for a parameter the message lists the nearest names.
+        NotFoundError: No such model, version, label or parameter; for a parameter the message lists the nearest names.
         InvalidRequestError: A glob matches nothing, a slice lies outside the value, or a value cannot be reduced or
             cast so.
         LimitExceededError: The values would have more bytes than allowed, or the server is too busy.
@@ -69,8 +72,7 @@ def inspect_parameters(
     request = inspection_pb2.InspectParametersRequest(
         model=model, captures=capture_messages(sites, (), reduce, dtype, slices), max_bytes=max_bytes or 0
     )
-    if version is not None:
-        request.version = version
+    fill_version(request, version, label)
     exchange = Exchange(
         method="/fluoroscope.v1.InspectionService/InspectParameters",
         request=request.SerializeToString(),

@@ -9,7 +9,7 @@ import click
 
 from fluoroscope.cli.bar import Bar
 from fluoroscope.cli.ending import epilog
-from fluoroscope.cli.options import OUTPUT, VERSION
+from fluoroscope.cli.options import LABEL, OUTPUT, VERSION
 from fluoroscope.cli.output import writing
 from fluoroscope.cli.question import parameter_options
 from fluoroscope.cli.reduction import REDUCTIONS, read_reductions
@@ -35,6 +35,7 @@ _EXAMPLES = """Examples:
 @click.argument("words", nargs=-1, metavar="[GLOB]...")
 @parameter_options
 @VERSION
+@LABEL
 @OUTPUT
 @session_options()
 def params(
@@ -47,6 +48,7 @@ def params(
     slices: tuple[Slice, ...],
     max_bytes: int | None,
     version: int | None,
+    label: str | None,
     output: Path | None,
 ) -> None:
     """Reads the parameters of MODEL: its weights, and what else its checkpoint holds for it. The network does not run.
@@ -72,6 +74,7 @@ def params(
             slices=slices,
             max_bytes=max_bytes,
             version=version,
+            label=label,
             progress=bar,
         )
         for parameter in found:

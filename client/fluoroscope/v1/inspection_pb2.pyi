@@ -1073,12 +1073,15 @@ class InspectParametersRequest(google.protobuf.message.Message):
 
     MODEL_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
+    LABEL_FIELD_NUMBER: builtins.int
     CAPTURES_FIELD_NUMBER: builtins.int
     MAX_BYTES_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The name of the model, as ListModels gives it. Required."""
     version: builtins.int
     """This checkpoint step and no other."""
+    label: builtins.str
+    """The version that this label names."""
     max_bytes: builtins.int
     """Refuse if the tensors together would have more bytes than this. Unset means the server's own limit."""
     @property
@@ -1092,12 +1095,13 @@ class InspectParametersRequest(google.protobuf.message.Message):
         *,
         model: builtins.str = ...,
         version: builtins.int = ...,
+        label: builtins.str = ...,
         captures: collections.abc.Iterable[Global___Capture] | None = ...,
         max_bytes: builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["version", b"version", "version_selector", b"version_selector"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["captures", b"captures", "max_bytes", b"max_bytes", "model", b"model", "version", b"version", "version_selector", b"version_selector"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["version_selector", b"version_selector"]) -> typing.Literal["version"] | None: ...
+    def HasField(self, field_name: typing.Literal["label", b"label", "version", b"version", "version_selector", b"version_selector"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["captures", b"captures", "label", b"label", "max_bytes", b"max_bytes", "model", b"model", "version", b"version", "version_selector", b"version_selector"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["version_selector", b"version_selector"]) -> typing.Literal["version", "label"] | None: ...
 
 Global___InspectParametersRequest: typing_extensions.TypeAlias = InspectParametersRequest
 

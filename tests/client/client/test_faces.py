@@ -464,6 +464,13 @@ def test_both_faces_have_the_same_methods() -> None:
     assert methods(fluoroscope.Client) == methods(fluoroscope.AsyncClient)
 
 
+def test_a_label_goes_wherever_a_version_is_looked_at() -> None:
+    names = [name for name in dir(fluoroscope.Client) if not name.startswith("_")]
+    taken = {name: inspect.signature(getattr(fluoroscope.Client, name)).parameters for name in names}
+    changing = {"load_model", "unload_model"}
+    assert {name for name in names if "version" in taken[name] and "label" not in taken[name]} == changing
+
+
 @pytest.mark.parametrize("face", [fluoroscope.Client, fluoroscope.AsyncClient])
 def test_help_tells_the_signature_and_the_words(face: type) -> None:
     for name in ("predict", "sites", "models", "model", "inspect", "stream", "parameters", "compare", "wait_ready"):
