@@ -71,3 +71,5 @@ def test_wrong_plans(client: fluoroscope.Client) -> None:
         client.plan("tanh", 0, sites="**")
     with pytest.raises(fluoroscope.LimitExceededError, match="the largest bucket of this model has 8"):
         client.plan("tanh", 9, sites="**")
+    with pytest.raises(fluoroscope.LimitExceededError, match="the request has 2,000 edits, and the limit is"):
+        client.plan("tanh", 1, sites="**", edits=[fluoroscope.Zero("**")] * 2000)

@@ -172,7 +172,8 @@ def plan(
         NotFoundError: No such model, version, label or site; for a site the message lists the nearest names.
         InvalidRequestError: A glob matches nothing, or a slice lies outside the value.
         NotCapturableError: A site exists but cannot be captured; the message says why.
-        LimitExceededError: There are more rows than the largest bucket has, or the server is too busy.
+        LimitExceededError: There are more rows than the largest bucket has, more globs or edits than a request may
+            have, or the server is too busy. Of a limit on bytes or results, the plan's `refusal` tells.
     """
     if not isinstance(inputs, int):
         arrays = yield from as_arrays(inputs, model=model, version=version, label=label, timeout=timeout)

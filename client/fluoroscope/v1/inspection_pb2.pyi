@@ -1038,7 +1038,9 @@ class PlanInspectionResponse(google.protobuf.message.Message):
     bytes, as the compiler says. Unset if the program is not held.
     """
     refusal: builtins.str
-    """Why a limit of the server or of the request forbids the inspection. Empty means that it is allowed."""
+    """Why a limit on bytes or results, of the server or of the request, forbids the inspection. Empty means that
+    it is allowed.
+    """
     @property
     def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ResultHeader]:
         """All results, in the order in which they would come."""

@@ -79,8 +79,9 @@ class InspectionServiceServicer(object):
     def PlanInspection(self, request, context):
         """Tells what an inspection would bring and cost. Runs nothing, and compiles only if asked to.
 
-        The errors are those of InspectActivations, except that a question which a limit forbids is
-        answered: the answer says so.
+        The errors are those of InspectActivations, except that an inspection of more bytes or results than a
+        limit of the server or of the request allows is answered: its refusal says so. Too many rows, captures,
+        globs or edits are errors here, too, and so are more results than any server can be set to allow.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

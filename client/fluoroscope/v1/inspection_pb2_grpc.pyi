@@ -166,8 +166,9 @@ class InspectionServiceStub(typing.Generic[_InspectionServiceListSitesType, _Ins
     PlanInspection: _InspectionServicePlanInspectionType
     """Tells what an inspection would bring and cost. Runs nothing, and compiles only if asked to.
 
-    The errors are those of InspectActivations, except that a question which a limit forbids is
-    answered: the answer says so.
+    The errors are those of InspectActivations, except that an inspection of more bytes or results than a
+    limit of the server or of the request allows is answered: its refusal says so. Too many rows, captures,
+    globs or edits are errors here, too, and so are more results than any server can be set to allow.
     """
 
     InspectActivations: _InspectionServiceInspectActivationsType
@@ -251,8 +252,9 @@ class InspectionServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[fluoroscope.v1.inspection_pb2.PlanInspectionResponse, collections.abc.Awaitable[fluoroscope.v1.inspection_pb2.PlanInspectionResponse]]:
         """Tells what an inspection would bring and cost. Runs nothing, and compiles only if asked to.
 
-        The errors are those of InspectActivations, except that a question which a limit forbids is
-        answered: the answer says so.
+        The errors are those of InspectActivations, except that an inspection of more bytes or results than a
+        limit of the server or of the request allows is answered: its refusal says so. Too many rows, captures,
+        globs or edits are errors here, too, and so are more results than any server can be set to allow.
         """
 
     @abc.abstractmethod
