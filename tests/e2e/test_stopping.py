@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -104,6 +105,20 @@ def test_the_grace_ends(wide_variables: tuple[Path, Any]) -> None:
         assert server.wait(30) == 0
         with pytest.raises(fluoroscope.FluoroscopeError):
             list(stream)
+
+
+def test_one_who_waits_for_a_server_that_drains_waits_for_the_next(checkpoints: Saved) -> None:
+    models = {"relu": checkpoints.folders["relu"]}
+    with serving(models, "--drain-delay=1") as server, fluoroscope.Client(server.target) as client:
+        server.signal(signal.SIGTERM)
+        server.hears("not ready any more: new calls are answered for 1 s")
+        with ThreadPoolExecutor(1) as thread:
+            waits = thread.submit(client.wait_ready, "relu", timeout=120)
+            assert server.wait() == 0
+            assert not waits.done()
+            with serving(models, listen=server.target):
+                waits.result(120)
+                assert client.predict("relu", {"x": batch(1)})["logits"].shape == (1, 5)
 
 
 def test_new_calls_are_answered_until_balancers_have_noticed(checkpoints: Saved) -> None:

@@ -40,7 +40,7 @@ from fluoroscope.calls.errors import (
 from fluoroscope.calls.exchange import Exchange, Steps, StreamCall
 from fluoroscope.calls.execution import Execution
 from fluoroscope.calls.gradient import Gradient
-from fluoroscope.calls.health import wait_ready
+from fluoroscope.calls.health import Wait, wait_ready
 from fluoroscope.calls.histogram import SiteHistogram
 from fluoroscope.calls.inspection import Inspection
 from fluoroscope.calls.kind import SiteKind
@@ -134,6 +134,7 @@ __all__ = [
     "TopElements",
     "TopK",
     "UnauthenticatedError",
+    "Wait",
     "WrongStateError",
     "Zero",
     "compare",

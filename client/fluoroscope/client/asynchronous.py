@@ -14,12 +14,13 @@ import grpc.aio
 from fluoroscope import calls
 from fluoroscope.client.face import Face
 from fluoroscope.client.method import dress
+from fluoroscope.client.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from types import TracebackType
 
-    from fluoroscope.calls import Arrived, Exchange, Steps, StreamCall
+    from fluoroscope.calls import Arrived, Exchange, Steps, StreamCall, Wait
     from fluoroscope.client.attempts import Attempts
 
 P = ParamSpec("P")
@@ -67,15 +68,22 @@ def _streamed(
     return method
 
 
-def _awaited(
-    operation: Callable[P, Steps[StreamCall[Item, Whole]]],
-) -> Callable[Concatenate[AsyncClient, P], Awaited[None]]:
-    """Makes a method that returns as soon as a stream brings something."""
+def _awaited(operation: Callable[P, Steps[Wait]]) -> Callable[Concatenate[AsyncClient, P], Awaited[None]]:
+    """Makes a method that returns as soon as what an operation waits for is ready."""
 
     async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        call = await self._run(operation(*args, **kwargs))
-        async with aclosing(self._items(call)) as items:
-            await anext(items)
+        waiting = Waiting(await self._run(operation(*args, **kwargs)), self._destination)
+        while True:
+            try:
+                async with aclosing(self._items(waiting.watch())) as items:
+                    await anext(items)
+            except calls.FluoroscopeError as error:
+                if self._closed:
+                    raise
+                pause = waiting.pause(error)
+            else:
+                return
+            await asyncio.sleep(pause)
 
     dress(method, operation, returns="None")
     return method

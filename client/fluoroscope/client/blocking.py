@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar, final
 
@@ -12,12 +13,13 @@ import grpc
 from fluoroscope import calls
 from fluoroscope.client.face import Face
 from fluoroscope.client.method import dress
+from fluoroscope.client.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from types import TracebackType
 
-    from fluoroscope.calls import Exchange, Steps, StreamCall
+    from fluoroscope.calls import Exchange, Steps, StreamCall, Wait
     from fluoroscope.client.attempts import Attempts
 
 CLOSE_SECONDS = 5.0
@@ -67,15 +69,22 @@ def _streamed(
     return method
 
 
-def _awaited(
-    operation: Callable[P, Steps[StreamCall[Item, Whole]]],
-) -> Callable[Concatenate[Client, P], None]:
-    """Makes a method that returns as soon as a stream brings something."""
+def _awaited(operation: Callable[P, Steps[Wait]]) -> Callable[Concatenate[Client, P], None]:
+    """Makes a method that returns as soon as what an operation waits for is ready."""
 
     def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        items = self._items(self._run(operation(*args, **kwargs)))
-        next(items)
-        items.close()
+        waiting = Waiting(self._run(operation(*args, **kwargs)), self._destination)
+        while True:
+            try:
+                with closing(self._items(waiting.watch())) as items:
+                    next(items)
+            except calls.FluoroscopeError as error:
+                if self._closed:
+                    raise
+                pause = waiting.pause(error)
+            else:
+                return
+            time.sleep(pause)  # before the next watch: bounded by the call's deadline
 
     dress(method, operation, returns="None")
     return method

@@ -13,7 +13,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 import fluoroscope
 from fluoroscope.v1 import inspection_pb2, model_pb2, tensor_pb2
@@ -402,28 +401,6 @@ def test_closing_in_the_midst_of_a_stream_says_what_had_come(server: FakeServer)
             assert ended.value.arrived is not None
 
     asyncio.run(main())
-
-
-def test_another_kind_of_server_is_told_apart(face: Face) -> None:
-    with pytest.raises(fluoroscope.ServerError, match=r"UNIMPLEMENTED.*another kind of server"):
-        face.call("wait_ready")
-
-
-def test_wait_ready_waits_for_the_server_to_say_so(connect: Callable[..., Face]) -> None:
-    states = health.HealthServicer()
-    states.set("digits", health_pb2.HealthCheckResponse.NOT_SERVING)
-    running = grpc.server(ThreadPoolExecutor(max_workers=2))
-    health_pb2_grpc.add_HealthServicer_to_server(states, running)
-    port = running.add_insecure_port("127.0.0.1:0")
-    running.start()
-    face = connect(f"127.0.0.1:{port}")
-
-    face.call("wait_ready", timeout=10)
-    with pytest.raises(fluoroscope.DeadlineExceededError):
-        face.call("wait_ready", "digits", timeout=0.3)
-    states.set("digits", health_pb2.HealthCheckResponse.SERVING)
-    face.call("wait_ready", "digits", timeout=10)
-    running.stop(None).wait(10)
 
 
 def test_threads_share_a_client(server: FakeServer) -> None:
