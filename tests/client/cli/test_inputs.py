@@ -4,10 +4,13 @@ import io
 import json
 from typing import TYPE_CHECKING
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
 
+from fluoroscope.calls import TensorSpec
+from fluoroscope.cli.picture import as_pixels
 from fluoroscope.wire import decode_tensor
 
 if TYPE_CHECKING:
@@ -115,6 +118,36 @@ def test_an_image_that_fits_keeps_its_pixels(folder: Path, run: Run, server: Fak
 
     assert run("predict", "digits", "image=@grey.png").stderr == "image: 2x2 L image, scaled to 0..1\n"
     assert np.allclose(came(server).reshape(-1), [0, 0.2, 0.4, 1])
+
+
+@pytest.mark.parametrize("name", ["grey.png", "grey.tif"])
+def test_an_image_of_16_bits_keeps_its_greys(folder: Path, run: Run, server: FakeServer, name: str) -> None:
+    Image.fromarray(np.array([[0, 51], [102, 255]], np.uint16) * 257).save(folder / name)
+
+    assert run("predict", "digits", f"@{name}").stderr == "image: 2x2 I;16 image, reduced to 8 bits, scaled to 0..1\n"
+    assert np.allclose(came(server).reshape(-1), [0, 0.2, 0.4, 1])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_an_image_whose_pixels_have_no_range(folder: Path, run: Run, dtype: type) -> None:
+    Image.fromarray(np.array([[0, 1], [2, 3]], dtype)).save(folder / "deep.tif")
+    result = run("predict", "digits", "image=@deep.tif")
+
+    assert result.exit_code == 2
+    assert "are numbers of any size, and none of them is white. Give an array" in result.stderr
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int4", "uint2"])
+def test_an_image_does_not_wrap_in_a_type_that_is_too_small(dtype: str) -> None:
+    with pytest.raises(click.UsageError, match=f"pixels are 0 to 255, which {dtype} cannot hold"):
+        as_pixels(Image.new("L", (2, 2)), TensorSpec(name="image", dtype=np.dtype(dtype), shape=(-1, 2, 2)))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16"])
+def test_an_image_for_integers_keeps_its_pixels(dtype: str) -> None:
+    spec = TensorSpec(name="image", dtype=np.dtype(dtype), shape=(-1, 2, 2))
+
+    assert as_pixels(Image.new("L", (2, 2), 255), spec).tolist() == [[255, 255], [255, 255]]
 
 
 def test_an_image_for_an_input_of_no_such_shape(folder: Path, run: Run) -> None:
