@@ -255,6 +255,7 @@ def test_other_files(shell: Shell, data: np.ndarray, file: str) -> None:
         (("relu", "--dataset", "empty.npz"), "empty.npz holds no example"),
         (("relu", "--dataset", "none.npz"), "none.npz cannot be read: No such file or directory"),
         (("relu", "--dataset", "text.npz"), "text.npz is no data set: neither NumPy's .npz nor .npy"),
+        (("relu", "--dataset", "torn.npy"), "torn.npy is no data set: neither NumPy's .npz nor .npy"),
         (("relu", "--dataset", "labels.npz:labels"), "array for x is int64, 3; the model wants x: float32[batch, 6]"),
         (("function", "--dataset", "uneven.npz"), "have not the same number of examples: tokens 3, mask 2."),
         (("function", "--dataset", "labels.npy"), "is one array, and function has tokens, mask"),
@@ -275,6 +276,7 @@ def test_what_is_wrong_is_said(shell: Shell, words: tuple[str, ...], message: st
     np.savez(shell.folder / "empty.npz", x=np.zeros((0, 6), np.float32))
     np.savez(shell.folder / "uneven.npz", tokens=np.zeros((3, 3), np.float32), mask=np.zeros(2, bool))
     (shell.folder / "text.npz").write_text("no array")
+    (shell.folder / "torn.npy").write_bytes(b"\x93NUMPY\x01\x00\x0b\x00{'descr': (")
     assert message in shell.run(*words, code=2)[1]
 
 

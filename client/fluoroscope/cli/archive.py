@@ -9,11 +9,12 @@ import zipfile
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Final, Literal, Self
 
-import ml_dtypes
 import numpy as np
 
+from fluoroscope.wire import DTYPES
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -63,22 +64,45 @@ class ArchiveWriter:
             np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
 
 
+@contextmanager
+def reading() -> Iterator[None]:
+    """Makes one error of all that NumPy's readers raise; a decorator, too.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is damaged, holds Python objects, or is none of NumPy's.
+    """
+    try:
+        yield
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # noqa: BLE001  # of damaged data they raise whatever zlib, tokenize and the like do
+        raise ValueError(str(error) or type(error).__name__) from None
+
+
+@reading()
 def read_archive(file: IO[bytes]) -> dict[str, np.ndarray]:
     """Returns the arrays of an `.npz` by key, in the dtypes that `__dtypes__` gives them.
 
     Raises:
         ValueError: It is no such archive, or holds Python objects.
     """
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise ValueError(str(error)) from None
+    with np.load(file, allow_pickle=False) as stored:
+        arrays = {key: stored[key] for key in stored.files}
     said = arrays.pop(DTYPES_KEY, None)
-    dtypes = {} if said is None else json.loads(said.item())
-    for key, name in dtypes.items():
-        arrays[key] = arrays[key].view(np.dtype(getattr(ml_dtypes, name)))
+    for key, dtype in _dtypes(said, arrays).items():
+        arrays[key] = arrays[key].view(dtype)
     return arrays
+
+
+def _dtypes(said: np.ndarray | None, keys: Collection[str]) -> dict[str, np.dtype]:
+    """Returns the dtypes that the entry `__dtypes__` gives, by key."""
+    known = {dtype.name: dtype for dtype in DTYPES.values()}
+    names = {} if said is None else json.loads(said.item())
+    for key, name in names.items():
+        if key not in keys or name not in known:
+            raise ValueError(f"{DTYPES_KEY} says that {key!r} is {name!r}: there is no such array, or no such dtype")
+    return {key: known[name] for key, name in names.items()}
 
 
 class ArchiveReader:
@@ -88,36 +112,31 @@ class ArchiveReader:
         ValueError: It is no such archive, or an array holds Python objects.
     """
 
+    @reading()
     def __init__(self, path: Path) -> None:
         self.path = path
         """Where it is."""
-        try:
-            with zipfile.ZipFile(path) as archive:
-                self._entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
-        except zipfile.BadZipFile as error:
-            raise ValueError(str(error)) from None
-        self._dtypes: dict[str, str] = {}
-        if DTYPES_KEY in self._entries:
-            self._dtypes = json.loads(self._array(self._entries.pop(DTYPES_KEY)).item())
+        with zipfile.ZipFile(path) as archive:
+            self._entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+        said = self._entries.pop(DTYPES_KEY, None)
+        self._dtypes = _dtypes(None if said is None else self._array(said), self._entries)
 
     @property
     def keys(self) -> list[str]:
         """Returns the names of the arrays."""
         return list(self._entries)
 
+    @reading()
     def read(self, key: str) -> np.ndarray:
         """Returns an array, in the dtype that `__dtypes__` gives it."""
         entry = self._entries[key]
         array = self._mapped(entry) if entry.compress_type == zipfile.ZIP_STORED else None
         array = self._array(entry) if array is None else array
-        return array.view(np.dtype(getattr(ml_dtypes, self._dtypes[key]))) if key in self._dtypes else array
+        return array.view(self._dtypes[key]) if key in self._dtypes else array
 
     def _array(self, entry: zipfile.ZipInfo) -> np.ndarray:
-        try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(entry) as file:
-                array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
-        except zipfile.BadZipFile as error:
-            raise ValueError(str(error)) from None
+        with zipfile.ZipFile(self.path) as archive, archive.open(entry) as file:
+            array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
         return array
 
     def _mapped(self, entry: zipfile.ZipInfo) -> np.ndarray | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 import numpy as np
 
-from fluoroscope.cli.archive import ArchiveReader
+from fluoroscope.cli.archive import ArchiveReader, reading
 from fluoroscope.cli.fit import fit
 from fluoroscope.cli.source import split_key
 from fluoroscope.cli.table import shape_cell
@@ -100,10 +100,11 @@ def _read(path: str, key: str | None, model: Model) -> dict[str, np.ndarray]:
             is_archive = file.read(2) == b"PK"
         if is_archive:
             return _entries(ArchiveReader(Path(path)), key, only, model)
-        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        with reading():
+            array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise unreadable(path, error) from None
-    except (ValueError, EOFError) as error:
+    except ValueError as error:
         raise click.UsageError(f"{path} is no data set: neither NumPy's .npz nor .npy ({error}).") from None
     if only is None:
         names = ", ".join(spec.name for spec in model.inputs)

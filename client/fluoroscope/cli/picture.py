@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from fluoroscope.calls.model import BATCH
 
@@ -31,23 +31,26 @@ def as_pixels(image: Image.Image, spec: TensorSpec) -> np.ndarray:
     mode = _mode(shape)
     if mode is None:
         raise _unfit(spec, "expected (height, width, channels) with 1, 3 or 4 channels, or (height, width)")
-    if spec.dtype.name.startswith(("int", "uint")) and int(np.uint8(255).astype(spec.dtype)) != 255:
+    if (
+        spec.dtype is not None
+        and spec.dtype.name.startswith(("int", "uint"))
+        and int(np.uint8(255).astype(spec.dtype)) != 255
+    ):
         raise _unfit(spec, f"pixels are 0 to 255, which {spec.dtype} cannot hold")
     if image.mode in {"I", "F"}:
         raise _unfit(spec, f"its pixels (mode {image.mode}) are numbers of any size, and none of them is white")
     done = [f"{image.width}x{image.height} {image.mode} image"]
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I;16"):
+    if image.mode.startswith("I;16"):
         done.append("reduced to 8 bits")
-        upright = Image.fromarray(np.rint(np.asarray(upright) / 257).astype(np.uint8))
-    if mode != upright.mode:
+        image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+    if mode != image.mode:
         done.append(f"converted to {_COLOURS[mode]}")
-        upright = upright.convert(mode)
+        image = image.convert(mode)
     height, width = shape[:2]
-    if upright.size != (width, height):
+    if image.size != (width, height):
         done.append(f"resized to {width}x{height}")
-        upright = upright.resize((width, height), Image.Resampling.BICUBIC)
-    pixels = np.asarray(upright, np.uint8).reshape(shape)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    pixels = np.asarray(image, np.uint8).reshape(shape)
     if spec.dtype is not None and spec.dtype.kind in "iu":
         array = pixels.astype(spec.dtype)
     else:

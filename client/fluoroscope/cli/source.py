@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import click
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fluoroscope.cli.archive import read_archive
+from fluoroscope.cli.archive import read_archive, reading
 from fluoroscope.cli.unreadable import unreadable
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def split_key(source: str) -> tuple[str, str | None]:
 
 
 def load(path: str) -> Value | dict[str, np.ndarray]:
-    """Returns what a file holds, told by its first bytes: .npy, .npz, an image, or JSON.
+    """Returns what a file holds, told by its first bytes: .npy, .npz, an image, upright, or JSON.
 
     Raises:
         click.UsageError: The file cannot be read, or is none of these.
@@ -74,21 +74,19 @@ def load(path: str) -> Value | dict[str, np.ndarray]:
     data, what = _read(path)
     try:
         if data.startswith(b"\x93NUMPY"):
-            array: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False)
+            with reading():
+                array: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False)
             return array
         if data.startswith(b"PK"):
             return read_archive(io.BytesIO(data))
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError) as error:
         raise click.UsageError(f"{what} cannot be read as NumPy's: {error}") from None
     try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
+        return ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     except UnidentifiedImageError:
         pass
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # noqa: BLE001  # of damaged images, Pillow's readers raise whatever they run into
         raise click.UsageError(f"{what} is an image that cannot be read: {error}") from None
-    else:
-        return image
     return _numbers(data.decode("utf-8", "replace"), what=what)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,3 +86,32 @@ def test_what_is_no_archive_of_numbers_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "objects.npz", x=np.array([None]))
     with pytest.raises(ValueError, match="Object arrays cannot be loaded"):
         ArchiveReader(tmp_path / "objects.npz").read("x")
+
+
+def test_compressed_data_that_is_damaged(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "x.npz", x=np.arange(6.0))
+    data = bytearray((tmp_path / "x.npz").read_bytes())
+    data[30 + data[26] + data[28]] = 0xFF  # the first byte behind the entry's header, its name and the rest of it
+    (tmp_path / "x.npz").write_bytes(data)
+
+    with pytest.raises(ValueError, match="invalid block type"):
+        read_archive(io.BytesIO(data))
+    with pytest.raises(ValueError, match="invalid block type"):
+        ArchiveReader(tmp_path / "x.npz").read("x")
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"y": "bfloat16"}, "says that 'y' is 'bfloat16': there is no such array"),
+        ({"x": "bfloat17"}, "says that 'x' is 'bfloat17': there is no such array, or no such dtype"),
+        (["x"], "'list' object has no attribute"),
+    ],
+)
+def test_dtypes_that_are_none(tmp_path: Path, said: object, message: str) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros(2, np.uint16), __dtypes__=np.array(json.dumps(said)))
+
+    with pytest.raises(ValueError, match=message):
+        read_archive(io.BytesIO((tmp_path / "x.npz").read_bytes()))
+    with pytest.raises(ValueError, match=message):
+        ArchiveReader(tmp_path / "x.npz")

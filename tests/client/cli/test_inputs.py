@@ -34,6 +34,11 @@ def came(server: FakeServer, name: str = "image") -> np.ndarray:
     return decode_tensor(server.requests[-1].inputs[name])
 
 
+def header(text: str) -> bytes:
+    """An .npy that ends behind its header."""
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -47,7 +52,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "text.txt").write_text("hello")
     (tmp_path / "broken.npy").write_bytes(npy(X)[:70])
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 no archive")
-    (tmp_path / "objects.npy").write_bytes(b"\x93NUMPY")
+    (tmp_path / "torn.npy").write_bytes(header("{'descr': ("))
+    (tmp_path / "vast.npy").write_bytes(header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({2**40},), }}"))
+    (tmp_path / "broken.ppm").write_bytes(b"P6 2 x 255 ")
+    Image.new("L", (2, 2)).save(tmp_path / "broken.png", exif=b"Exif\0\0MM but no TIFF")
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     return tmp_path
 
@@ -167,6 +175,10 @@ def test_an_image_for_an_input_of_no_such_shape(folder: Path, run: Run) -> None:
         (["image=@broken.npy"], "broken.npy cannot be read as NumPy's"),
         (["image=@broken.npz"], "broken.npz cannot be read as NumPy's"),
         (["image=@objects.npy"], "objects.npy cannot be read as NumPy's"),
+        (["image=@torn.npy"], "torn.npy cannot be read as NumPy's"),
+        (["image=@vast.npy"], "vast.npy cannot be read as NumPy's"),
+        (["image=@broken.ppm"], "broken.ppm is an image that cannot be read"),
+        (["image=@broken.png"], "broken.png is an image that cannot be read"),
         (["image=x.npy"], "For a file, write image=@x.npy."),
         (['image={"a": 1}'], "is JSON, but no number and no list of numbers"),
         (["image=[1, [2]]"], "input 'image' is no array: all lists of one depth must be equally long"),
