@@ -37,7 +37,7 @@ class _Shown:
         self._since = monotonic()
         self._patience = patience
         self._file = sys.stderr if file is None else file
-        self._terminal = self._file.isatty()
+        self._terminal = self._file is not None and self._file.isatty()  # none where standard error is closed
         self._bar: RichProgress | None = None
 
     def _columns(self) -> tuple[ProgressColumn, ...]:

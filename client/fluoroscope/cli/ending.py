@@ -13,6 +13,9 @@ from fluoroscope.calls import (
     ServerUnavailableError,
 )
 
+WRONG: Final = 2
+"""The exit code where the command line, or a file or stream that it uses, is wrong."""
+
 INTERRUPTED: Final = 130
 """The exit code after Ctrl-C."""
 
@@ -31,7 +34,7 @@ _CODES: Final[dict[type, int]] = {
 EXIT_CODES: Final = """Exit codes:
   0    done
   1    the server refused, or failed
-  2    the command line, or a file named on it, is wrong
+  2    the command line, or a file or stream that it uses, is wrong
   3    the server cannot be reached, is not ready, or did not answer in time
   4    the stream was incomplete or corrupt
   5    compare --check: a site diverges

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from io import TextIOWrapper
+from typing import Any, NoReturn
 
 import click
 
 from fluoroscope.calls import FluoroscopeError
 from fluoroscope.cli.compare import compare
 from fluoroscope.cli.deployment import label, load, unload
-from fluoroscope.cli.ending import INTERRUPTED, epilog, exit_code
+from fluoroscope.cli.ending import INTERRUPTED, WRONG, epilog, exit_code
 from fluoroscope.cli.inspect import inspect
 from fluoroscope.cli.models import models
 from fluoroscope.cli.params import params
@@ -36,6 +37,17 @@ _EXAMPLES = """Examples:
 class _Group(click.Group):
     """A group of commands in which expected errors are words and an exit code, never a traceback."""
 
+    def main(self, *args: Any, **settings: Any) -> Any:  # click's own signature
+        if sys.stdout is None:  # it was closed when the interpreter started
+            _end_without_output("it is closed")
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        try:
+            return super().main(*args, **settings)
+        except OSError as error:  # of a file, whatever opened it has told
+            _discard_output()
+            _end_without_output(error.strerror or str(error))
+
     def invoke(self, ctx: click.Context) -> Any:  # click's own signature
         try:
             result = super().invoke(ctx)
@@ -48,10 +60,21 @@ class _Group(click.Group):
             ctx.exit(INTERRUPTED)
         except BrokenPipeError:
             # Whoever read the output has enough, as `head` has: nothing is wrong, nothing is left to say.
-            # The interpreter flushes once more at its end, so it must not find the closed pipe.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard_output()
             ctx.exit(0)
         return result
+
+
+def _discard_output() -> None:
+    """Lets standard output go nowhere: the interpreter flushes once more at its end, and must not fail then."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _end_without_output(why: str) -> NoReturn:
+    click.echo(
+        f"Error: standard output cannot be written: {why}. Send it to where it can be, or to /dev/null.", err=True
+    )
+    sys.exit(WRONG)
 
 
 @click.group(

@@ -91,12 +91,13 @@ def load(path: str) -> Value | dict[str, np.ndarray]:
 
 
 def _read(path: str) -> tuple[bytes, str]:
-    if path == STDIN:
-        return sys.stdin.buffer.read(), "standard input"
+    what = "standard input" if path == STDIN else path
+    if path == STDIN and sys.stdin is None:  # it was closed when the interpreter started
+        raise click.UsageError(f"{what} is closed: send a file to it, or name one, as @FILE.")
     try:
-        return Path(path).read_bytes(), path
+        return sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes(), what
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise unreadable(what, error) from None
 
 
 def _numbers(text: str, *, what: str, hint: str = "") -> Numbers:

@@ -11,6 +11,8 @@ import grpc
 import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 
+from fluoroscope.v1 import model_pb2
+
 if TYPE_CHECKING:
     from tests.client.cli.conftest import Run
     from tests.client.fake_server import FakeServer
@@ -27,6 +29,19 @@ def start(server: FakeServer, *words: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+    )
+
+
+def in_shell(server: FakeServer, line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command and its redirections, to their end."""
+    return subprocess.run(
+        f"{sys.executable} -m fluoroscope {line}",
+        shell=True,
+        env=os.environ | {"FLUOROSCOPE_SERVER": server.target, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -115,3 +130,37 @@ def test_a_reader_that_has_enough_is_no_error(server: FakeServer, words: list[st
     process.stderr.close()
 
     assert (process.wait(60), errors) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("models > /dev/full", "standard output cannot be written: No space left on device."),
+        ("models --json > /dev/full", "standard output cannot be written: No space left on device."),
+        ("--help > /dev/full", "standard output cannot be written: No space left on device."),
+        ("models >&-", "standard output cannot be written: it is closed."),
+        ("predict digits - <&-", "standard input is closed"),
+        ("predict digits - 0> /dev/null", "standard input cannot be read: Bad file descriptor."),
+    ],
+)
+def test_a_stream_that_cannot_be_used(server: FakeServer, line: str, message: str) -> None:
+    ended = in_shell(server, line)
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"Error: {message}" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_nothing_is_said_where_standard_error_is_closed(server: FakeServer) -> None:
+    ended = in_shell(server, f"inspect digits '{X}' 2>&-")
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "Dense_0" in ended.stdout
+
+
+def test_names_that_standard_output_cannot_spell(server: FakeServer) -> None:
+    server.models = [model_pb2.Model(name="caf\u00e9")]
+    ended = in_shell(server, "models", PYTHONIOENCODING="ascii")
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert r"caf\xe9" in ended.stdout
