@@ -10,6 +10,7 @@ from fluoroscope.calls import (
     DeadlineExceededError,
     FluoroscopeError,
     IncompleteStreamError,
+    InvalidRequestError,
     ServerUnavailableError,
 )
 
@@ -43,7 +44,9 @@ EXIT_CODES: Final = """Exit codes:
 
 
 def exit_code(error: FluoroscopeError) -> int:
-    """Returns the exit code for a call that went wrong."""
+    """Returns the exit code for a call that went wrong, or that the client refused to make."""
+    if isinstance(error, InvalidRequestError) and error.reason is None:
+        return WRONG  # a server's refusal has a reason, if only the name of its status
     return next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fluoroscope.calls import InvalidRequestError
+from fluoroscope.cli.unreadable import unreadable
 from fluoroscope.client import Client
 
 if TYPE_CHECKING:
@@ -65,24 +67,38 @@ class Session:
         )
 
     def client(self) -> Client:
-        """Returns a client of the server."""
-        return Client(
-            self.server,
-            timeout=self.timeout,
-            retries=self.retries,
-            token=self.token,
-            root_certificates=self.root_certificates,
-            client_certificate=self.client_certificate,
-            client_key=self.client_key,
-            allow_insecure_token=self.allow_insecure_token,
-        )
+        """Returns a client of the server.
+
+        Raises:
+            click.UsageError: The options contradict each other, or a file of certificates cannot be read.
+        """
+        if not self.server.strip():
+            raise click.BadParameter("it is empty; expected HOST:PORT.", param_hint="--server")
+        try:
+            return Client(
+                self.server,
+                timeout=self.timeout,
+                retries=self.retries,
+                token=self.token,
+                root_certificates=self.root_certificates,
+                client_certificate=self.client_certificate,
+                client_key=self.client_key,
+                allow_insecure_token=self.allow_insecure_token,
+            )
+        except InvalidRequestError as error:
+            raise click.UsageError(f"{error}.") from None
+        except OSError as error:
+            raise unreadable(error.filename or "a file of certificates", error) from None
 
 
 def _token(path: Path | None) -> str | None:
     """Returns the token in a file."""
     if path is None:
         return None
-    token = path.read_text("utf-8", "replace").strip()
+    try:
+        token = path.read_text("utf-8", "replace").strip()
+    except OSError as error:
+        raise unreadable(path, error) from None
     if not token:
         raise click.BadParameter(f"{path} is empty.", param_hint="--token-file")
     return token

@@ -326,4 +326,4 @@ def test_a_label_in_place_of_a_version(run: Run, server: FakeServer, command: st
     assert run(command, "digits", *inputs, "--label", "stable").exit_code == 0
     asked = server.requests[-1]
     assert (asked.inspection if command == "plan" else asked).label == "stable"
-    assert run(command, "digits", *inputs, "--label", "stable", "--version", "100").exit_code == 1
+    assert run(command, "digits", *inputs, "--label", "stable", "--version", "100").exit_code == 2

@@ -69,6 +69,19 @@ def test_the_exit_code_tells_what_went_wrong(
         assert "the server's own words" in result.stderr
 
 
+def test_what_the_client_itself_refuses_is_of_the_command_line(run: Run) -> None:
+    result = run("inspect", "digits", X, "--dtype", "nope")
+
+    assert result.exit_code == 2
+    assert "dtype is 'nope', which is none" in result.stderr
+
+
+def test_a_refusal_without_details_is_the_servers(run: Run, server: FakeServer) -> None:
+    server.fail(grpc.StatusCode.INVALID_ARGUMENT, "no")
+
+    assert run("models").exit_code == 1
+
+
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_no_server(run: Run, words: list[str]) -> None:
     for place in (["-s", "127.0.0.1:1", *words], [*words, "--server", "127.0.0.1:1"]):

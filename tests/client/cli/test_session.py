@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import grpc
+import pytest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
     from tests.client.cli.conftest import Run
     from tests.client.fake_server import FakeServer
 
@@ -44,7 +44,7 @@ def test_a_token_file_that_is_empty(run: Run, tmp_path: Path) -> None:
 
 def test_a_token_goes_to_no_other_machine_unencrypted(run: Run) -> None:
     result = run("-s", "node.invalid:8500", "--token", "hunter2", "models")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "--root-certificates" in result.stderr
     assert "hunter2" not in result.stderr
 
@@ -55,9 +55,26 @@ def test_no_retries(run: Run, server: FakeServer) -> None:
     assert len(server.requests) == 1
 
 
-def test_a_certificate_without_its_key(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["--client-certificate", "--client-key"])
+def test_a_certificate_without_its_key(run: Run, tmp_path: Path, option: str) -> None:
     file = tmp_path / "client.pem"
     file.write_text("PEM")
-    result = run("models", "--client-certificate", str(file))
-    assert result.exit_code == 1
+    result = run("models", option, str(file))
+    assert result.exit_code == 2
     assert "go together" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--token", "a b"], "the token is none"),
+        (["--server", ""], "Invalid value for --server: it is empty; expected HOST:PORT."),
+        (["--token-file", "/proc/self/mem"], "/proc/self/mem cannot be read: Input/output error."),
+        (["--root-certificates", "/proc/self/mem"], "cannot be read: Input/output error."),
+    ],
+)
+def test_options_with_which_no_call_can_be_made(run: Run, server: FakeServer, words: list[str], message: str) -> None:
+    result = run("models", *words)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not server.requests
