@@ -254,6 +254,7 @@ def test_other_files(shell: Shell, data: np.ndarray, file: str) -> None:
         (("relu", "--dataset", "labels.npz"), "no input 'labels', 'x' is missing."),
         (("relu", "--dataset", "empty.npz"), "empty.npz holds no example"),
         (("relu", "--dataset", "none.npz"), "none.npz cannot be read: No such file or directory"),
+        (("relu", "--dataset", ""), "no file is named"),
         (("relu", "--dataset", "text.npz"), "text.npz is no data set: neither NumPy's .npz nor .npy"),
         (("relu", "--dataset", "torn.npy"), "torn.npy is no data set: neither NumPy's .npz nor .npy"),
         (("relu", "--dataset", "labels.npz:labels"), "array for x is int64, 3; the model wants x: float32[batch, 6]"),

@@ -60,7 +60,13 @@ def read_value(text: str, *, name: str) -> Value:
 
 
 def split_key(source: str) -> tuple[str, str | None]:
-    """Returns the file and the key of `FILE.npz:KEY`; the key is None where there is none."""
+    """Returns the file and the key of `FILE.npz:KEY`; the key is None where there is none.
+
+    Raises:
+        click.UsageError: No file is named.
+    """
+    if not source:
+        raise click.UsageError("no file is named; expected one, such as x.npy.")
     path, colon, key = source.partition(".npz:")
     return (f"{path}.npz", key) if colon else (source, None)
 
@@ -87,7 +93,7 @@ def load(path: str) -> Value | dict[str, np.ndarray]:
         pass
     except Exception as error:  # noqa: BLE001  # of damaged images, Pillow's readers raise whatever they run into
         raise click.UsageError(f"{what} is an image that cannot be read: {error}") from None
-    return _numbers(data.decode("utf-8", "replace"), what=what)
+    return _numbers(data.decode("utf-8-sig", "replace"), what=what)
 
 
 def _read(path: str) -> tuple[bytes, str]:

@@ -49,6 +49,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.savez(tmp_path / "two.npz", image=X, other=X * 2)
     np.savez(tmp_path / "pair.npz", tokens=PAIR["tokens"], mask=PAIR["mask"])
     (tmp_path / "x.json").write_text(json.dumps(X.tolist()))
+    (tmp_path / "marked.json").write_text(json.dumps(X.tolist()), "utf-8-sig")
     (tmp_path / "text.txt").write_text("hello")
     (tmp_path / "broken.npy").write_bytes(npy(X)[:70])
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 no archive")
@@ -73,6 +74,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "image=@two.npz:image",
         "@two.npz:image",
         "image=@x.json",
+        "image=@marked.json",
         "image=[[[1],[-2]],[[3],[0.5]]]",
         "image=[[[[1],[-2]],[[3],[0.5]]]]",
     ],
@@ -171,6 +173,8 @@ def test_an_image_for_an_input_of_no_such_shape(folder: Path, run: Run) -> None:
     ("words", "text"),
     [
         (["image=@none.npy"], "none.npy cannot be read: No such file or directory;"),
+        (["image=@"], "no file is named"),
+        (["@"], "no file is named"),
         (["image=@text.txt"], "text.txt is 'hello': neither .npy, .npz, an image, nor JSON"),
         (["image=@broken.npy"], "broken.npy cannot be read as NumPy's"),
         (["image=@broken.npz"], "broken.npz cannot be read as NumPy's"),
