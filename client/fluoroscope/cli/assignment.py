@@ -26,13 +26,14 @@ INPUTS: Final = """Each INPUT=VALUE gives one input of the model. VALUE is one o
   @x.json, [[0.5, 1]]    numbers, in the dtype that the model wants
   @photo.png             an image, made to fit: size, channels, floats scaled to 0..1
   @-                     any of these from standard input
-The name may be left out where the model has one input. A single example gets its batch axis."""
+The name may be left out where the model has one input, but not before a single number.
+A single example gets its batch axis."""
 """How inputs are given, for help texts."""
 
 
 def is_input(word: str) -> bool:
-    """Returns whether a word is an input (`image=@x.npy`, `@all.npz`, `-`) and not a glob of sites."""
-    return word.startswith("@") or word == STDIN or _INPUT.match(word) is not None
+    """Returns whether a word is an input (`image=@x.npy`, `@all.npz`, `[[0.5, 1]]`, `-`) and not a glob of sites."""
+    return word.startswith(("@", "[")) or word == STDIN or _INPUT.match(word) is not None
 
 
 def read_inputs(words: Iterable[str], model: Model, *, cast: bool) -> dict[str, np.ndarray]:
@@ -62,19 +63,20 @@ def _read(word: str, model: Model) -> list[tuple[str, Value]]:
         raise click.UsageError(
             f"{word!r} is no INPUT=VALUE; give an input as {model.inputs[0].name}=@FILE; sites are for `inspect`."
         )
-    if not word.startswith("@") and word != STDIN:
+    if _INPUT.match(word):
         name, _, text = word.partition("=")
         return [(name, read_value(text, name=name))]
     path, key = split_key(word.removeprefix("@"))
     only = model.inputs[0].name if len(model.inputs) == 1 else None
-    if key is not None and only is not None:
+    is_json = word.startswith("[")
+    if only is not None and (key is not None or is_json):
         return [(only, read_value(word, name=only))]
-    loaded = load(path)
+    loaded = None if is_json else load(path)
     if isinstance(loaded, dict):
         if only is not None and len(loaded) == 1:
             return [(only, array) for array in loaded.values()]
         return list(loaded.items())
-    if only is None:
+    if only is None or loaded is None:
         names = ", ".join(spec.name for spec in model.inputs)
         raise click.UsageError(f"which input is {word}? The model has {names}: write NAME={word}.")
     return [(only, loaded)]

@@ -48,7 +48,8 @@ def read_value(text: str, *, name: str) -> Value:
         click.UsageError: It cannot be read, or is nothing that an input can be.
     """
     if not text.startswith("@") and text != STDIN:
-        return _numbers(text, what=f"the value of {name}", hint=f"\nFor a file, write {name}=@{text}.")
+        hint = "" if text.startswith("[") else f"\nFor a file, write {name}=@{text}."
+        return _numbers(text, what=f"the value of {name}", hint=hint)
     source = text.removeprefix("@")
     path, key = split_key(source)
     loaded = load(path)

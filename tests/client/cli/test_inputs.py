@@ -76,6 +76,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "image=@x.json",
         "image=@marked.json",
         "image=[[[1],[-2]],[[3],[0.5]]]",
+        "[[[1],[-2]],[[3],[0.5]]]",
         "image=[[[[1],[-2]],[[3],[0.5]]]]",
     ],
 )
@@ -185,6 +186,10 @@ def test_an_image_for_an_input_of_no_such_shape(folder: Path, run: Run) -> None:
         (["image=@broken.png"], "broken.png is an image that cannot be read"),
         (["image=x.npy"], "For a file, write image=@x.npy."),
         (['image={"a": 1}'], "is JSON, but no number and no list of numbers"),
+        (
+            ["[1, 2"],
+            "the value of image is '[1, 2': neither .npy, .npz, an image, nor JSON such as [[0.5, 1], [2, 3]].\n",
+        ),
         (["image=[1, [2]]"], "input 'image' is no array: all lists of one depth must be equally long"),
         (["Dense_*"], "'Dense_*' is no INPUT=VALUE; give an input as image=@FILE"),
         (["image=@two.npz:missing"], "two.npz has no 'missing'; it has image, other. Name one: image=@two.npz:KEY."),
@@ -203,8 +208,21 @@ def test_mistakes_are_told_before_anything_is_asked(run: Run, server: FakeServer
     assert [type(request).__name__ for request in server.requests] == ["GetModelRequest"]
 
 
-def test_a_value_without_a_name_needs_a_model_of_one_input(folder: Path, run: Run) -> None:
-    result = run("predict", "pair", f"@{folder / 'x.npy'}")
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("word", ["@x.npy", "[[1, 2, 3]]"])
+def test_a_value_without_a_name_needs_a_model_of_one_input(run: Run, word: str) -> None:
+    result = run("predict", "pair", word)
 
     assert result.exit_code == 2
-    assert "The model has tokens, mask: write NAME=@" in result.stderr
+    assert f"which input is {word}? The model has tokens, mask: write NAME={word}." in result.stderr
+
+
+def test_numbers_without_a_name_are_told_from_sites(run: Run, server: FakeServer) -> None:
+    numbers = "[[[1],[-2]],[[3],[0.5]]]"
+    result = run("inspect", "digits", numbers, "Dense_0", "3", "--edit", f"patch head {numbers}")
+
+    assert result.exit_code == 0, result.stderr
+    request = server.requests[-1]
+    assert np.array_equal(decode_tensor(request.inputs["image"]), X[np.newaxis])
+    assert np.array_equal(decode_tensor(request.edits[0].patch_from_inputs.inputs["image"]), X[np.newaxis])
+    assert list(request.captures[0].sites) == ["Dense_0", "3"]
