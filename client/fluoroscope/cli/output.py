@@ -41,7 +41,7 @@ def writing(path: Path) -> Iterator[Writer]:
             with ArchiveWriter(file) as archive:
                 yield archive
     except OSError as error:
-        raise click.UsageError(f"--output {path}: {error.strerror}.") from None
+        raise click.UsageError(f"--output {path}: {error.strerror or error}.") from None
     if archive.dtypes:
         names = ", ".join(sorted(set(archive.dtypes.values())))
         click.echo(
