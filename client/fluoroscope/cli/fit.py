@@ -45,6 +45,10 @@ def fit(value: Value, spec: TensorSpec, *, cast: bool) -> np.ndarray:
 def _typed(array: np.ndarray, spec: TensorSpec, *, cast: bool) -> np.ndarray:
     if array.dtype == spec.dtype:
         return array
+    if spec.dtype is None:
+        raise click.UsageError(
+            f"the type of {spec.name} is one that this client does not know: install a newer fluoroscope here."
+        )
     if not cast:
         raise click.UsageError(
             f"the array for {spec.name} is {array.dtype}; the model wants {spec}.\n"

@@ -24,18 +24,16 @@ def as_pixels(image: Image.Image, spec: TensorSpec) -> np.ndarray:
     the input without its batch axis, `(height, width, channels)` or `(height, width)`.
 
     Raises:
-        click.UsageError: The input is not of such a shape, or cannot hold 0..255, or the pixels of the picture
-            have no range.
+        click.UsageError: The input is not of such a shape, nor of a known type, or cannot hold 0..255; or the pixels
+            of the picture have no range.
     """
     shape = tuple(size for size in spec.shape if size != BATCH)
     mode = _mode(shape)
     if mode is None:
         raise _unfit(spec, "expected (height, width, channels) with 1, 3 or 4 channels, or (height, width)")
-    if (
-        spec.dtype is not None
-        and spec.dtype.name.startswith(("int", "uint"))
-        and int(np.uint8(255).astype(spec.dtype)) != 255
-    ):
+    if spec.dtype is None:
+        raise _unfit(spec, "its type is one that this client does not know")
+    if spec.dtype.name.startswith(("int", "uint")) and int(np.uint8(255).astype(spec.dtype)) != 255:
         raise _unfit(spec, f"pixels are 0 to 255, which {spec.dtype} cannot hold")
     if image.mode in {"I", "F"}:
         raise _unfit(spec, f"its pixels (mode {image.mode}) are numbers of any size, and none of them is white")
@@ -51,7 +49,7 @@ def as_pixels(image: Image.Image, spec: TensorSpec) -> np.ndarray:
         done.append(f"resized to {width}x{height}")
         image = image.resize((width, height), Image.Resampling.BICUBIC)
     pixels = np.asarray(image, np.uint8).reshape(shape)
-    if spec.dtype is not None and spec.dtype.kind in "iu":
+    if spec.dtype.kind in "iu":
         array = pixels.astype(spec.dtype)
     else:
         done.append("scaled to 0..1")

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from fluoroscope.calls import TensorSpec
+from fluoroscope.cli.fit import fit
 from fluoroscope.cli.picture import as_pixels
 from fluoroscope.wire import decode_tensor
 
@@ -159,6 +160,13 @@ def test_an_image_for_integers_keeps_its_pixels(dtype: str) -> None:
     spec = TensorSpec(name="image", dtype=np.dtype(dtype), shape=(-1, 2, 2))
 
     assert as_pixels(Image.new("L", (2, 2), 255), spec).tolist() == [[255, 255], [255, 255]]
+
+
+def test_an_input_of_a_type_that_only_a_newer_client_knows() -> None:
+    spec = TensorSpec(name="image", dtype=None, shape=(-1, 2, 2))
+    for value in (Image.new("L", (2, 2)), np.zeros((2, 2), np.float32)):
+        with pytest.raises(click.UsageError, match="that this client does not know"):
+            fit(value, spec, cast=True)
 
 
 def test_an_image_for_an_input_of_no_such_shape(folder: Path, run: Run) -> None:
