@@ -76,17 +76,21 @@ class Loaded:
 class ModelEntry:
     """One model of the repository. Belongs to the event loop."""
 
-    def __init__(self, name: str, source: ModelSource | None = None, *, watched: bool = False) -> None:
+    def __init__(
+        self, name: str, source: ModelSource | None = None, *, watched: bool = False, discovered: bool = False
+    ) -> None:
         """Begins with no version.
 
         Args:
             name: what requests call it.
             source: where its steps are; None if whoever adds its versions knows.
             watched: whether its steps are followed while the server runs.
+            discovered: whether it is there because its folder is in the repository, and goes with it.
         """
         self.name = name
         self.source = source
         self.watched = watched
+        self.discovered = discovered
         self.policy = VersionPolicy()
         self.loaded: dict[int, Loaded] = {}
         """The versions that answer."""

@@ -223,7 +223,7 @@ class Operations:
     # --- the models
 
     async def _discover(self, folder: Path) -> None:
-        ours = {entry.name: entry for entry in self._repository.entries() if self._is_in_folder(entry)}
+        ours = {entry.name: entry for entry in self._repository.entries() if entry.discovered}
         try:
             found = await asyncio.to_thread(scan_models, folder, known=ours)
         except OSError as error:
@@ -237,7 +237,8 @@ class Operations:
             except SettingsError as error:
                 self._reports.trouble(f"folder {name}", f"a folder of the repository is left out: {error.message}")
             else:
-                entry = ModelEntry(name, ModelSource(name=name, path=found[name]), watched=True)
+                source = ModelSource(name=name, path=found[name])
+                entry = ModelEntry(name, source, watched=True, discovered=True)
                 self._repository.put(entry)
                 self._reports.added(entry)
         for name in ours.keys() - found.keys():
@@ -249,9 +250,6 @@ class Operations:
             self._swapper.unload(entry, version)
         self._repository.remove(entry.name)
         self._reports.removed(entry)
-
-    def _is_in_folder(self, entry: ModelEntry) -> bool:
-        return entry.source is not None and entry.source.path.parent == self._folder
 
     async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
         """Waits for work that goes on even if the one who waits gives up."""

@@ -14,7 +14,8 @@ import pytest
 
 from fluoroscope_server.checkpoints import seal
 from fluoroscope_server.errors import FluoroscopeError, UnavailableError
-from fluoroscope_server.serving import StageClock
+from fluoroscope_server.serving import ModelEntry, StageClock
+from fluoroscope_server.settings import ModelSource
 
 from .house import damage, write_step
 
@@ -239,6 +240,20 @@ def test_models_that_come_and_go(run: Run, net: Path) -> None:
         assert house.health["other"] is False
         assert house.sample("fluoroscope_refused_checkpoints_total", model="broken", reason="UNREADABLE") is None
         await house.released()
+
+    run(test)
+
+
+def test_a_model_under_another_name_than_its_folder_stays(run: Run, net: Path) -> None:
+    async def test(house: House) -> None:
+        entry = ModelEntry("prod", ModelSource(name="prod", path=net))
+        house.repository.put(entry)
+        await house.operations.begin(entry)
+        await house.watcher.look()
+        assert (await house.answers(name="prod"), house.repository.names()) == (1, ["net", "prod"])
+        shutil.rmtree(net)
+        await house.watcher.look()
+        assert (await house.answers(name="prod"), house.repository.names()) == (1, ["prod"])
 
     run(test)
 
