@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 from typing import TYPE_CHECKING
 
 from fluoroscope_server.checkpoints.place import ARRAY_FILES, JSON_FILES, TEMPORARY, TREE_METADATA
@@ -75,11 +76,15 @@ def choose_item(place: Place, name: str | None) -> Path:
 def _kind(folder: Path) -> ItemKind | None:
     if (folder / TREE_METADATA).is_file():
         return ItemKind.ARRAYS
-    if any((folder / name).exists() for name in ARRAY_FILES) or any(folder.glob("*/.zarray")):
+    if any((folder / name).exists() for name in ARRAY_FILES) or any(map(_is_zarr, folder.iterdir())):
         return ItemKind.HEADLESS
     if any((folder / name).is_file() for name in JSON_FILES):
         return ItemKind.JSON
     return None
+
+
+def _is_zarr(folder: Path) -> bool:
+    return os.path.lexists(folder / ".zarray")  # False, too, where this user may not look
 
 
 def _find(place: Place, items: dict[str, ItemKind | None]) -> str:

@@ -63,10 +63,18 @@ def uncommitted(path: Path) -> list[str]:
         if _is_checkpoint(path):
             return []
         committed = _committed(path).values()
-        children = [child for child in sorted(path.iterdir()) if child.is_dir() and child not in committed]
+        children = [child for child in sorted(path.iterdir()) if may_be_folder(child) and child not in committed]
     except OSError as error:
         raise _unlistable(path, error) from None
     return [child.name for child in children if TEMPORARY in child.name or _STEP_NAME.fullmatch(child.name)]
+
+
+def may_be_folder(path: Path) -> bool:
+    """Returns whether something is a folder, as far as this user may see."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return True  # a link to what is another user's: whoever opens it is told why that fails
 
 
 def locate(path: Path, step: int | None) -> Place:
@@ -110,7 +118,7 @@ def _require_folder(path: Path) -> None:
 def _is_checkpoint(path: Path) -> bool:
     if is_tree(path) or any((path / name).is_file() for name in (STEP_METADATA, V1_MARKER)):
         return True
-    if any(_STEP_NAME.fullmatch(child.name) for child in path.iterdir() if child.is_dir()):
+    if any(_STEP_NAME.fullmatch(child.name) for child in path.iterdir() if may_be_folder(child)):
         return False
     return holds_trees(path)
 
@@ -145,6 +153,8 @@ def _is_committed(folder: Path) -> bool:
         return folder.is_dir() and holds_trees(folder) and not _is_unfinished(folder)
     except FileNotFoundError:
         return False  # deleted while we looked: training keeps the newest few steps only
+    except OSError:
+        return True  # whoever loads it is told why it cannot be read; the steps beside it are none the worse
 
 
 def _is_unfinished(folder: Path) -> bool:
@@ -154,7 +164,7 @@ def _is_unfinished(folder: Path) -> bool:
         return False
     try:
         saved = json.loads((folder / STEP_METADATA).read_bytes())
-    except (ValueError, FileNotFoundError):
+    except (ValueError, RecursionError, FileNotFoundError):
         return False  # Orbax reads such a checkpoint, and so do we
     # Where a folder cannot be renamed in one go, Orbax writes under the final name and fills this in at the end.
     return isinstance(saved, dict) and saved.get("commit_timestamp_nsecs", 0) is None

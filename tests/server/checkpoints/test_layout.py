@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orbax.checkpoint as ocp
 import pytest
 
-from fluoroscope_server.checkpoints.layout import locate, steps
+from fluoroscope_server.checkpoints.layout import locate, steps, uncommitted
 from fluoroscope_server.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -103,6 +103,24 @@ def test_step_deleted_while_it_is_listed(series: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Path, "iterdir", vanish)
     assert steps(series) == [20, 100]
+
+
+def test_what_cannot_be_read_in_one_step_hides_no_other(series: Path) -> None:
+    """A name that is too long stands for what is another user's: nobody can follow it, not even root."""
+    metadata = series / "20" / "default" / "_METADATA"
+    metadata.unlink()
+    metadata.symlink_to("x" * 300)
+    (series / "200").symlink_to("x" * 300)
+    assert steps(series) == [3, 20, 100, 200]
+    (series / "lost+found").symlink_to("x" * 300)
+    assert uncommitted(series) == []
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, "", "\xff"])
+def test_step_whose_description_is_no_json(series: Path, text: str) -> None:
+    (series / "100" / "_CHECKPOINT_METADATA").write_text(text, encoding="latin-1")
+    (series / "100" / "commit_success.txt").unlink(missing_ok=True)
+    assert steps(series) == [3, 20, 100]
 
 
 def test_only_unfinished_steps(series: Path) -> None:

@@ -109,6 +109,23 @@ def test_a_step_that_is_broken_is_refused_until_it_changes(run: Run, net: Path) 
     run(test)
 
 
+def test_a_step_that_cannot_be_read_is_refused_until_it_can(run: Run, net: Path) -> None:
+    """A name that is too long stands for what is another user's: nobody can follow it, not even root."""
+    write_step(net, 2)
+    (net / "2").rename(net.parent.parent / "2")
+    (net / "2").symlink_to("x" * 300)
+
+    async def test(house: House) -> None:
+        await house.watcher.look()
+        assert (await house.answers(), house.refusals("UNREADABLE")) == (1, 1)
+        (net / "2").unlink()
+        (net.parent.parent / "2").rename(net / "2")
+        await house.watcher.look()
+        assert await house.answers() == 2
+
+    run(test)
+
+
 def test_a_step_serves_once_it_is_sealed(run: Run, net: Path) -> None:
     async def test(house: House) -> None:
         house.require_seal = True
