@@ -74,8 +74,8 @@ class App:
         """Listens, then loads all models; answers with UNAVAILABLE until then.
 
         Raises:
-            SettingsError: an address is wrong or taken, a file of keys is not what it should be, or there is no such
-                repository.
+            SettingsError: an address is wrong or taken, a file of keys is not what it should be, or the repository is
+                not there or cannot be listed.
             ModelError: one of `Settings.models` cannot be served. What was begun is stopped again.
         """
         async with contextlib.AsyncExitStack() as undo:
@@ -197,6 +197,7 @@ class App:
 
     async def _load_models(self) -> None:
         """Loads what must be there, and then what lies in the repository, of which no model stands in another's way."""
+        await self._operations.discover(must=True)
         for source in self._settings.models:
             await self._operations.begin(self._repository.entry(source.name))
         await self._watcher.look()

@@ -56,3 +56,13 @@ def test_a_repository_that_is_not_there(tmp_path: Path) -> None:
     lines, why = said(SettingsError, listen="127.0.0.1:0", http_listen="127.0.0.1:0", repository=nowhere)
     assert lines == []
     assert why == f"--repository {nowhere} is no folder; expected one with a folder for each model"
+
+
+def test_a_repository_that_cannot_be_listed(tmp_path: Path) -> None:
+    """One that goes while the server starts stands for one that it may not read."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    settings = Settings(models=(), listen="127.0.0.1:0", http_listen="127.0.0.1:0", repository=folder)
+    app = App(settings, announce=lambda line: folder.rmdir() if line.startswith("metrics on") else None)
+    with pytest.raises(SettingsError, match=f"^the repository {folder} cannot be listed: No such file or directory; "):
+        asyncio.run(app.start())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fluoroscope_server.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from fluoroscope_server.checkpoints.layout import step_folders, steps, uncommitted
+from fluoroscope_server.checkpoints.layout import may_be_folder, step_folders, steps, uncommitted
 from fluoroscope_server.checkpoints.leaf import LeafSpec
 from fluoroscope_server.checkpoints.manifest import Manifest, manifest_path, stray_manifests
 from fluoroscope_server.checkpoints.sealing import seal, unsealed_steps
@@ -20,6 +20,7 @@ __all__ = [
     "content_stamp",
     "file_stamp",
     "manifest_path",
+    "may_be_folder",
     "open_checkpoint",
     "save_stamp",
     "seal",

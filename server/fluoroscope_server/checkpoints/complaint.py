@@ -32,7 +32,10 @@ _REASONS: tuple[tuple[str, tuple[str, str]], ...] = (
     (r"PERMISSION_DENIED|PermissionError", _FORBIDDEN),
     (r"NOT_FOUND|FileNotFoundError|NotADirectoryError", _MISSING),
     (r"DATA_LOSS|OUT_OF_RANGE|FAILED_PRECONDITION|INVALID_ARGUMENT", _DAMAGED),
-    (r"JSONDecodeError|UnicodeDecodeError|KeyError|AttributeError|TypeError|SyntaxError", _MALFORMED),
+    (
+        r"JSONDecodeError|UnicodeDecodeError|RecursionError|KeyError|AttributeError|TypeError|SyntaxError",
+        _MALFORMED,
+    ),
 )
 """A pattern for the error's class and text, what it means, and what to do; the first match counts."""
 

@@ -44,5 +44,5 @@ def _read_json(place: Place, folder: Path) -> Any:
     file = next(folder / name for name in JSON_FILES if (folder / name).is_file())
     try:
         return json.loads(file.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{place}, item {CONFIG!r}, is not JSON: {error}") from None

@@ -87,7 +87,7 @@ def read_manifest(folder: Path, *, subject: str) -> Manifest | None:
         return None
     except OSError as error:
         raise CheckpointError(f"{subject} is sealed, but {path} cannot be read: {error.strerror}") from None
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         raise DamagedError(
             f"{subject} is sealed, but {path} is damaged: copy that file again, or, if you know the checkpoint to be "
             "whole, delete it and seal again"

@@ -43,7 +43,7 @@ def read_model_file(folder: Path) -> ModelFile:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return ModelFile()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{file} cannot be read: {error}") from error
     known = [*ModelConfig.__dataclass_fields__, *POLICY_KEYS]
     for key in raw:

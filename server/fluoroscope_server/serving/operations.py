@@ -55,11 +55,15 @@ class Operations:
         await self._swapper.complain(entry.where())
         raise ModelError(f"model {entry.name!r}: its first step was committed just now; start the server again")
 
-    async def discover(self) -> None:
-        """Takes note of the folders that have come, and of those that are gone."""
+    async def discover(self, *, must: bool = False) -> None:
+        """Takes note of the folders that have come, and of those that are gone.
+
+        Raises:
+            SettingsError: the repository cannot be listed though it `must` be: nobody knows yet which models there are.
+        """
         if self._folder is not None:
             async with self._discovering:
-                await self._discover(self._folder)
+                await self._discover(self._folder, must=must)
 
     async def reconcile(self, entry: ModelEntry) -> list[Refusal]:
         """Brings a model to what its policy wants of the steps that lie there; returns what was refused meanwhile."""
@@ -222,13 +226,15 @@ class Operations:
 
     # --- the models
 
-    async def _discover(self, folder: Path) -> None:
+    async def _discover(self, folder: Path, *, must: bool) -> None:
         ours = {entry.name: entry for entry in self._repository.entries() if entry.discovered}
         try:
             found = await asyncio.to_thread(scan_models, folder, known=ours)
         except OSError as error:
-            problem = f"the repository {folder} cannot be listed: {error.strerror}; what is loaded goes on serving"
-            self._reports.trouble("repository", problem)
+            problem = f"the repository {folder} cannot be listed: {error.strerror}"
+            if must:
+                raise SettingsError(f"{problem}; give the server read access to the folder") from error
+            self._reports.trouble("repository", f"{problem}; what is loaded goes on serving")
             return
         self._reports.trouble("repository", "")
         for name in found.keys() - self._repository.names():

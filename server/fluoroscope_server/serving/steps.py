@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fluoroscope_server.checkpoints import content_stamp, file_stamp, manifest_path, save_stamp, step_folders
+from fluoroscope_server.checkpoints import (
+    content_stamp,
+    file_stamp,
+    manifest_path,
+    may_be_folder,
+    save_stamp,
+    step_folders,
+)
 from fluoroscope_server.errors import CheckpointError
 from fluoroscope_server.serving.model_file import CONFIG_FILE
 
@@ -69,13 +76,11 @@ def folders_of_models(root: Path) -> list[Path]:
     Raises:
         OSError: the repository cannot be listed.
     """
-    return sorted(each for each in root.iterdir() if not each.name.startswith((".", "_")) and each.is_dir())
+    return sorted(each for each in root.iterdir() if not each.name.startswith((".", "_")) and may_be_folder(each))
 
 
 def _is_model(folder: Path) -> bool:
-    if (folder / CONFIG_FILE).is_file():
-        return True
     try:
-        return bool(step_folders(folder))
-    except CheckpointError:
+        return (folder / CONFIG_FILE).is_file() or bool(step_folders(folder))
+    except (OSError, CheckpointError):
         return False  # deleted while we looked, or not ours to read

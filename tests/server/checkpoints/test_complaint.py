@@ -71,7 +71,9 @@ def test_damaged_manifest(saved: Path, variables: dict[str, Any]) -> None:
     assert "the data is damaged or cut short (file 'manifest.ocdbt')" in complaint(saved, variables)
 
 
-@pytest.mark.parametrize("text", ["dummy", "{}", "[]", '{"tree_metadata": 3}', "\xff"])
+@pytest.mark.parametrize(
+    "text", ["dummy", "{}", "[]", '{"tree_metadata": 3}', "[" * 200_000, "\xff"], ids=lambda text: text[:12]
+)
 def test_metadata_that_is_not_orbax(saved: Path, variables: dict[str, Any], text: str) -> None:
     (saved / "_METADATA").write_text(text, encoding="latin-1")
     assert "the description of the tree is not what Orbax writes" in complaint(saved, variables)

@@ -56,9 +56,10 @@ def test_config_that_is_no_object(tmp_path: Path, params: dict[str, Any]) -> Non
 
 def test_config_that_is_no_json(tmp_path: Path, params: dict[str, Any]) -> None:
     path = save(tmp_path / "run", params, CONFIG)
-    (path / "config" / "metadata").write_text('{"family": ')
-    with pytest.raises(CheckpointError, match="item 'config', is not JSON: Expecting value"):
-        open_checkpoint(path)
+    for text, why in (('{"family": ', "Expecting value"), ("[" * 200_000, "maximum recursion depth exceeded")):
+        (path / "config" / "metadata").write_text(text)
+        with pytest.raises(CheckpointError, match=f"item 'config', is not JSON: {why}"):
+            open_checkpoint(path)
 
 
 def test_config_with_arrays(tmp_path: Path, params: dict[str, Any]) -> None:

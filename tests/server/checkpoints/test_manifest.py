@@ -67,7 +67,21 @@ def test_a_bit_of_a_manifest_is_flipped(folder: Path, data: st.DataObject) -> No
         read_manifest(folder, subject="20")
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '"x"', '{"fluoroscope_manifest": 1, "files": []}', "\xff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        "null",
+        '"x"',
+        '{"fluoroscope_manifest": 1, "files": []}',
+        '{"fluoroscope_manifest": 1, "files": {"x": {"bytes": Infinity, "sha256": ""}}}',
+        "[" * 200_000,
+        "\xff",
+    ],
+    ids=lambda text: text[:12],
+)
 def test_what_is_no_manifest(folder: Path, text: str) -> None:
     manifest_path(folder).write_text(text, encoding="latin-1")
     with pytest.raises(DamagedError, match="is damaged: copy that file again"):

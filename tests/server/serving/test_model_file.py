@@ -30,6 +30,13 @@ def test_a_policy_alone_leaves_the_network_to_the_checkpoint(tmp_path: Path) -> 
     assert read_model_file(tmp_path) == ModelFile(policy=VersionPolicy(latest=2))
 
 
+@pytest.mark.parametrize("text", ["versions = ", f"versions = {'[' * 100_000}", "\xff"], ids=["cut", "deep", "bytes"])
+def test_what_is_no_toml(tmp_path: Path, text: str) -> None:
+    (tmp_path / "model.toml").write_text(text, encoding="latin-1")
+    with pytest.raises(ConfigError, match=r"model\.toml cannot be read: "):
+        read_model_file(tmp_path)
+
+
 def test_an_unknown_key(tmp_path: Path) -> None:
     (tmp_path / "model.toml").write_text('version = "all"')
     with pytest.raises(ConfigError, match=r"model\.toml has an unknown key 'version'; nearest: 'versions'"):

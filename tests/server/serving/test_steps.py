@@ -76,3 +76,13 @@ def test_folders_that_are_models(tmp_path: Path) -> None:
     assert folders_of_models(tmp_path) == [tmp_path / name for name in may_be]
     with pytest.raises(FileNotFoundError):
         scan_models(tmp_path / "nowhere")
+
+
+def test_a_folder_that_cannot_be_read_hides_no_model(tmp_path: Path) -> None:
+    """A name that is too long stands for what is another user's: nobody can follow it, not even root."""
+    write_step(tmp_path / "net", 3)
+    (tmp_path / "away").symlink_to("x" * 300)
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / "lost+found" / "model.toml").symlink_to("x" * 300)
+    assert list(scan_models(tmp_path)) == ["net"]
+    assert list(scan_models(tmp_path, known=["away", "net"])) == ["away", "net"]
