@@ -33,6 +33,17 @@ Mark: TypeAlias = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """All that is below a folder, by its path in it, with slashes."""
+
+    files: Mapping[str, Mark]
+    """The mark of each file."""
+
+    links: Mapping[str, str]
+    """Of each folder whose files have another path already, since a link leads to it, that path."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileDigest:
     """What one file holds."""
 
@@ -55,26 +66,30 @@ def explained(subject: str) -> Iterator[None]:
         raise CheckpointError(f"{subject} cannot be read: {error.filename}: {reason}") from None
 
 
-def marks_of(folder: Path, *, subject: str) -> dict[str, Mark]:
-    """Returns the mark of every file below a folder by its path in it, with slashes. Reads none of them.
+def marks_of(folder: Path, *, subject: str) -> Marks:
+    """Returns what is below a folder. Reads no file.
 
     Links are followed, to folders too, each once.
 
     Raises:
         CheckpointError: the folder cannot be listed, or holds something that is neither file nor folder.
     """
-    marks: dict[str, Mark] = {}
+    files: dict[str, Mark] = {}
+    links: dict[str, str] = {}
     with explained(subject):
-        for path in _walk(folder):
-            status = path.stat()
+        for path, seen in _walk(folder):
             name = path.relative_to(folder).as_posix()
+            if seen is not None:
+                links[name] = seen.relative_to(folder).as_posix()
+                continue
+            status = path.stat()
             if not stat.S_ISREG(status.st_mode):
                 raise CheckpointError(
                     f"{subject} cannot be read: {name!r} in it is neither a file nor a folder; take it away"
                 )
             if name not in UNSEALED_FILES:
-                marks[name] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-    return dict(sorted(marks.items()))
+                files[name] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return Marks(files=dict(sorted(files.items())), links=links)
 
 
 def digests_of(
@@ -84,7 +99,7 @@ def digests_of(
 
     Args:
         folder: the folder that the names start from.
-        files: what `marks_of` returned.
+        files: those of what `marks_of` returned.
         subject: what messages call it.
         progress: told of each piece.
 
@@ -117,14 +132,15 @@ def _digest(path: Path, read: Callable[[int], None]) -> FileDigest:
     return FileDigest(byte_size=size, sha256=digest.hexdigest())
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yields all that is no folder. A link to a folder that was seen already leads nowhere new."""
-    seen = {os.path.realpath(folder)}
+def _walk(folder: Path) -> Iterator[tuple[Path, Path | None]]:
+    """Yields all that is no folder, and with where it was seen before each folder that leads nowhere new."""
+    seen = {os.path.realpath(folder): folder}
     waiting = [folder]
     while waiting:
         for child in sorted(waiting.pop().iterdir()):
             if not child.is_dir():
-                yield child
-            elif (real := os.path.realpath(child)) not in seen:
-                seen.add(real)
+                yield child, None
+            elif (before := seen.setdefault(os.path.realpath(child), child)) is not child:
+                yield child, before
+            else:
                 waiting.append(child)

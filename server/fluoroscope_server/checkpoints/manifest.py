@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fluoroscope_server.checkpoints.digest import FileDigest
@@ -35,10 +35,14 @@ class Manifest:
     files: Mapping[str, FileDigest]
     """What each file holds, by its path in the checkpoint, with slashes."""
 
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Where each link leads to a folder whose files are among them under another path, by its own path."""
+
     @property
     def digest(self) -> str:
-        """Returns one digest for the whole content: the SHA-256 of all paths, sizes and digests, in hexadecimal."""
-        rows = sorted((path, each.byte_size, each.sha256) for path, each in self.files.items())
+        """Returns one digest for all: the SHA-256 of all paths, sizes, digests and links, in hexadecimal."""
+        files = sorted((path, each.byte_size, each.sha256) for path, each in self.files.items())
+        rows = [*files, *sorted(self.links.items())]
         return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
 
     @property
@@ -46,12 +50,16 @@ class Manifest:
         """Returns the bytes of all files together."""
         return sum(each.byte_size for each in self.files.values())
 
-    def differences(self, found: Mapping[str, FileDigest]) -> list[str]:
+    def differences(self, found: Manifest) -> list[str]:
         """Returns in words what other content differs in, file by file; nothing if it does not."""
-        names = sorted({*self.files, *found})
-        return list(filter(None, (_difference(name, self.files.get(name), found.get(name)) for name in names)))
+        files, links = sorted({*self.files, *found.files}), sorted({*self.links, *found.links})
+        words = [
+            *(_difference(name, self.files.get(name), found.files.get(name)) for name in files),
+            *(_turn(name, self.links.get(name), found.links.get(name)) for name in links),
+        ]
+        return list(filter(None, words))
 
-    def require(self, found: Mapping[str, FileDigest], *, subject: str) -> None:
+    def require(self, found: Manifest, *, subject: str) -> None:
         """Raises DamagedError, which names the files, if other content differs."""
         differences = self.differences(found)
         if not differences:
@@ -107,7 +115,8 @@ def write_manifest(folder: Path, manifest: Manifest, *, subject: str) -> Path:
     path = manifest_path(folder)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     files = {name: {"bytes": each.byte_size, "sha256": each.sha256} for name, each in manifest.files.items()}
-    text = json.dumps({_FORMAT: _VERSION, "digest": manifest.digest, "files": files}, indent=1) + "\n"
+    links = {"links": dict(manifest.links)} if manifest.links else {}
+    text = json.dumps({_FORMAT: _VERSION, "digest": manifest.digest, "files": files, **links}, indent=1) + "\n"
     try:
         with contextlib.ExitStack() as undo:
             undo.callback(temporary.unlink, missing_ok=True)
@@ -134,7 +143,8 @@ def _parse(raw: Any) -> Manifest:
         str(path): FileDigest(byte_size=int(each["bytes"]), sha256=str(each["sha256"]))
         for path, each in raw["files"].items()
     }
-    manifest = Manifest(files=files)
+    links = {str(path): str(target) for path, target in raw.get("links", {}).items()}
+    manifest = Manifest(files=files, links=links)
     if manifest.digest != raw["digest"]:
         raise ValueError("the digest of the manifest is another")
     return manifest
@@ -148,6 +158,14 @@ def _difference(path: str, sealed: FileDigest | None, found: FileDigest | None) 
     if sealed.byte_size != found.byte_size:
         return f"file {path!r} has {found.byte_size:,} bytes instead of {sealed.byte_size:,}"
     return f"file {path!r} has other bytes" if sealed.sha256 != found.sha256 else ""
+
+
+def _turn(path: str, sealed: str | None, found: str | None) -> str:
+    if sealed is None:
+        return f"link {path!r} was not there"
+    if found is None:
+        return f"link {path!r} is missing"
+    return f"link {path!r} leads to {found!r} instead of {sealed!r}" if sealed != found else ""
 
 
 def _sync_folder(folder: Path) -> None:

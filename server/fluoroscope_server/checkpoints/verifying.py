@@ -11,10 +11,9 @@ from fluoroscope_server.checkpoints.manifest import Manifest, manifest_path, rea
 from fluoroscope_server.errors import CheckpointError, UnsealedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
-    from fluoroscope_server.checkpoints.digest import Mark, Progress
+    from fluoroscope_server.checkpoints.digest import Marks, Progress
     from fluoroscope_server.checkpoints.place import Place
 
 
@@ -31,7 +30,7 @@ class Verified:
     sealed: bool
     """Whether it has a seal. If not, nobody knows whether these are the bytes that were saved."""
 
-    marks: Mapping[str, Mark]
+    marks: Marks
     """The files as they were before they were read."""
 
     def confirm(self) -> None:
@@ -41,7 +40,8 @@ class Verified:
             CheckpointError: they are not.
         """
         now = marks_of(self.place.folder, subject=str(self.place))
-        changed = sorted(name for name in {*now, *self.marks} if now.get(name) != self.marks.get(name))
+        files, links = now.files.items() ^ self.marks.files.items(), now.links.items() ^ self.marks.links.items()
+        changed = sorted(name for name, _ in (*files, *links))
         if changed:
             raise CheckpointError(
                 f"{self.place} was changed while it was read (file {changed[0]!r}): load it again once nobody writes "
@@ -78,10 +78,11 @@ def verify(
     if manifest is None and require_seal:
         raise _unsealed(place)
     marks = marks_of(place.folder, subject=subject)
-    found = digests_of(place.folder, marks, subject=subject, progress=progress)
+    files = digests_of(place.folder, marks.files, subject=subject, progress=progress)
+    found = Manifest(files=files, links=marks.links)
     if manifest is not None:
         manifest.require(found, subject=subject)
-    return Verified(place=place, content=Manifest(files=found), sealed=manifest is not None, marks=marks)
+    return Verified(place=place, content=found, sealed=manifest is not None, marks=marks)
 
 
 def _unsealed(place: Place) -> UnsealedError:

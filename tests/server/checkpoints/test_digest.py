@@ -20,7 +20,7 @@ SIZES = st.sampled_from([0, 1, 100, (1 << 20) - 1, 1 << 20, (1 << 20) + 1])
 
 
 def contents(folder: Path) -> dict[str, FileDigest]:
-    return digests_of(folder, marks_of(folder, subject="run"), subject="run")
+    return digests_of(folder, marks_of(folder, subject="run").files, subject="run")
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -40,9 +40,8 @@ def test_progress_adds_up(tmp_path: Path) -> None:
     for name in "abc":
         (tmp_path / name).write_bytes(bytes(3 << 19))
     told: list[tuple[int, int]] = []
-    digests_of(
-        tmp_path, marks_of(tmp_path, subject=""), subject="", progress=lambda count, total: told.append((count, total))
-    )
+    marks = marks_of(tmp_path, subject="")
+    digests_of(tmp_path, marks.files, subject="", progress=lambda count, total: told.append((count, total)))
     assert len(told) == 6
     assert {total for _, total in told} == {9 << 19}
     assert sum(count for count, _ in told) == 9 << 19
@@ -54,8 +53,10 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     (folder / "real").mkdir(parents=True)
     (folder / "real" / "file").symlink_to(tmp_path / "blob")
     (folder / "real" / "up").symlink_to(folder)
+    (folder / "same").symlink_to("real")
     assert list(contents(folder)) == ["real/file"]
     assert contents(folder)["real/file"].byte_size == 4
+    assert marks_of(folder, subject="run").links == {"real/up": ".", "same": "real"}
 
 
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_a_file_that_is_gone(tmp_path: Path) -> None:
     marks = marks_of(tmp_path, subject="checkpoint 'run'")
     (tmp_path / "file").unlink()
     with pytest.raises(CheckpointError, match=r"^checkpoint 'run' was deleted while it was read; serve another step$"):
-        digests_of(tmp_path, marks, subject="checkpoint 'run'")
+        digests_of(tmp_path, marks.files, subject="checkpoint 'run'")
     with pytest.raises(CheckpointError, match="was deleted while it was read"):
         marks_of(tmp_path / "nowhere", subject="checkpoint 'run'")
 
@@ -91,4 +92,4 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "file").unlink()
     (tmp_path / "file").mkdir()
     with pytest.raises(CheckpointError, match=r"^checkpoint 'run' cannot be read: .*file: Is a directory$"):
-        digests_of(tmp_path, marks, subject="checkpoint 'run'")
+        digests_of(tmp_path, marks.files, subject="checkpoint 'run'")

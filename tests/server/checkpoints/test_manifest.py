@@ -28,6 +28,8 @@ SHA256 = st.text("0123456789abcdef", min_size=64, max_size=64)
 FILES = st.dictionaries(
     st.text(min_size=1), st.builds(FileDigest, byte_size=st.integers(0, 1 << 40), sha256=SHA256), max_size=5
 )
+LINKS = st.dictionaries(st.text(min_size=1), st.text(min_size=1), max_size=2)
+MANIFESTS = st.builds(Manifest, files=FILES, links=LINKS)
 ONE = Manifest(
     files={"d/1": FileDigest(byte_size=3, sha256="ab" * 32), "_METADATA": FileDigest(byte_size=0, sha256="0" * 64)}
 )
@@ -39,21 +41,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @settings(max_examples=25)
-@given(files=FILES)
-def test_what_is_written_is_read(folder: Path, files: dict[str, FileDigest]) -> None:
-    manifest = Manifest(files=files)
+@given(manifest=MANIFESTS)
+def test_what_is_written_is_read(folder: Path, manifest: Manifest) -> None:
     path = write_manifest(folder, manifest, subject="")
     assert path == folder.parent / "20.fluoroscope.json"
     assert read_manifest(folder, subject="") == manifest
     assert [each.name for each in folder.parent.iterdir()] == [path.name]
 
 
-@given(files=FILES, other=FILES)
-def test_digests_differ_just_if_contents_do(files: dict[str, FileDigest], other: dict[str, FileDigest]) -> None:
-    again = Manifest(files=dict(reversed(files.items())))
-    assert (Manifest(files=files).digest, Manifest(files=files).differences(again.files)) == (again.digest, [])
-    assert (Manifest(files=files).digest == Manifest(files=other).digest) == (files == other)
-    assert bool(Manifest(files=files).differences(other)) == (files != other)
+@given(manifest=MANIFESTS, other=MANIFESTS)
+def test_digests_differ_just_if_contents_do(manifest: Manifest, other: Manifest) -> None:
+    files, links = list(manifest.files.items()), list(manifest.links.items())
+    again = Manifest(files=dict(files[::-1]), links=dict(links[::-1]))
+    assert (manifest.digest, manifest.differences(again)) == (again.digest, [])
+    assert (manifest.digest == other.digest) == (manifest == other)
+    assert bool(manifest.differences(other)) == (manifest != other)
 
 
 @settings(max_examples=60)
@@ -137,4 +139,4 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
 def test_all_differences_are_counted_and_some_are_named() -> None:
     files = {f"d/{index}": FileDigest(byte_size=1, sha256="0" * 64) for index in range(20)}
     with pytest.raises(DamagedError, match=r"^x is not what was sealed: file 'd/0' is missing; .*; and 12 more\. Copy"):
-        Manifest(files=files).require({}, subject="x")
+        Manifest(files=files).require(Manifest(files={}), subject="x")

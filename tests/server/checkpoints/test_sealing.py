@@ -118,6 +118,27 @@ def test_a_file_more(run: Path) -> None:
     assert_refused(run, more, "was not there")
 
 
+def test_a_link_that_leads_elsewhere(run: Path) -> None:
+    """The files are the same, and another item has the name."""
+    link = run / "20" / "weights"
+    link.symlink_to("params")
+    with pytest.raises(DamagedError, match="step 20 is not what was sealed: link 'weights' was not there"):
+        verify(run)
+    (run / "20.fluoroscope.json").unlink()
+    digest = seal(run).content.digest
+    verified = verify(run, require_seal=True)
+    assert verified.content.digest == digest
+    link.unlink()
+    link.symlink_to("config")
+    with pytest.raises(CheckpointError, match=r"step 20 was changed while it was read \(file 'weights'\)"):
+        verified.confirm()
+    with pytest.raises(DamagedError, match="link 'weights' leads to 'config' instead of 'params'"):
+        verify(run)
+    link.unlink()
+    with pytest.raises(DamagedError, match="link 'weights' is missing"):
+        verify(run)
+
+
 def test_half_copied_and_empty_steps(run: Path) -> None:
     """What is no checkpoint at all is not taken for the newest one; what is half of one is refused."""
     shutil.copytree(run / "20" / "config", run / "30" / "config")
