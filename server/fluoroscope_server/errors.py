@@ -203,6 +203,11 @@ def quoted(text: str) -> str:
     return repr(text) if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]!r}..."
 
 
+def sendable(text: str) -> str:
+    """Returns a text with what is no Unicode escaped: names of files may be any bytes, and no message carries those."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def ran_out_of_memory(error: BaseException | None) -> bool:
     """Returns whether an error that Python or the compiler raised says that there is no memory left."""
     return isinstance(error, MemoryError) or bool(_OUT_OF_MEMORY.search(str(error)))

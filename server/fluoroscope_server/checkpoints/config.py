@@ -37,7 +37,18 @@ def read_config(place: Place) -> dict[str, Any] | None:
             f"{place}, item {CONFIG!r}, is not a JSON object; save it with `JsonSave` as "
             '{"family": ..., "config": {...}}'
         )
+    _require_unicode(place, config)
     return config
+
+
+def _require_unicode(place: Place, config: dict[str, Any]) -> None:
+    """Refuses half a character, as JSON can escape it: no message to a client can carry it."""
+    try:
+        json.dumps(config, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise CheckpointError(
+            f"{place}, item {CONFIG!r}, holds {error.object[error.start]!r}, half a character; expected Unicode"
+        ) from None
 
 
 def _read_json(place: Place, folder: Path) -> Any:

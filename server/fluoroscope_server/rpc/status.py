@@ -19,6 +19,7 @@ from fluoroscope_server.errors import (
     UnauthenticatedError,
     UnavailableError,
     WrongStateError,
+    sendable,
 )
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ MOST_BYTES = 1_500
 def message_of(error: FluoroscopeError) -> str:
     """Returns the message of an error, its middle left out if it is long: the end says what to do."""
     message, half = error.message, MOST_BYTES // 2
-    while len(message) > MOST_BYTES or _encoded_size(message) > MOST_BYTES:
+    while len(message) > MOST_BYTES or _encoded_size(message := sendable(message)) > MOST_BYTES:
         message = f"{error.message[:half]} [...] {error.message[-half:]}"
         half = 3 * half // 4
     return message

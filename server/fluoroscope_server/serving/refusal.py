@@ -11,6 +11,7 @@ from fluoroscope_server.errors import (
     ModelError,
     OutOfMemoryError,
     WrongStateError,
+    sendable,
 )
 from fluoroscope_server.keys import Scope, caller
 
@@ -65,7 +66,7 @@ def refusal_of(error: ModelError, folder: Path, *, contents: Stamp | None) -> Re
         # Raised by the compiler or by the operator's code: nobody knows what its text says.
         reason = "it cannot be loaded; the server's log says why"
     else:
-        reason = _without_path(error.message, folder)
+        reason = sendable(_without_path(error.message, folder))
     return Refusal(kind=error.reason, error=error, reason=reason, contents=contents)
 
 

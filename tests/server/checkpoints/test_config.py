@@ -62,6 +62,13 @@ def test_config_that_is_no_json(tmp_path: Path, params: dict[str, Any]) -> None:
             open_checkpoint(path)
 
 
+def test_config_that_is_no_unicode(tmp_path: Path, params: dict[str, Any]) -> None:
+    path = save(tmp_path / "run", params, CONFIG)
+    (path / "config" / "metadata").write_text(r'{"inputs": {"x\ud800": {}}}')
+    with pytest.raises(CheckpointError, match=r"item 'config', holds '\\ud800', half a character"):
+        open_checkpoint(path)
+
+
 def test_config_with_arrays(tmp_path: Path, params: dict[str, Any]) -> None:
     v1.save_checkpointables(tmp_path / "run", {"state": params, "config": params})
     with pytest.raises(CheckpointError, match="item 'config', holds arrays; it must be a JSON object"):

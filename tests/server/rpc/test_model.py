@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -194,6 +196,22 @@ def test_a_refused_step_is_told(serve: Callable[..., None], net: Path) -> None:
         broken, _ = await client("ListModels")
         assert (broken.name, broken.state) == ("broken", model_pb2.MODEL_STATE_FAILED)
         assert broken.state_reason == "has no version that serves; 3 was refused: UNREADABLE"
+
+    serve(test)
+
+
+def test_a_refused_step_whose_files_have_no_unicode_names(serve: Callable[..., None], net: Path) -> None:
+    """It is told of all the same, and hides no other model."""
+
+    async def test(house: House, client: Client) -> None:
+        params = write_step(net, 2) / "params"
+        params.rename(params.with_name("b"))
+        shutil.copytree(params.with_name("b"), os.fsdecode(bytes(params.parent) + b"/a\xff"))
+        await house.watcher.look()
+        (model,) = await client("ListModels")
+        assert r"several items that could be the weights: a\udcff, b. Name" in model.versions[1].state_reason
+        code, message = await client.refused(client("LoadModel", model="net", version=2))
+        assert (code, r"a\udcff, b" in message) == ("FAILED_PRECONDITION", True)
 
     serve(test)
 

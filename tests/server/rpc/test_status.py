@@ -101,6 +101,10 @@ def test_of_a_message_of_any_length_only_the_ends_are_looked_at(letter: str) -> 
     assert status_pb2.Status.FromString(details).message == message
 
 
+def test_what_is_no_unicode_is_escaped() -> None:
+    assert message_of(InvalidRequestError("a\udcff")) == r"a\udcff"
+
+
 @pytest.mark.parametrize("length", [MOST_BYTES - 1, MOST_BYTES, MOST_BYTES + 1])
 def test_a_message_is_left_as_it_is_if_it_fits(length: int) -> None:
     assert (message_of(InvalidRequestError("a" * length)) == "a" * length) is (length <= MOST_BYTES)
