@@ -26,17 +26,20 @@ class Reports:
         """Takes where to count, whom to tell in a line of text, and what knows the health of each model."""
         self._metrics = metrics
         self._set_health = set_health
+        self._known: dict[str, ModelEntry] = {}
         self._said: dict[str, str] = {}
         self.announce = announce
 
     def added(self, entry: ModelEntry) -> None:
         """A model is known."""
+        self._known[entry.name] = entry
         self._metrics.model_added(entry.name)
         self._metrics.follow_queue(entry.name, lambda: entry.waiting)
         self._set_health(entry.name, False)
 
     def removed(self, entry: ModelEntry) -> None:
         """A model is known no more."""
+        del self._known[entry.name]
         self._metrics.model_removed(entry.name)
         self._set_health(entry.name, False)
         self.announce(f"removed {entry.name}: its folder is gone")
@@ -67,7 +70,8 @@ class Reports:
 
     def refused(self, entry: ModelEntry, version: int, refusal: Refusal) -> None:
         """A version was tried and does not serve."""
-        self._metrics.checkpoint_refused(entry.name, refusal.kind)
+        if not entry.removed:
+            self._metrics.checkpoint_refused(entry.name, refusal.kind)
         serving = "none serves" if entry.serving is None else f"version {entry.serving} goes on serving"
         self.announce(f"refused version {version} of {entry.name}: {refusal.error.message}; {serving}")
 
@@ -77,7 +81,8 @@ class Reports:
 
     def unloaded(self, entry: ModelEntry, servable: Servable) -> None:
         """The last request of a version has ended, and its memory is free."""
-        if servable.version not in entry.loaded:
+        now = self._known.get(entry.name)  # which is another one if its folder was gone for a while
+        if now is None or servable.version not in now.loaded:
             self._metrics.model_unloaded(
                 name=servable.name,
                 version=servable.version,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import shutil
+import threading
 import weakref
 from typing import TYPE_CHECKING
 
@@ -257,6 +258,51 @@ def test_models_that_come_and_go(run: Run, net: Path) -> None:
         assert house.health["other"] is False
         assert house.sample("fluoroscope_refused_checkpoints_total", model="broken", reason="UNREADABLE") is None
         await house.released()
+
+    run(test)
+
+
+def test_a_model_that_is_gone_for_a_while_keeps_its_metrics(run: Run, net: Path) -> None:
+    """Though a call that used it before ends only then."""
+
+    async def test(house: House) -> None:
+        version = {"model": "net", "version": "1"}
+        with house.repository.using("net"):
+            shutil.move(net, net.parent / ".away")
+            await house.watcher.look()
+            shutil.move(net.parent / ".away", net)
+            await house.watcher.look()
+        await house.released()
+        assert house.said[-1] == "unloaded net: version 1"
+        assert house.sample("fluoroscope_model_parameter_bytes", **version) == 60
+        shutil.rmtree(net)
+        await house.watcher.look()
+        await house.released()
+        assert house.sample("fluoroscope_model_parameter_bytes", **version) is None
+
+    run(test)
+
+
+def test_what_is_refused_of_a_model_that_is_gone_is_not_counted(run: Run, net: Path) -> None:
+    async def test(house: House) -> None:
+        begun, gone = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def wait(name: str, _: int | None) -> None:
+            loop.call_soon_threadsafe(begun.set)
+            assert gone.wait(30), name
+
+        house.before = wait
+        damage(write_step(net, 2))
+        looking = asyncio.ensure_future(house.operations.reconcile(house.entry()))
+        await begun.wait()
+        shutil.move(net, net.parent / ".away")
+        await house.operations.discover()
+        shutil.move(net.parent / ".away", net)
+        gone.set()
+        await looking
+        assert any(line.startswith("refused version 2 of net") for line in house.said)
+        assert house.sample("fluoroscope_refused_checkpoints_total", model="net", reason="UNREADABLE") is None
 
     run(test)
 
