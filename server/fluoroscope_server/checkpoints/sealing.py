@@ -14,6 +14,7 @@ from fluoroscope_server.checkpoints.verifying import verify
 from fluoroscope_server.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from fluoroscope_server.checkpoints.digest import Progress
@@ -38,7 +39,8 @@ def seal(path: Path, step: int | None = None, *, progress: Progress | None = Non
 
     Raises:
         DamagedError: it is sealed already, and is not what was sealed.
-        CheckpointError: there is no such committed checkpoint, something of it is missing, or nothing can be written.
+        CheckpointError: there is no such committed checkpoint, something of it is missing, nothing can be written, or
+            the manifest of a step that is gone cannot be taken away.
     """
     place = locate(path, step)
     with explained(str(place)):
@@ -48,8 +50,7 @@ def seal(path: Path, step: int | None = None, *, progress: Progress | None = Non
         verified.confirm()
         write_manifest(place.folder, verified.content, subject=str(place))
     if place.is_series:
-        for stray in stray_manifests(path):
-            stray.unlink(missing_ok=True)
+        _take_away(stray_manifests(path), sealed=place)
     return verified
 
 
@@ -61,6 +62,17 @@ def unsealed_steps(path: Path) -> list[int]:
     """
     found = steps(path) or [locate(path, None).step]  # which says what is there instead
     return [step for step in found if not manifest_path(locate(path, step).folder).exists()]
+
+
+def _take_away(strays: Iterable[Path], *, sealed: Place) -> None:
+    for stray in strays:
+        try:
+            stray.unlink(missing_ok=True)
+        except OSError as error:
+            raise CheckpointError(
+                f"{sealed} is sealed, but {stray}, the seal of a step that is gone, cannot be deleted: "
+                f"{error.strerror}; give this user write access to the folder, or delete it by hand"
+            ) from None
 
 
 def _require_trees(place: Place) -> None:

@@ -228,6 +228,15 @@ def test_one_checkpoint_is_sealed_beside_itself(original: Path, tmp_path: Path) 
     assert verify(path, require_seal=True).sealed
 
 
+def test_a_seal_that_cannot_be_taken_away(run: Path) -> None:
+    """A folder in its place stands for one in which this user may delete nothing."""
+    (run / "10.fluoroscope.json").mkdir()
+    with pytest.raises(
+        CheckpointError, match=r"step 20 is sealed, but .*10\.fluoroscope\.json, the seal of a step tha"
+    ):
+        seal(run)
+
+
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[ocp.CheckpointManager]:
     options = ocp.CheckpointManagerOptions(max_to_keep=2)
