@@ -24,9 +24,23 @@ def save_stamp(folder: Path) -> Stamp:
 
 
 def content_stamp(folder: Path) -> Stamp:
-    """Returns the stamp of all files below a folder: another if any of them was changed, added or removed."""
-    files = [os.path.relpath(Path(place) / name, folder) for place, _, names in os.walk(folder) for name in names]
-    return file_stamp(folder, *files)
+    """Returns the stamp of all files below a folder: another if any of them was changed, added or removed.
+
+    Links are followed, to folders too, each once; where they lead counts as well.
+    """
+    files: list[str] = []
+    links: list[tuple[str, int, int]] = []
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real, name = os.path.realpath(place), os.path.relpath(place, folder)
+        if Path(place).is_symlink():
+            links.append((f"{name} -> {real}", 0, 0))
+        if real in seen:
+            folders.clear()  # which the walk goes on with
+            continue
+        seen.add(real)
+        files += [f"{name}/{each}" for each in names]
+    return file_stamp(folder, *files).union(links)
 
 
 def file_stamp(folder: Path, *names: str) -> Stamp:

@@ -54,6 +54,23 @@ def test_a_step_that_is_looked_into(tmp_path: Path) -> None:
     assert len({step.contents for step in seen}) == len(seen)
 
 
+def test_what_links_lead_to_is_looked_into(tmp_path: Path) -> None:
+    """A step that was refused may be repaired there."""
+    folder = write_step(tmp_path, 3)
+    blob = (folder / "params").rename(tmp_path / "blob")
+    (folder / "params").symlink_to(blob)
+    (blob / "up").symlink_to(folder)
+    seen = [scan_steps(tmp_path, closely=[3])[3]]
+    (blob / "more").write_text("")
+    seen.append(scan_steps(tmp_path, closely=[3])[3])
+    (folder / "weights").symlink_to("params")
+    seen.append(scan_steps(tmp_path, closely=[3])[3])
+    (folder / "weights").unlink()
+    (folder / "weights").symlink_to("config")
+    seen.append(scan_steps(tmp_path, closely=[3])[3])
+    assert len({step.contents for step in seen}) == len(seen)
+
+
 def test_no_folder(tmp_path: Path) -> None:
     assert scan_steps(tmp_path) == {}
     with pytest.raises(CheckpointError, match="there is no such folder"):
