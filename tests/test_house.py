@@ -59,7 +59,7 @@ def camel(name: str) -> str:
 
 def test_every_rpc_of_the_contract_is_served() -> None:
     async def unimplemented() -> list[str]:
-        server = RpcServer(Repository([]), Metrics(), Settings(models=()))
+        server = RpcServer(Repository(), Metrics(), Settings(models=()))
         address = await server.start("127.0.0.1:0")
         missing = []
         async with grpc.aio.insecure_channel(address) as channel:

@@ -7,33 +7,24 @@ from typing import TYPE_CHECKING
 
 from fluoroscope_server.errors import NotFoundError, nearest, quoted
 from fluoroscope_server.keys import ANYBODY, caller
-from fluoroscope_server.serving.model_entry import Loaded, ModelEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from fluoroscope_server.serving.model_entry import Selector
+    from fluoroscope_server.serving.model_entry import ModelEntry, Selector
     from fluoroscope_server.serving.servable import Servable
 
 
 class Repository:
     """Finds the servable that a request means. Belongs to the event loop."""
 
-    def __init__(self, names: Iterable[str] = ()) -> None:
-        """Takes the names of models that will be there once they are loaded."""
+    def __init__(self) -> None:
+        """Begins with no model."""
         self._entries: dict[str, ModelEntry] = {}
-        for name in names:
-            self.put(ModelEntry(name))
 
     def put(self, entry: ModelEntry) -> None:
         """Makes a model known."""
         self._entries[entry.name] = entry
-
-    def add(self, servable: Servable) -> None:
-        """Lets requests reach a servable from now on; its model is made known if it is not."""
-        if servable.name not in self._entries:
-            self.put(ModelEntry(servable.name))
-        self._entries[servable.name].loaded[servable.version] = Loaded(servable=servable)
 
     def remove(self, name: str) -> None:
         """Forgets a model."""

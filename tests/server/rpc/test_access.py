@@ -19,8 +19,9 @@ from fluoroscope_server.rpc import RpcServer
 from fluoroscope_server.rpc.access import ACCESS, OPEN
 from fluoroscope_server.rpc.disclosure import PUBLIC
 from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 as open_inference
-from fluoroscope_server.serving import Repository
 from fluoroscope_server.settings import Settings
+
+from ..serving.house import repository_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -96,8 +97,7 @@ def serve(servable: Servable, tmp_path: Path) -> Callable[[Callable[[Caller], Aw
 
     def run(test: Callable[[Caller], Awaitable[None]]) -> None:
         async def main() -> None:
-            repository = Repository(["digits", "secret"])
-            repository.add(servable)
+            repository = repository_of(servable, "secret")
             server = RpcServer(repository, Metrics(), Settings(models=(), tokens=file))
             address = await server.start("127.0.0.1:0")
             server.set_health("secret", serving=True)

@@ -66,7 +66,7 @@ def serve(files: Pair, test: Callable[[str], Awaitable[None]], **settings: Any) 
 
     async def main() -> None:
         chosen = Settings(models=(), tls_certificate=files.certificate, tls_key=files.key, **settings)
-        server = RpcServer(Repository([]), Metrics(), chosen)
+        server = RpcServer(Repository(), Metrics(), chosen)
         address = await server.start("127.0.0.1:0")
         try:
             await test(address)

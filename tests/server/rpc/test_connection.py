@@ -39,7 +39,7 @@ LIST = "/fluoroscope.v1.ModelService/ListModels"
 def serve(test: Callable[[str, Metrics], Coroutine[Any, Any, None]], **settings: Any) -> None:
     async def main() -> None:
         metrics = Metrics()
-        server = RpcServer(Repository([]), metrics, Settings(models=(), **settings))
+        server = RpcServer(Repository(), metrics, Settings(models=(), **settings))
         address = await server.start("127.0.0.1:0")
         try:
             await test(address, metrics)

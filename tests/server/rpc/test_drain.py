@@ -17,8 +17,9 @@ from fluoroscope.v1 import inference_pb2, inspection_pb2
 from fluoroscope.wire import StreamJoiner, encode_tensor
 from fluoroscope_server.metrics import Metrics
 from fluoroscope_server.rpc import RpcServer
-from fluoroscope_server.serving import Repository
 from fluoroscope_server.settings import Settings
+
+from ..serving.house import repository_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -73,8 +74,7 @@ class Draining:
 
 @asynccontextmanager
 async def draining(servable: Servable) -> AsyncIterator[tuple[Draining, threading.Event]]:
-    repository, metrics = Repository(["digits"]), Metrics()
-    repository.add(servable)
+    repository, metrics = repository_of(servable), Metrics()
     server = RpcServer(repository, metrics, Settings(models=()))
     address = await server.start("127.0.0.1:0")
     go = threading.Event()

@@ -16,8 +16,9 @@ from fluoroscope.wire import decode_tensor, encode_tensor
 from fluoroscope_server.engine import Engine
 from fluoroscope_server.metrics import Metrics
 from fluoroscope_server.rpc import RpcServer
-from fluoroscope_server.serving import Repository
 from fluoroscope_server.settings import Settings
+
+from ..serving.house import repository_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,9 +71,7 @@ def test_a_device_that_fails_once_fails_one_call(
     device = Device(monkeypatch)
 
     async def main() -> None:
-        repository = Repository(["digits"])
-        repository.add(servable)
-        server = RpcServer(repository, Metrics(), Settings(models=()))
+        server = RpcServer(repository_of(servable), Metrics(), Settings(models=()))
         address = await server.start("127.0.0.1:0")
         try:
             async with grpc.aio.insecure_channel(address) as channel:

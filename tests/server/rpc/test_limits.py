@@ -25,8 +25,9 @@ from fluoroscope_server.rpc import RpcServer
 from fluoroscope_server.rpc.context import current_client, remember_peer
 from fluoroscope_server.rpc.gate import WATCH_BYTES
 from fluoroscope_server.rpc.status import DETAILS_KEY, PUSHBACK_KEY
-from fluoroscope_server.serving import Repository
 from fluoroscope_server.settings import Settings
+
+from ..serving.house import repository_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -120,8 +121,7 @@ class Served:
 
 def run(servable: Servable, test: Any, **limits: Any) -> None:
     async def main() -> None:
-        repository, metrics = Repository(["digits"]), Metrics()
-        repository.add(servable)
+        repository, metrics = repository_of(servable), Metrics()
         server = RpcServer(repository, metrics, Settings(models=(), **limits))
         address = await server.start("127.0.0.1:0")
         server.set_health("", serving=True)

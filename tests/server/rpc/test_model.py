@@ -18,7 +18,7 @@ from fluoroscope_server.metrics import Metrics
 from fluoroscope_server.rpc import RpcServer
 from fluoroscope_server.rpc.inspection import InspectionService
 from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 as open_inference
-from fluoroscope_server.serving import Limits, Repository
+from fluoroscope_server.serving import Limits, ModelEntry, Repository
 from fluoroscope_server.settings import Settings
 
 from ..serving.house import House, X, damage, write_step
@@ -291,7 +291,9 @@ def test_refusals(serve: Callable[..., None], method: str, fields: dict[str, Any
 
 def test_a_server_whose_models_stay_as_they_are() -> None:
     async def main() -> None:
-        server = RpcServer(Repository(["net"]), Metrics(), Settings(models=()))
+        repository = Repository()
+        repository.put(ModelEntry("net"))
+        server = RpcServer(repository, Metrics(), Settings(models=()))
         address = await server.start("127.0.0.1:0")
         async with grpc.aio.insecure_channel(address) as channel:
             client = Client(channel)

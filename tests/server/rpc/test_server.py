@@ -25,6 +25,8 @@ from fluoroscope_server.rpc import RpcServer
 from fluoroscope_server.serving import Repository
 from fluoroscope_server.settings import Settings
 
+from ..serving.house import repository_of
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
@@ -64,8 +66,7 @@ def serve(servable: Servable) -> Callable[..., None]:
 
     def run(test: Callable[[Client], Awaitable[None]], **limits: Any) -> None:
         async def main() -> None:
-            repository, metrics = Repository(["digits", "apples"]), Metrics()
-            repository.add(servable)
+            repository, metrics = repository_of(servable, "apples"), Metrics()
             server = RpcServer(repository, metrics, Settings(models=(), **limits))
             address = await server.start("127.0.0.1:0")
             server.set_health("digits", serving=True)
@@ -311,13 +312,13 @@ def test_reflection(serve: Callable[..., None]) -> None:
     serve(test)
 
 
-def test_a_port_that_is_taken(servable: Servable) -> None:
+def test_a_port_that_is_taken() -> None:
     async def main() -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             address = f"127.0.0.1:{taken.getsockname()[1]}"
-            server = RpcServer(Repository([servable.name]), Metrics(), Settings(models=()))
+            server = RpcServer(Repository(), Metrics(), Settings(models=()))
             with pytest.raises(SettingsError, match=f"cannot listen on {address}: is another server there"):
                 await server.start(address)
 
@@ -328,9 +329,7 @@ def test_a_port_that_is_taken(servable: Servable) -> None:
 def test_a_unix_socket(servable: Servable, tmp_path: Path, where: str) -> None:
     async def main() -> None:
         listen = where.format(tmp_path / "socket")
-        repository = Repository([servable.name])
-        repository.add(servable)
-        server = RpcServer(repository, Metrics(), Settings(models=()))
+        server = RpcServer(repository_of(servable), Metrics(), Settings(models=()))
         address = await server.start(listen)
         assert address == listen
         async with grpc.aio.insecure_channel(address) as channel:

@@ -55,7 +55,7 @@ def test_a_token_that_is_no_text_is_not_logged(
     tokens.touch(mode=0o600)
 
     async def main() -> bytes:
-        server = RpcServer(Repository([]), Metrics(), Settings(models=(), tokens=tokens))
+        server = RpcServer(Repository(), Metrics(), Settings(models=(), tokens=tokens))
         host, _, port = (await server.start("127.0.0.1:0")).rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(CALL)

@@ -9,14 +9,24 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from fluoroscope_server.metrics import Metrics
-from fluoroscope_server.serving import Operations, Reports, Repository, StageClock, Swapper, Watcher, load
+from fluoroscope_server.serving import (
+    ModelEntry,
+    Operations,
+    Reports,
+    Repository,
+    StageClock,
+    Swapper,
+    Watcher,
+    load,
+)
+from fluoroscope_server.serving.model_entry import Loaded
 from fluoroscope_server.settings import Swap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from fluoroscope_server.serving import DeviceQueue, ModelEntry, Selector, Servable
+    from fluoroscope_server.serving import DeviceQueue, Selector, Servable
     from fluoroscope_server.settings import ModelSource
 
 CONFIG = {
@@ -58,6 +68,15 @@ def damage(folder: Path) -> Path:
     for file in [*folder.rglob("d/*"), *folder.rglob("manifest.ocdbt")]:
         file.write_bytes(b"")
     return folder
+
+
+def repository_of(servable: Servable, *others: str) -> Repository:
+    """Returns a repository in which this serves; the models of these other names are still being loaded."""
+    repository = Repository()
+    for name in (servable.name, *others):
+        repository.put(ModelEntry(name))
+    repository.entry(servable.name).loaded[servable.version] = Loaded(servable=servable)
+    return repository
 
 
 PATIENCE = 0.05

@@ -18,9 +18,11 @@ from fluoroscope_server.engine import Tolerance
 from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, NotFoundError
 from fluoroscope_server.metrics import STAGES, Metrics
 from fluoroscope_server.rpc.comparison import ComparisonMethod
-from fluoroscope_server.serving import ComparedSide, DeviceQueue, Limits, Repository, StageClock, blaming, compare, load
+from fluoroscope_server.serving import ComparedSide, DeviceQueue, Limits, StageClock, blaming, compare, load
 from fluoroscope_server.serving.turns import Turn
 from fluoroscope_server.settings import ModelSource
+
+from .house import repository_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -225,11 +227,9 @@ def test_versions_are_chosen_by_number_and_the_first_divergence_is_named(servabl
     ],
 )
 def test_wrong_turns(change: Callable[[Any], object], field: str, message: str, servable: Servable) -> None:
-    repository = Repository()
-    repository.add(servable)
     request = request_of(X)
     change(request)
     with pytest.raises((InvalidRequestError, NotFoundError)) as caught:
-        stream(ComparisonMethod(repository, Metrics(), Limits()), request)
+        stream(ComparisonMethod(repository_of(servable), Metrics(), Limits()), request)
     assert caught.value.field == field
     assert message in caught.value.message

@@ -10,6 +10,8 @@ import pytest
 from fluoroscope_server.errors import NotFoundError, UnavailableError
 from fluoroscope_server.serving import Repository
 
+from .house import repository_of
+
 if TYPE_CHECKING:
     from fluoroscope_server.serving import Servable
 
@@ -22,8 +24,8 @@ def servable(name: str, version: int = 7) -> Servable:
 
 
 def test_finds_what_is_loaded() -> None:
-    repository, digits = Repository(["digits", "apples"]), servable("digits")
-    repository.add(digits)
+    digits = servable("digits")
+    repository = repository_of(digits, "apples")
     assert repository.names() == ["apples", "digits"]
     assert repository.get("digits") is digits
     assert repository.get("digits", 7) is digits
@@ -39,8 +41,7 @@ def test_finds_what_is_loaded() -> None:
     ],
 )
 def test_what_is_not_there(name: str, version: int | None, field: str, reason: str, message: str) -> None:
-    repository = Repository(["digits", "apples"])
-    repository.add(servable("digits"))
+    repository = repository_of(servable("digits"), "apples")
     with pytest.raises(NotFoundError, match=message) as caught:
         repository.get(name, version)
     assert (caught.value.field, caught.value.reason) == (field, reason)
@@ -48,18 +49,17 @@ def test_what_is_not_there(name: str, version: int | None, field: str, reason: s
 
 def test_what_is_still_being_loaded() -> None:
     with pytest.raises(UnavailableError, match="model 'apples' is still being loaded; try again soon") as caught:
-        Repository(["apples"]).get("apples")
+        repository_of(servable("digits"), "apples").get("apples")
     assert caught.value.reason == "MODEL_LOADING"
 
 
 def test_no_models() -> None:
     with pytest.raises(NotFoundError, match="there is no model 'digits'; this server has none"):
-        Repository([]).get("digits")
+        Repository().get("digits")
 
 
 def test_close_stops_all_compilers() -> None:
-    repository, loaded = Repository(["digits", "apples"]), servable("digits")
-    repository.add(loaded)
-    repository.close()
+    loaded = servable("digits")
+    repository_of(loaded, "apples").close()
     engine: Any = loaded.engine
     assert engine.closed == ["digits"]
