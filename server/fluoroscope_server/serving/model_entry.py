@@ -228,6 +228,12 @@ class ModelEntry:
         return UnavailableError(f"model {self.name!r} {why}", reason=reason)
 
     @property
+    def told_trouble(self) -> str:
+        """What the caller is told of the trouble, as the rest of a sentence about the model."""
+        why = self.trouble if Scope.INSPECT in caller().scopes else "the server's log says why"
+        return f"cannot be looked at: {why}"
+
+    @property
     def idleness(self) -> tuple[str, str]:
         """Why no version answers: a word for programs, and the rest of a sentence about the model, for the caller."""
         if self.loading is not None:
@@ -238,6 +244,5 @@ class ModelEntry:
             newest = max(self.refused)
             return "MODEL_FAILED", f"has no version that serves; {newest} was refused: {self.refused[newest].kind}"
         if self.trouble:
-            why = self.trouble if Scope.INSPECT in caller().scopes else "the server's log says why"
-            return "MODEL_FAILED", f"cannot be looked at: {why}"
+            return "MODEL_FAILED", self.told_trouble
         return "MODEL_LOADING", "is still being loaded; try again soon"

@@ -266,9 +266,7 @@ class Operations:
 
 
 def _cannot_be_looked_at(entry: ModelEntry) -> WrongStateError:
-    return WrongStateError(
-        f"model {entry.name!r} cannot be looked at: {entry.trouble}", field="model", reason="MODEL_FAILED"
-    )
+    return WrongStateError(f"model {entry.name!r} {entry.told_trouble}", field="model", reason="MODEL_FAILED")
 
 
 def _not_loaded(entry: ModelEntry, version: int) -> NotFoundError:

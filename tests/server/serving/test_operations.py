@@ -229,6 +229,10 @@ def test_a_folder_that_cannot_be_looked_at(run: Run, net: Path) -> None:
             with pytest.raises(WrongStateError, match=r"model .net. cannot be looked at: .*model\.toml") as caught:
                 await house.operations.load("net", version)
             assert caught.value.reason == "MODEL_FAILED"
+        token = CALLER.set(Caller(name="op", scopes=frozenset({Scope.ADMIN})))
+        with pytest.raises(WrongStateError, match=r"cannot be looked at: the server's log says why$"):
+            await house.operations.load("net", None)
+        CALLER.reset(token)
         assert (await house.answers(), house.entry().dismissed) == (2, {1})
 
     run(test)
