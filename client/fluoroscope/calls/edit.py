@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fluoroscope.calls.argument import kept, several
 from fluoroscope.calls.errors import InvalidRequestError
 from fluoroscope.calls.inputs import as_arrays, fill_inputs
 from fluoroscope.calls.kind import kinds_to_wire
-from fluoroscope.calls.slice import Slice
 from fluoroscope.v1 import inspection_pb2
 from fluoroscope.wire import WireError, fill_tensor
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from fluoroscope.calls.exchange import Steps
     from fluoroscope.calls.inputs import Inputs
+    from fluoroscope.calls.slice import Slice
     from fluoroscope.v1.tensor_pb2 import Tensor
 
 
@@ -48,20 +49,24 @@ class Edit(ABC):
     units: int | Sequence[int] = field(default=(), kw_only=True)
     """Edit these indices of the last axis only; negative ones count from the last. Empty means all."""
 
+    def __post_init__(self) -> None:
+        """Keeps what can be gone through only once: an edit may go with several calls."""
+        for each in fields(self):
+            object.__setattr__(self, each.name, kept(getattr(self, each.name)))
+
     @abstractmethod
     def fill(self, message: inspection_pb2.Edit) -> None:
         """Says in a message what to write."""
 
     def message(self) -> inspection_pb2.Edit:
         """Returns the edit as the contract says it, without inputs that it may have."""
-        cuts = [self.slices] if isinstance(self.slices, Slice) else self.slices
         try:
             message = inspection_pb2.Edit(
-                sites=[self.sites] if isinstance(self.sites, str) else self.sites,
+                sites=several(self.sites),
                 kinds=kinds_to_wire(self.kinds),
-                rows=_several(self.rows),
-                slices=[cut.message() for cut in cuts],
-                units=_several(self.units),
+                rows=several(self.rows),
+                slices=[cut.message() for cut in several(self.slices)],
+                units=several(self.units),
             )
             self.fill(message)
         except (TypeError, ValueError, AttributeError) as error:  # what the contract's fields cannot hold
@@ -132,7 +137,7 @@ class PatchFromRow(Edit):
 
     def fill(self, message: inspection_pb2.Edit) -> None:
         """Says in a message what to write."""
-        message.patch_from_row.rows.extend(_several(self.source))
+        message.patch_from_row.rows.extend(several(self.source))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,8 +159,9 @@ def edit_messages(
     edits: Edit | Sequence[Edit], *, model: str, version: int | None, label: str | None, timeout: float | None
 ) -> Steps[list[inspection_pb2.Edit]]:
     """Returns edits as the contract says them, with their inputs; raises InvalidRequestError if it cannot say one."""
-    messages = planned_edit_messages(edits)
-    for edit, message in zip(_edits(edits), messages, strict=True):
+    asked = _edits(edits)
+    messages = planned_edit_messages(asked)
+    for edit, message in zip(asked, messages, strict=True):
         if isinstance(edit, PatchFromInputs):
             arrays = yield from as_arrays(edit.inputs, model=model, version=version, label=label, timeout=timeout)
             fill_inputs(message.patch_from_inputs.inputs, arrays)
@@ -167,16 +173,12 @@ def planned_edit_messages(edits: Edit | Sequence[Edit]) -> list[inspection_pb2.E
     return [edit.message() for edit in _edits(edits)]
 
 
-def _edits(edits: Edit | Sequence[Edit]) -> Sequence[Edit]:
-    several = [edits] if isinstance(edits, Edit) else edits
-    for each in several:
+def _edits(edits: Edit | Sequence[Edit]) -> tuple[Edit, ...]:
+    asked = several(edits)
+    for each in asked:
         if not isinstance(each, Edit):
             raise InvalidRequestError(f'edits hold {each!r}; expected edits such as Zero("Dense_0")', field="edits")
-    return several
-
-
-def _several(numbers: int | Sequence[int]) -> Sequence[int]:
-    return [numbers] if isinstance(numbers, int | np.integer) else numbers
+    return asked
 
 
 def _fill(tensor: Tensor, value: Any) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fluoroscope.calls.argument import kept, several
 from fluoroscope.calls.errors import InvalidRequestError
 from fluoroscope.v1 import inspection_pb2
 from fluoroscope.wire import WireError, fill_tensor
@@ -43,6 +44,11 @@ class Gradient:
     """Names and globs of parameters, such as `"params/Dense_0/*"`: they come back as sites of that name. Of the sum
     over the examples, not of the mean."""
 
+    def __post_init__(self) -> None:
+        """Keeps what can be gone through only once: a gradient may go with several calls."""
+        for name in ("inputs", "parameters"):
+            object.__setattr__(self, name, kept(getattr(self, name)))
+
     def message(self, reductions: Sequence[inspection_pb2.Reduction]) -> inspection_pb2.Gradient:
         """Returns the gradient as the contract says it; raises InvalidRequestError if it cannot say it.
 
@@ -53,8 +59,8 @@ class Gradient:
             raise InvalidRequestError("a gradient is of an index or of labels: give one of them", field="gradient")
         message = inspection_pb2.Gradient(
             output=self.output,
-            inputs=_several(self.inputs),
-            parameters=_several(self.parameters),
+            inputs=several(self.inputs),
+            parameters=several(self.parameters),
             reductions=reductions,
         )
         chosen = np.asarray(self.labels if self.index is None else self.index)
@@ -68,7 +74,3 @@ class Gradient:
     def names_more(self) -> bool:
         """Returns whether it is with respect to inputs or parameters, so that sites need not be given."""
         return bool(self.inputs or self.parameters)
-
-
-def _several(names: str | Sequence[str]) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from fluoroscope.calls.argument import several
 from fluoroscope.calls.errors import InvalidRequestError
 from fluoroscope.v1 import inspection_pb2
 
@@ -52,7 +53,7 @@ def kinds_to_wire(kinds: str | Iterable[str]) -> list[inspection_pb2.SiteKind.Va
     Raises:
         InvalidRequestError: There is no such kind.
     """
-    names = [kinds] if isinstance(kinds, str) else list(kinds)
+    names = several(kinds)
     try:
         return [_NUMBERS[SiteKind(name.upper())] for name in names]
     except (ValueError, KeyError):

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import ml_dtypes
 import numpy as np
 
+from fluoroscope.calls.argument import several
 from fluoroscope.calls.errors import InvalidRequestError
 from fluoroscope.calls.execution import execution_to_wire
 from fluoroscope.calls.kind import kinds_to_wire
 from fluoroscope.calls.reduction import Reduction
 from fluoroscope.calls.selector import fill_version
-from fluoroscope.calls.slice import Slice
 from fluoroscope.v1 import inspection_pb2
 from fluoroscope.wire import WireError, dtype_to_wire
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from fluoroscope.calls.execution import Execution
     from fluoroscope.calls.gradient import Gradient
+    from fluoroscope.calls.slice import Slice
     from fluoroscope.v1.tensor_pb2 import DataType
 
 Sites: TypeAlias = "str | Sequence[str] | Mapping[str, Reduction[Any] | Sequence[Reduction[Any]]]"
@@ -51,15 +52,16 @@ def inspection_message(
     Raises:
         InvalidRequestError: The contract cannot say it.
     """
+    reductions = several(reduce)
     alone = gradient is not None and gradient.names_more and not sites
     request = inspection_pb2.InspectActivationsRequest(
         model=model,
-        captures=() if alone else capture_messages(sites, kinds, reduce, dtype, slices),
+        captures=() if alone else capture_messages(sites, kinds, reductions, dtype, slices),
         outputs=outputs,
         max_bytes=max_bytes or 0,
         execution=execution_to_wire(execution),
         edits=edits,
-        gradient=None if gradient is None else gradient.message([_reduction(each) for each in _several(reduce)]),
+        gradient=None if gradient is None else gradient.message([_reduction(each) for each in reductions]),
     )
     fill_version(request, version, label)
     return request
@@ -76,26 +78,23 @@ def capture_messages(
     if isinstance(sites, Mapping):
         groups: dict[tuple[Reduction[Any], ...], list[str]] = {}
         for glob, each in sites.items():
-            groups.setdefault(_several(each), []).append(glob)
+            groups.setdefault(several(each), []).append(glob)
     else:
-        groups = {_several(reduce): [sites] if isinstance(sites, str) else list(sites)}
+        groups = {several(reduce): list(several(sites))}
     if not any(groups.values()):
         raise InvalidRequestError('no sites are given; "**" means all of them', field="sites")
-    cuts = [slices] if isinstance(slices, Slice) else slices
+    # What can be gone through only once, such as a generator, is for every group.
+    numbers, cuts = kinds_to_wire(kinds), [cut.message() for cut in several(slices)]
     return [
         inspection_pb2.Capture(
             sites=globs,
-            kinds=kinds_to_wire(kinds),
-            slices=[cut.message() for cut in cuts],
+            kinds=numbers,
+            slices=cuts,
             reductions=[_reduction(reduction) for reduction in reductions],
             data_type=None if dtype is None else _data_type(dtype),
         )
         for reductions, globs in groups.items()
     ]
-
-
-def _several(reduce: Reduction[Any] | Sequence[Reduction[Any]]) -> tuple[Reduction[Any], ...]:
-    return (reduce,) if isinstance(reduce, Reduction) else tuple(reduce)
 
 
 def _reduction(reduction: Reduction[Any]) -> inspection_pb2.Reduction:

@@ -18,18 +18,29 @@ if TYPE_CHECKING:
 X = {"image": np.zeros((1, 4), np.float32)}
 
 
-def capture_of(**arguments: Any) -> inspection_pb2.Capture:  # the arguments of inspect
+def request_of(**arguments: Any) -> inspection_pb2.InspectActivationsRequest:  # the arguments of inspect
     with pytest.raises(StopIteration) as done:
         next(inspect_activations("digits", X, **arguments))
     call: StreamCall[Any, Any] = done.value.value
-    request = inspection_pb2.InspectActivationsRequest.FromString(call.exchange.request)
-    return request.captures[0]
+    return inspection_pb2.InspectActivationsRequest.FromString(call.exchange.request)
+
+
+def capture_of(**arguments: Any) -> inspection_pb2.Capture:  # as above
+    return request_of(**arguments).captures[0]
 
 
 def test_one_of_anything_may_stand_for_a_list_of_it() -> None:
     one = capture_of(sites="**", kinds="Module", reduce=Statistics(), slices=Slice(0, 1, 2))
 
     assert one == capture_of(sites=["**"], kinds=["MODULE"], reduce=[Statistics()], slices=[Slice(0, 1, 2)])
+
+
+def test_a_generator_holds_for_every_group_of_sites() -> None:
+    sites = {"Dense_*": Statistics(), "**": Norm()}
+    found = request_of(sites=sites, kinds=iter(["MODULE"]), slices=(Slice(axis) for axis in (0, 1)))
+
+    assert found == request_of(sites=sites, kinds=["MODULE"], slices=[Slice(0), Slice(1)])
+    assert len(found.captures) == 2
 
 
 def test_the_default_is_the_full_value_of_every_kind() -> None:

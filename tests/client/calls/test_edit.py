@@ -42,6 +42,19 @@ def test_one_of_anything_may_stand_for_a_list_of_it() -> None:
     assert [list(each) for each in (one.sites, one.rows, one.units)] == [["Dense_0"], [-1], [3]]
 
 
+def test_a_generator_is_gone_through_once() -> None:
+    with pytest.raises(StopIteration) as done:
+        next(inspect_activations("digits", X, sites="**", edits=(Zero(name) for name in "ab")))  # type: ignore[arg-type]  # no sequence
+    request = inspection_pb2.InspectActivationsRequest.FromString(done.value.value.exchange.request)
+    assert [list(edit.sites) for edit in request.edits] == [["a"], ["b"]]
+
+
+def test_an_edit_goes_with_several_calls() -> None:
+    edit = Zero("a", kinds=iter(["MODULE"]))
+
+    assert asked(edit) == asked(edit) == asked(Zero("a", kinds="MODULE"))
+
+
 def test_every_change_is_said() -> None:
     steering = np.array([1, 2], np.float16)
     edits = asked(

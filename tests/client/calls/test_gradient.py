@@ -42,6 +42,13 @@ def test_with_respect_to_inputs_and_parameters_no_sites_are_needed() -> None:
     assert list(both.captures[0].reductions) == list(both.gradient.reductions) == [Full().message()]
 
 
+def test_generators_are_gone_through_once() -> None:
+    gradient = Gradient("logits", index=4, inputs=(name for name in ["image"]))  # type: ignore[arg-type]  # no sequence
+    first, again = (asked(gradient, reduce=iter([Norm()])) for _ in range(2))
+
+    assert first == again == asked(Gradient("logits", index=4, inputs="image"), reduce=Norm())
+
+
 @pytest.mark.parametrize("given", [{}, {"index": 1, "labels": 1}])
 def test_exactly_one_of_both(given: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError, match="of an index or of labels: give one of them"):
