@@ -43,7 +43,7 @@ def inspect_activations(
     reduce: Reduction[Any] | Sequence[Reduction[Any]] = Full(),  # noqa: B008  # a value that never changes
     dtype: DTypeLike | None = None,
     slices: Slice | Sequence[Slice] = (),
-    outputs: Sequence[str] = (),
+    outputs: str | Sequence[str] = (),
     max_bytes: int | None = None,
     execution: Execution = "auto",
     edits: Edit | Sequence[Edit] = (),

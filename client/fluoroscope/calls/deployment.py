@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fluoroscope.calls.argument import building
 from fluoroscope.calls.exchange import Exchange
 from fluoroscope.calls.model import Model
+from fluoroscope.calls.selector import version_number
 from fluoroscope.v1 import model_pb2
 
 if TYPE_CHECKING:
@@ -26,9 +28,12 @@ def load_model(name: str, *, version: int | None = None, timeout: float | None =
         WrongStateError: The step is refused; the message says why, and what served goes on serving. If there is no
             room for it, `reason` is OUT_OF_MEMORY.
     """
+    number = None if version is None else version_number(version)
+    with building():
+        request = model_pb2.LoadModelRequest(model=name, version=number)
     answer = yield Exchange(
         method="/fluoroscope.v1.ModelService/LoadModel",
-        request=model_pb2.LoadModelRequest(model=name, version=version).SerializeToString(),
+        request=request.SerializeToString(),
         timeout=timeout,
         patience=600.0,
     )
@@ -52,9 +57,12 @@ def unload_model(
         NotFoundError: No such model, or the version is not loaded.
         WrongStateError: A label names it.
     """
+    number = None if version is None else version_number(version)
+    with building():
+        request = model_pb2.UnloadModelRequest(model=name, version=number, force=force)
     answer = yield Exchange(
         method="/fluoroscope.v1.ModelService/UnloadModel",
-        request=model_pb2.UnloadModelRequest(model=name, version=version, force=force).SerializeToString(),
+        request=request.SerializeToString(),
         timeout=timeout,
         patience=600.0,
     )
@@ -75,9 +83,12 @@ def set_label(name: str, label: str, version: int | None, *, timeout: float | No
         WrongStateError: The version is not loaded; the message lists those that are.
         InvalidRequestError: That is no name for a label.
     """
+    number = None if version is None else version_number(version)
+    with building():
+        request = model_pb2.SetLabelRequest(model=name, label=label, version=number)
     answer = yield Exchange(
         method="/fluoroscope.v1.ModelService/SetLabel",
-        request=model_pb2.SetLabelRequest(model=name, label=label, version=version).SerializeToString(),
+        request=request.SerializeToString(),
         timeout=timeout,
     )
     return Model.from_wire(model_pb2.SetLabelResponse.FromString(answer).model)

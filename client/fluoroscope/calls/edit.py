@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluoroscope.calls.argument import kept, several
+from fluoroscope.calls.argument import building, kept, several
 from fluoroscope.calls.errors import InvalidRequestError
 from fluoroscope.calls.inputs import as_arrays, fill_inputs
 from fluoroscope.calls.kind import kinds_to_wire
+from fluoroscope.calls.slice import slice_messages
 from fluoroscope.v1 import inspection_pb2
 from fluoroscope.wire import WireError, fill_tensor
 
@@ -60,17 +61,15 @@ class Edit(ABC):
 
     def message(self) -> inspection_pb2.Edit:
         """Returns the edit as the contract says it, without inputs that it may have."""
-        try:
+        with building(self, field="edits"):
             message = inspection_pb2.Edit(
                 sites=several(self.sites),
                 kinds=kinds_to_wire(self.kinds),
                 rows=several(self.rows),
-                slices=[cut.message() for cut in several(self.slices)],
+                slices=slice_messages(self.slices),
                 units=several(self.units),
             )
             self.fill(message)
-        except (TypeError, ValueError, AttributeError) as error:  # what the contract's fields cannot hold
-            raise InvalidRequestError(f"{self!r} cannot be asked for: {error}", field="edits") from None
         return message
 
 

@@ -24,7 +24,7 @@ EXECUTIONS: dict[str, ExecutionNumber.ValueType] = {
 
 def execution_to_wire(execution: str) -> ExecutionNumber.ValueType:
     """Returns the number of an execution; raises InvalidRequestError if there is no such."""
-    number = EXECUTIONS.get(execution.lower())
+    number = EXECUTIONS.get(str(execution).lower())
     if number is None:
         raise InvalidRequestError(
             f"there is no execution {execution!r}; there are {', '.join(EXECUTIONS)}", field="execution"

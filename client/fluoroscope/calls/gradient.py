@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fluoroscope.calls.argument import kept, several
+from fluoroscope.calls.argument import building, kept, several
 from fluoroscope.calls.errors import InvalidRequestError
 from fluoroscope.v1 import inspection_pb2
-from fluoroscope.wire import WireError, fill_tensor
+from fluoroscope.wire import fill_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,17 +57,15 @@ class Gradient:
         """
         if (self.index is None) is (self.labels is None):
             raise InvalidRequestError("a gradient is of an index or of labels: give one of them", field="gradient")
-        message = inspection_pb2.Gradient(
-            output=self.output,
-            inputs=several(self.inputs),
-            parameters=several(self.parameters),
-            reductions=reductions,
-        )
-        chosen = np.asarray(self.labels if self.index is None else self.index)
-        try:
+        with building(self, field="gradient"):
+            message = inspection_pb2.Gradient(
+                output=self.output,
+                inputs=several(self.inputs),
+                parameters=several(self.parameters),
+                reductions=reductions,
+            )
+            chosen = np.asarray(self.labels if self.index is None else self.index)
             fill_tensor(message.cross_entropy if self.index is None else message.logit, chosen)
-        except WireError as error:
-            raise InvalidRequestError(f"{self!r} cannot be asked for: {error}", field="gradient") from None
         return message
 
     @property

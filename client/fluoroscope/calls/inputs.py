@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from fluoroscope.calls.argument import building
 from fluoroscope.calls.errors import InvalidRequestError
 from fluoroscope.calls.model import get_model
 from fluoroscope.wire import WireError, fill_tensor
@@ -82,11 +83,13 @@ def fill_inputs(message: MessageMap[str, Tensor], arrays: Mapping[str, np.ndarra
     """Puts arrays into the `inputs` of a request.
 
     Raises:
-        InvalidRequestError: An array has a dtype that no model can have.
+        InvalidRequestError: An array has a dtype that no model can have, or a name is none.
     """
     for name, array in arrays.items():
+        with building(f"input {name!r}", field="inputs"):
+            tensor = message[name]
         try:
-            fill_tensor(message[name], array)
+            fill_tensor(tensor, array)
         except WireError as error:
             raise _unfit(name, f"cannot be sent: {error}") from None
 

@@ -56,7 +56,7 @@ def kinds_to_wire(kinds: str | Iterable[str]) -> list[inspection_pb2.SiteKind.Va
     names = several(kinds)
     try:
         return [_NUMBERS[SiteKind(name.upper())] for name in names]
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, AttributeError):  # of what is no name, no kind, or unknown
         known = ", ".join(_NUMBERS)
         raise InvalidRequestError(
             f"kinds are {', '.join(map(repr, names))}; the kinds that there are: {known}", field="kinds"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fluoroscope.calls.argument import building, whole
 from fluoroscope.calls.capture import ActivationReader
 from fluoroscope.calls.exchange import Exchange, StreamCall
 from fluoroscope.calls.question import capture_messages
@@ -69,9 +70,12 @@ def inspect_parameters(
         CorruptStreamError: What came is not what the server sent.
     """
     yield from ()
-    request = inspection_pb2.InspectParametersRequest(
-        model=model, captures=capture_messages(sites, (), reduce, dtype, slices), max_bytes=max_bytes or 0
-    )
+    with building():
+        request = inspection_pb2.InspectParametersRequest(
+            model=model,
+            captures=capture_messages(sites, (), reduce, dtype, slices),
+            max_bytes=0 if max_bytes is None else whole(max_bytes, "max_bytes"),
+        )
     fill_version(request, version, label)
     exchange = Exchange(
         method="/fluoroscope.v1.InspectionService/InspectParameters",

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from fluoroscope.calls.argument import building, whole
 from fluoroscope.calls.edit import planned_edit_messages
 from fluoroscope.calls.exchange import Exchange
 from fluoroscope.calls.inputs import as_arrays
@@ -137,7 +140,7 @@ def plan(
     reduce: Reduction[Any] | Sequence[Reduction[Any]] = Full(),  # noqa: B008  # a value that never changes
     dtype: DTypeLike | None = None,
     slices: Slice | Sequence[Slice] = (),
-    outputs: Sequence[str] = (),
+    outputs: str | Sequence[str] = (),
     max_bytes: int | None = None,
     execution: Execution = "auto",
     edits: Edit | Sequence[Edit] = (),
@@ -175,9 +178,11 @@ def plan(
         LimitExceededError: There are more rows than the largest bucket has, more globs or edits than a request may
             have, or the server is too busy. Of a limit on bytes or results, the plan's `refusal` tells.
     """
-    if not isinstance(inputs, int):
+    if isinstance(inputs, int | np.integer):
+        rows = whole(inputs, "rows", least=0)  # the server says best why 0 are too few
+    else:
         arrays = yield from as_arrays(inputs, model=model, version=version, label=label, timeout=timeout)
-        inputs = next((len(array) for array in arrays.values() if array.ndim), 0)
+        rows = next((len(array) for array in arrays.values() if array.ndim), 0)
     inspection = inspection_message(
         model,
         sites=sites,
@@ -193,11 +198,11 @@ def plan(
         version=version,
         label=label,
     )
+    with building():
+        request = inspection_pb2.PlanInspectionRequest(inspection=inspection, rows=rows, compile=compile)
     answer = yield Exchange(
         method="/fluoroscope.v1.InspectionService/PlanInspection",
-        request=inspection_pb2.PlanInspectionRequest(
-            inspection=inspection, rows=inputs, compile=compile
-        ).SerializeToString(),
+        request=request.SerializeToString(),
         timeout=timeout,
         patience=600.0 if compile else 60.0,
         repeatable=True,

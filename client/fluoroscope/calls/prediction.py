@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fluoroscope.calls.answer import read_answer, unreadable
+from fluoroscope.calls.argument import building, names_of
 from fluoroscope.calls.exchange import Exchange
 from fluoroscope.calls.inputs import as_arrays, fill_inputs
 from fluoroscope.calls.selector import fill_version
@@ -25,7 +26,7 @@ def predict(
     model: str,
     inputs: Inputs,
     *,
-    outputs: Sequence[str] = (),
+    outputs: str | Sequence[str] = (),
     version: int | None = None,
     label: str | None = None,
     timeout: float | None = None,
@@ -52,7 +53,8 @@ def predict(
         ServerError: An output is of a data type that this client does not know, or not what it says.
     """
     arrays = yield from as_arrays(inputs, model=model, version=version, label=label, timeout=timeout)
-    request = inference_pb2.PredictRequest(model=model, outputs=outputs)
+    with building():
+        request = inference_pb2.PredictRequest(model=model, outputs=names_of(outputs, "outputs"))
     fill_version(request, version, label)
     fill_inputs(request.inputs, arrays)
     answer = yield Exchange(

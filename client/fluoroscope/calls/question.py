@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import ml_dtypes
 import numpy as np
 
-from fluoroscope.calls.argument import several
+from fluoroscope.calls.argument import building, names_of, whole
 from fluoroscope.calls.errors import InvalidRequestError
 from fluoroscope.calls.execution import execution_to_wire
+from fluoroscope.calls.gradient import Gradient
 from fluoroscope.calls.kind import kinds_to_wire
-from fluoroscope.calls.reduction import Reduction
+from fluoroscope.calls.reduction import reduction_messages, reductions_of
 from fluoroscope.calls.selector import fill_version
+from fluoroscope.calls.slice import slice_messages
 from fluoroscope.v1 import inspection_pb2
 from fluoroscope.wire import WireError, dtype_to_wire
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
     from fluoroscope.calls.execution import Execution
-    from fluoroscope.calls.gradient import Gradient
+    from fluoroscope.calls.reduction import Reduction
     from fluoroscope.calls.slice import Slice
     from fluoroscope.v1.tensor_pb2 import DataType
 
@@ -39,7 +41,7 @@ def inspection_message(
     reduce: Reduction[Any] | Sequence[Reduction[Any]],
     dtype: DTypeLike | None,
     slices: Slice | Sequence[Slice],
-    outputs: Sequence[str],
+    outputs: str | Sequence[str],
     max_bytes: int | None,
     execution: Execution,
     edits: Sequence[inspection_pb2.Edit],
@@ -52,17 +54,22 @@ def inspection_message(
     Raises:
         InvalidRequestError: The contract cannot say it.
     """
-    reductions = several(reduce)
+    if not isinstance(gradient, Gradient | None):
+        raise InvalidRequestError(
+            f'gradient is {gradient!r}; expected one such as Gradient("logits", index=4)', field="gradient"
+        )
+    reductions = reductions_of(reduce)
     alone = gradient is not None and gradient.names_more and not sites
-    request = inspection_pb2.InspectActivationsRequest(
-        model=model,
-        captures=() if alone else capture_messages(sites, kinds, reductions, dtype, slices),
-        outputs=outputs,
-        max_bytes=max_bytes or 0,
-        execution=execution_to_wire(execution),
-        edits=edits,
-        gradient=None if gradient is None else gradient.message([_reduction(each) for each in reductions]),
-    )
+    with building():
+        request = inspection_pb2.InspectActivationsRequest(
+            model=model,
+            captures=() if alone else capture_messages(sites, kinds, reductions, dtype, slices),
+            outputs=names_of(outputs, "outputs"),
+            max_bytes=0 if max_bytes is None else whole(max_bytes, "max_bytes"),
+            execution=execution_to_wire(execution),
+            edits=edits,
+            gradient=None if gradient is None else gradient.message(reduction_messages(reductions)),
+        )
     fill_version(request, version, label)
     return request
 
@@ -78,32 +85,23 @@ def capture_messages(
     if isinstance(sites, Mapping):
         groups: dict[tuple[Reduction[Any], ...], list[str]] = {}
         for glob, each in sites.items():
-            groups.setdefault(several(each), []).append(glob)
+            groups.setdefault(reductions_of(each), []).append(glob)
     else:
-        groups = {several(reduce): list(several(sites))}
+        groups = {reductions_of(reduce): list(names_of(sites, "sites"))}
     if not any(groups.values()):
         raise InvalidRequestError('no sites are given; "**" means all of them', field="sites")
     # What can be gone through only once, such as a generator, is for every group.
-    numbers, cuts = kinds_to_wire(kinds), [cut.message() for cut in several(slices)]
+    numbers, cuts = kinds_to_wire(kinds), slice_messages(slices)
     return [
         inspection_pb2.Capture(
             sites=globs,
             kinds=numbers,
             slices=cuts,
-            reductions=[_reduction(reduction) for reduction in reductions],
+            reductions=reduction_messages(reductions),
             data_type=None if dtype is None else _data_type(dtype),
         )
         for reductions, globs in groups.items()
     ]
-
-
-def _reduction(reduction: Reduction[Any]) -> inspection_pb2.Reduction:
-    if not isinstance(reduction, Reduction):
-        raise InvalidRequestError(f"reduce is {reduction!r}; expected a reduction such as Statistics()", field="reduce")
-    try:
-        return reduction.message()
-    except (TypeError, ValueError) as error:  # protobuf's, of a number that has no room in its field
-        raise InvalidRequestError(f"{reduction!r} cannot be asked for: {error}", field="reduce") from None
 
 
 def _data_type(dtype: DTypeLike) -> DataType.ValueType:

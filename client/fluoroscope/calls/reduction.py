@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import operator
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
+from fluoroscope.calls.argument import building, several, whole
 from fluoroscope.calls.covariance import SiteCorrelation, SiteCovariance
 from fluoroscope.calls.errors import CorruptStreamError, InvalidRequestError
 from fluoroscope.calls.histogram import SiteHistogram
@@ -18,7 +20,7 @@ from fluoroscope.calls.units import SiteDeadUnits, TopElements
 from fluoroscope.v1 import inspection_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from fluoroscope.calls.parts import Parts
 
@@ -82,7 +84,9 @@ class Histogram(Reduction[SiteHistogram]):
 
     def message(self) -> inspection_pb2.Reduction:
         """Returns the reduction as the contract says it."""
-        return _Message(histogram=_Message.Histogram(bins=_whole(self.bins, "bins"), low=self.low, high=self.high))
+        return _Message(
+            histogram=_Message.Histogram(bins=whole(self.bins, "bins", bits=32), low=self.low, high=self.high)
+        )
 
     def read(self, parts: Parts) -> SiteHistogram:
         """Returns the histogram."""
@@ -141,7 +145,7 @@ class Norm(Reduction[np.ndarray]):
         """Returns the reduction as the contract says it."""
         if self.order not in _ORDERS:
             raise InvalidRequestError(f"the order of a norm is {self.order}; expected 1, 2 or math.inf", field="order")
-        return _Message(norm=_Message.Norm(axes=_axes(self.axes), order=_ORDERS[self.order]))
+        return _Message(norm=_Message.Norm(axes=several(self.axes), order=_ORDERS[self.order]))
 
     def read(self, parts: Parts) -> np.ndarray:
         """Returns the norms."""
@@ -164,7 +168,7 @@ class Mean(Reduction[np.ndarray]):
 
     def message(self) -> inspection_pb2.Reduction:
         """Returns the reduction as the contract says it."""
-        return _Message(mean=_Message.Mean(axes=_axes(self.axes)))
+        return _Message(mean=_Message.Mean(axes=several(self.axes)))
 
     def read(self, parts: Parts) -> np.ndarray:
         """Returns the means."""
@@ -180,7 +184,7 @@ class TopK(Reduction[TopElements]):
 
     def message(self) -> inspection_pb2.Reduction:
         """Returns the reduction as the contract says it."""
-        return _Message(top_k=_Message.TopK(k=_whole(self.k, "k")))
+        return _Message(top_k=_Message.TopK(k=whole(self.k, "k", bits=32)))
 
     def read(self, parts: Parts) -> TopElements:
         """Returns the elements and their indices."""
@@ -268,11 +272,24 @@ FROM_WIRE: dict[str, Callable[[Any], Reduction[Any]]] = {
 """What reads each reduction, by the name of its field in the contract's `Reduction`."""
 
 
+def reductions_of(reduce: Reduction[Any] | Iterable[Reduction[Any]]) -> tuple[Reduction[Any], ...]:
+    """Returns one reduction, or several, as a tuple; raises InvalidRequestError if one is none."""
+    reductions = several(reduce)
+    for each in reductions:
+        if not isinstance(each, Reduction):
+            raise InvalidRequestError(f"reduce is {each!r}; expected a reduction such as Statistics()", field="reduce")
+    return reductions
+
+
+def reduction_messages(reductions: Iterable[Reduction[Any]]) -> list[inspection_pb2.Reduction]:
+    """Returns reductions as the contract says them; raises InvalidRequestError if it cannot say one."""
+    messages = []
+    for each in reductions:
+        with building(each, field="reduce"):
+            messages.append(each.message())
+    return messages
+
+
 def _axes(axes: int | Sequence[int]) -> tuple[int, ...]:
-    return (axes,) if isinstance(axes, int) else tuple(axes)
-
-
-def _whole(number: int, name: str) -> int:
-    if not 0 < number < 1 << 32:
-        raise InvalidRequestError(f"{name} is {number}; expected a whole number from 1", field=name)
-    return number
+    with building(f"axes {axes!r}", field="axes"):
+        return tuple(map(operator.index, several(axes)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
+from fluoroscope.calls.argument import building, whole
 from fluoroscope.calls.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -22,11 +23,22 @@ def fill_version(request: Request, version: int | None, label: str | None) -> No
     """Puts a version, or a label that names one, into a request; with neither it means the one that serves.
 
     Raises:
-        InvalidRequestError: Both are given.
+        InvalidRequestError: Both are given, or one is none.
     """
     if version is not None and label is not None:
         raise InvalidRequestError(f"version is {version} and label is {label!r}; expected one of them", field="label")
     if version is not None:
-        request.version = version
+        request.version = version_number(version)
     if label is not None:
-        request.label = label
+        with building(f"label {label!r}", field="label"):
+            request.label = label
+
+
+def version_number(version: object) -> int:
+    """Returns the number of a version; raises InvalidRequestError if it can be none."""
+    if isinstance(version, str):
+        raise InvalidRequestError(
+            f"version is {version!r}; expected the number of a checkpoint step. A label goes into label=",
+            field="version",
+        )
+    return whole(version, "version", least=0)

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from fluoroscope.calls.activation import Activation
 from fluoroscope.calls.addition import Rows, addable, rows_axis
+from fluoroscope.calls.argument import whole
 from fluoroscope.calls.errors import InvalidRequestError, LimitExceededError
 from fluoroscope.calls.passes import passes_of
-from fluoroscope.calls.reduction import Reduction
-from fluoroscope.calls.slice import Slice
+from fluoroscope.calls.reduction import reductions_of
+from fluoroscope.calls.slice import slices_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from fluoroscope.calls.inspection import Inspection
     from fluoroscope.calls.passes import Passes
+    from fluoroscope.calls.reduction import Reduction
     from fluoroscope.calls.site import Site
+    from fluoroscope.calls.slice import Slice
 
 MOST_BYTES = 1 << 30
 """How many bytes a survey may hold of what is one for each example, unless more is allowed."""
@@ -66,12 +69,12 @@ class Survey(Mapping[str, Activation]):
             InvalidRequestError: There are no sites, one is of a type that cannot be sent, examples would be units, or a
                 slice cuts the batch axis.
         """
-        self._max_bytes = MOST_BYTES if max_bytes is None else max_bytes
+        self._max_bytes = MOST_BYTES if max_bytes is None else whole(max_bytes, "max_bytes")
         self._expected_rows = expected_rows
         self.rows = 0
         """How many examples the batches of a pass held."""
-        reductions = (reduce,) if isinstance(reduce, Reduction) else tuple(reduce)
-        self._slices = (slices,) if isinstance(slices, Slice) else tuple(slices)
+        reductions = reductions_of(reduce)
+        self._slices = slices_of(slices)
         self._sites = {site.path: _SiteSurvey(site, reductions) for site in sites}
         if not self._sites:
             raise InvalidRequestError("no sites are given to survey", field="sites")

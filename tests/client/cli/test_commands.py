@@ -81,6 +81,15 @@ def test_inspect_asks_for_what_the_words_say(run: Run, server: FakeServer) -> No
     assert words(result.stdout.splitlines()[-1])[:3] == ["logits", "output", "float32"]
 
 
+def test_numbers_that_no_request_has_room_for(run: Run) -> None:
+    rows = run("plan", "digits", "**", "--rows", "99999999999999999999")
+    assert (rows.exit_code, rows.stdout) == (2, "")
+    assert rows.stderr.startswith("Error: rows is 99999999999999999999; expected a whole number from 0 to ")
+    most = run("inspect", "digits", X, "--max-bytes", "0")
+    assert (most.exit_code, most.stdout) == (2, "")
+    assert most.stderr.startswith("Error: max_bytes is 0; expected a whole number from 1 to ")
+
+
 def test_inspect_for_programs(run: Run) -> None:
     answer = json.loads(run("inspect", "digits", X, "**", "--json", "--reduce", "full").stdout)
 
