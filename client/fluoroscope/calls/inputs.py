@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
+import ml_dtypes
 import numpy as np
 
 from fluoroscope.calls.argument import building
@@ -70,12 +72,17 @@ def as_dtype(value: ArrayLike, dtype: np.dtype | None, *, name: str) -> np.ndarr
     except ValueError:
         raise _unfit(name, "is no array: all lists of one depth must be equally long, and hold numbers only") from None
     wanted = dtype if dtype is not None else _DEFAULTS.get(natural.dtype.kind, natural.dtype)
+    if natural.dtype.kind in "OSU":
+        fit = "numbers only" if dtype is None else f"numbers that {dtype} can hold"
+        raise _unfit(name, f"holds {_foreign(value)}: give {fit}")
     # A list of no elements is float64 to NumPy, and fits everything.
     if natural.size and natural.dtype.kind not in _accepted(wanted):
         raise _unfit(name, f"holds {natural.dtype.name} values, which {wanted} cannot hold: give {wanted}")
-    array = natural.astype(wanted)
-    if natural.dtype.kind in "iu" and _is_integer(wanted) and (array.astype(natural.dtype) != natural).any():
-        raise _unfit(name, f"holds {natural.min()} to {natural.max()}, which {wanted} cannot hold")
+    with np.errstate(all="ignore"):  # what NumPy would warn of is refused below
+        array = natural.astype(wanted)
+    unheld = natural[_unheld(natural, array)]
+    if unheld.size:
+        raise _unfit(name, f"holds {unheld.flat[0]}, which {wanted} cannot hold")
     return array
 
 
@@ -92,6 +99,31 @@ def fill_inputs(message: MessageMap[str, Tensor], arrays: Mapping[str, np.ndarra
             fill_tensor(tensor, array)
         except WireError as error:
             raise _unfit(name, f"cannot be sent: {error}") from None
+
+
+def _unheld(natural: np.ndarray, array: np.ndarray) -> np.ndarray:
+    """Returns where a dtype cannot hold numbers, but for rounding.
+
+    Args:
+        natural: The numbers.
+        array: What they became in the dtype.
+    """
+    if _is_integer(array.dtype):
+        ends = ml_dtypes.iinfo(array.dtype)  # type: ignore[no-untyped-call]  # its authors left it untyped
+        return (natural < int(ends.min)) | (natural > int(ends.max))
+    changed: np.ndarray = np.isfinite(natural) != np.isfinite(array)
+    endless = np.array(np.inf).astype(array.dtype)
+    if np.isfinite(endless):  # float4 has no infinity: it ends at its greatest number
+        changed |= (natural < -float(endless)) | (natural > float(endless))
+    return changed
+
+
+def _foreign(value: ArrayLike) -> str:
+    """Returns what of nested lists is no number that NumPy has."""
+    for each in np.asarray(value, object).flat:
+        if not isinstance(each, int | float | complex):
+            return f"{reprlib.repr(each)}, which is no number"
+    return "a whole number of more than 64 bits"
 
 
 def _accepted(dtype: np.dtype) -> str:

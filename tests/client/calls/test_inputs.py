@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -36,6 +38,11 @@ def test_the_dtype_of_an_input_that_nobody_knows(value: object, dtype: type) -> 
         ([], np.int32),
         ([1, 2.5], np.complex64),
         ([2**40], np.int64),
+        ([2**64 - 1], np.uint64),
+        ([-(2**63)], np.int64),
+        ([3.4028235e38, -3.4028235e38], np.float32),  # as NumPy prints the greatest
+        ([447.9, -448], ml_dtypes.float8_e4m3fn),
+        ([6, -6], ml_dtypes.float4_e2m1fn),
     ],
 )
 def test_numbers_take_a_dtype_that_can_hold_them(value: list[float], dtype: type) -> None:
@@ -49,22 +56,40 @@ def test_numbers_take_a_dtype_that_can_hold_them(value: list[float], dtype: type
     ("value", "dtype", "text"),
     [
         ([1.5, 2], np.int32, r"input 'x' holds float64 values, which int32 cannot hold: give int32"),
-        ([256], np.uint8, r"input 'x' holds 256 to 256, which uint8 cannot hold"),
-        ([-1], np.uint8, r"input 'x' holds -1 to -1, which uint8 cannot hold"),
+        ([0, 256], np.uint8, r"input 'x' holds 256, which uint8 cannot hold"),
+        ([-1], np.uint8, r"input 'x' holds -1, which uint8 cannot hold"),
         ([2**31], np.int32, r"which int32 cannot hold"),
-        ([8], ml_dtypes.int4, r"input 'x' holds 8 to 8, which int4 cannot hold"),
+        ([8], ml_dtypes.int4, r"input 'x' holds 8, which int4 cannot hold"),
         ([1, 0], np.bool_, r"input 'x' holds int64 values, which bool cannot hold"),
         ([1j], np.float32, r"holds complex128 values"),
         ([[1], [2, 3]], np.float32, r"input 'x' is no array"),
-        (["a"], np.float32, r"input 'x' holds str\d* values"),
-        ([{}], np.float32, r"input 'x' holds object values"),
-        ([2**70], np.int64, r"cannot hold"),
+        ([[1, "a"]], np.float32, r"input 'x' holds 'a', which is no number: give numbers that float32 can hold"),
+        ([b"a"], np.int32, r"input 'x' holds b'a', which is no number"),
+        ([[1.5, None]], np.float32, r"input 'x' holds None, which is no number: give numbers that float32 can hold"),
+        ([{}], np.float32, r"input 'x' holds {}, which is no number"),
+        ([2**70], np.int64, r"input 'x' holds a whole number of more than 64 bits: give numbers that int64 can hold"),
+        ([2**63], np.int64, r"input 'x' holds 9223372036854775808, which int64 cannot hold"),
+        ([-1], np.uint64, r"input 'x' holds -1, which uint64 cannot hold"),
+        ([[0, 1e300]], np.float32, r"input 'x' holds 1e\+300, which float32 cannot hold"),
+        (-1e39, np.float32, r"input 'x' holds -1e\+39, which float32 cannot hold"),
+        ([2**63], np.float16, r"input 'x' holds 9223372036854775808, which float16 cannot hold"),
+        ([1e300j], np.complex64, r"input 'x' holds 1e\+300j, which complex64 cannot hold"),
+        ([1e6], ml_dtypes.float8_e4m3fn, r"input 'x' holds 1000000.0, which float8_e4m3fn cannot hold"),
+        ([1e6], ml_dtypes.float4_e2m1fn, r"input 'x' holds 1000000.0, which float4_e2m1fn cannot hold"),
+        ([math.nan], ml_dtypes.float4_e2m1fn, r"input 'x' holds nan, which float4_e2m1fn cannot hold"),
+        ([-1.0], ml_dtypes.float8_e8m0fnu, r"input 'x' holds -1.0, which float8_e8m0fnu cannot hold"),
     ],
 )
 def test_numbers_are_never_changed_silently(value: list[object], dtype: type, text: str) -> None:
     with pytest.raises(InvalidRequestError, match=text) as caught:
         as_dtype(value, np.dtype(dtype), name="x")  # type: ignore[arg-type]  # not all of them are numbers
     assert caught.value.field == "inputs['x']"
+
+
+def test_infinities_and_nan_are_what_they_are() -> None:
+    ends = [math.inf, -math.inf, math.nan]
+    for dtype in (np.float16, np.float32, ml_dtypes.bfloat16, ml_dtypes.float8_e5m2):
+        np.testing.assert_array_equal(as_dtype(ends, np.dtype(dtype), name="x").astype(np.float64), ends)
 
 
 def test_inputs_must_be_a_mapping() -> None:
