@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import random
 import time
+from numbers import Real
 from typing import TYPE_CHECKING, Final, TypedDict, final
 
 import grpc
 
-from fluoroscope.calls import pushback_of
+from fluoroscope.calls import InvalidRequestError, pushback_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +21,9 @@ FIRST_PAUSE: Final = 0.1
 
 LONGEST_PAUSE: Final = 5.0
 """How many seconds lie, at most, between two attempts, if the server does not ask for more."""
+
+ENDLESS: Final = 3e9
+"""From how many seconds on, about a century, gRPC is asked to wait as long as it takes: its clock has no more room."""
 
 
 class Terms(TypedDict):
@@ -73,7 +76,7 @@ class Attempts:
         """Returns on which terms the next attempt is made."""
         left = self._end - self._clock()
         return {
-            "timeout": None if math.isinf(left) else max(left, 0.0),
+            "timeout": None if left >= ENDLESS else max(left, 0.0),
             "metadata": self._metadata,
             "wait_for_ready": self._exchange.wait_for_ready,
         }
@@ -92,6 +95,20 @@ class Attempts:
         most = min(FIRST_PAUSE * 2.0**self._pauses, LONGEST_PAUSE)
         self._pauses += 1
         return self._spread(most / 2, most)
+
+
+def check_timeout(timeout: object) -> None:
+    """Refuses a timeout that is no time.
+
+    Raises:
+        InvalidRequestError: It is neither more than no second, nor None.
+    """
+    if timeout is not None and not (isinstance(timeout, Real) and float(timeout) > 0):
+        raise InvalidRequestError(
+            f"timeout is {timeout!r}; expected more than 0 seconds: math.inf is as long as it takes, and None what is "
+            "usual",
+            field="timeout",
+        )
 
 
 def _may_pass(code: grpc.StatusCode, pushback: float | None) -> bool:

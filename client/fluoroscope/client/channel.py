@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from fluoroscope.client.attempts import Attempts
+from fluoroscope.calls.argument import whole
+from fluoroscope.client.attempts import Attempts, check_timeout
 from fluoroscope.client.credentials import channel_credentials, check_token
 
 if TYPE_CHECKING:
@@ -73,9 +74,10 @@ class Destination:
         """Returns the destination that the arguments of a client describe.
 
         Raises:
-            InvalidRequestError: They contradict each other, or the token would not be safe.
+            InvalidRequestError: One is wrong, they contradict each other, or the token would not be safe.
             OSError: A file of certificates cannot be read.
         """
+        check_timeout(timeout)
         credentials = channel_credentials(
             root_certificates=root_certificates,
             client_certificate=client_certificate,
@@ -94,14 +96,15 @@ class Destination:
         return cls(
             target=target,
             timeout=timeout,
-            retries=retries,
+            retries=whole(retries, "retries", least=0, bits=31),
             token=token,
             credentials=credentials,
             options=(*_DEFAULTS, *direct, *options),
         )
 
     def attempts(self, exchange: Exchange) -> Attempts:
-        """Returns the attempts that a call is given."""
+        """Returns the attempts that a call is given; raises InvalidRequestError if its timeout is none."""
+        check_timeout(exchange.timeout)
         timeout = self.timeout if exchange.timeout is None else exchange.timeout
         return Attempts(
             exchange,

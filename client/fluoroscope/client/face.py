@@ -51,7 +51,7 @@ class Face:
             options: More channel arguments for gRPC.
 
         Raises:
-            InvalidRequestError: The arguments contradict each other, or others could read the token.
+            InvalidRequestError: An argument is wrong, they contradict each other, or others could read the token.
             OSError: A file of certificates cannot be read.
         """
         self._destination = Destination.to(

@@ -30,7 +30,8 @@ class Waiting:
 
     def watch(self) -> StreamCall[bool, None]:
         """Returns the next watch, which may take all the time that is left."""
-        return StreamCall(exchange=replace(self._wait.exchange, timeout=self._left()), reader=self._wait.reader)
+        left = max(self._left(), 1e-9)  # a call must be given some time; this is over before it is sent
+        return StreamCall(exchange=replace(self._wait.exchange, timeout=left), reader=self._wait.reader)
 
     def pause(self, error: FluoroscopeError) -> float:
         """Returns how many seconds to wait after a watch that ended with an error.

@@ -4,7 +4,7 @@ import math
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -32,13 +32,30 @@ def to(
 
 @pytest.mark.parametrize(
     ("own", "clients", "expected"),
-    [(None, 40.0, 40.0), (0.5, 40.0, 0.5), (None, None, 60.0), (None, math.inf, None), (math.inf, 40.0, None)],
+    [
+        *((None, 40.0, 40.0), (0.5, 40.0, 0.5), (None, None, 60.0)),
+        *((None, math.inf, None), (math.inf, 40.0, None), (1e300, 40.0, None)),
+    ],
 )
 def test_a_call_without_its_own_timeout_has_the_clients(
     own: float | None, clients: float | None, expected: float | None
 ) -> None:
     attempts = to(timeout=clients).attempts(Exchange(method="/m", request=b"", timeout=own))
     assert attempts.terms()["timeout"] == (None if expected is None else pytest.approx(expected, abs=0.4))
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0, math.nan, -math.inf, "5"])
+def test_a_timeout_that_is_none(timeout: Any) -> None:
+    with pytest.raises(fluoroscope.InvalidRequestError, match=r"timeout is .*; expected more than 0 seconds"):
+        to(timeout=timeout)
+    with pytest.raises(fluoroscope.InvalidRequestError, match=r"timeout is .*; expected more than 0 seconds"):
+        to().attempts(Exchange(method="/m", request=b"", timeout=timeout))
+
+
+@pytest.mark.parametrize("retries", [-1, 1.5, math.inf, None])
+def test_a_number_of_retries_that_is_none(retries: Any) -> None:
+    with pytest.raises(fluoroscope.InvalidRequestError, match=r"retries is .*; expected a whole number from 0"):
+        fluoroscope.Client(retries=retries)
 
 
 @pytest.mark.parametrize(
