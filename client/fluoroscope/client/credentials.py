@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import grpc
 
@@ -11,6 +12,8 @@ from fluoroscope.calls import InvalidRequestError
 
 Pem: TypeAlias = "bytes | str | Path"
 """PEM itself, or the path of a file of it."""
+
+_BEGIN: Final = "-----BEGIN"
 
 
 def channel_credentials(
@@ -23,7 +26,7 @@ def channel_credentials(
     """Returns what the arguments of a client say of encryption; None if it encrypts nothing.
 
     Raises:
-        InvalidRequestError: They contradict each other.
+        InvalidRequestError: They contradict each other, or hold no certificate or no key.
         OSError: A file cannot be read.
     """
     if (client_certificate is None) != (client_key is None):
@@ -33,9 +36,9 @@ def channel_credentials(
     if credentials is not None:
         raise InvalidRequestError("credentials say all of the encryption: give them, or certificates, not both")
     return grpc.ssl_channel_credentials(
-        root_certificates=_pem(root_certificates),
-        private_key=_pem(client_key),
-        certificate_chain=_pem(client_certificate),
+        root_certificates=_pem(root_certificates, "root_certificates", "CERTIFICATE"),
+        private_key=_pem(client_key, "client_key", "PRIVATE KEY"),
+        certificate_chain=_pem(client_certificate, "client_certificate", "CERTIFICATE"),
     )
 
 
@@ -64,5 +67,21 @@ def check_token(token: str, *, encrypted: bool, near: bool, allow_insecure: bool
         )
 
 
-def _pem(given: Pem | None) -> bytes | None:
-    return given if given is None or isinstance(given, bytes) else Path(given).read_bytes()
+def _pem(given: Pem | None, name: str, kind: str) -> bytes | None:
+    """Returns PEM, whichever way it is given; raises InvalidRequestError if it holds nothing of a kind.
+
+    gRPC would only say that the server cannot be reached.
+    """
+    if given is None:
+        return None
+    if isinstance(given, str) and _BEGIN in given:
+        given = given.encode()
+    pem = given if isinstance(given, bytes) else Path(given).read_bytes()
+    if not re.search(f"{_BEGIN} [A-Z0-9 ]*{kind}-----".encode(), pem):
+        where = "" if isinstance(given, bytes) else f" ({str(given)!r})"
+        raise InvalidRequestError(
+            f"there is no {kind.lower()} in {name}{where}: expected PEM, with a line {_BEGIN} {kind}-----, "
+            "or the path of a file of it",
+            field=name,
+        )
+    return pem

@@ -104,7 +104,7 @@ def encrypted(certificate: Path) -> Iterator[str]:
     server.stop(None).wait(10)
 
 
-@pytest.mark.parametrize("given", [Path, str, Path.read_bytes], ids=["path", "name", "bytes"])
+@pytest.mark.parametrize("given", [Path, str, Path.read_bytes, Path.read_text], ids=["path", "name", "bytes", "text"])
 def test_tls_with_certificates_of_ones_own(
     connect: Callable[..., Face], encrypted: str, certificate: Path, given: Callable[[Path], object]
 ) -> None:

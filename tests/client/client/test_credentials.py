@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -10,6 +10,9 @@ import pytest
 import fluoroscope
 from fluoroscope.cli.session import Session
 from fluoroscope.client.channel import Destination
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TOKEN = "fluoroscope_hunter2"
 
@@ -30,7 +33,7 @@ def test_a_token_goes_to_no_other_machine_unencrypted(target: str) -> None:
         ("[::1]:8500", {}),
         ("unix:/run/fluoroscope", {}),
         ("node:8500", {"credentials": grpc.ssl_channel_credentials()}),
-        ("node:8500", {"root_certificates": b"PEM"}),
+        ("node:8500", {"root_certificates": b"-----BEGIN CERTIFICATE-----"}),
         ("node:8500", {"allow_insecure_token": True}),
     ],
 )
@@ -57,6 +60,34 @@ def test_what_is_no_token_is_not_repeated(token: str) -> None:
 def test_arguments_that_contradict_each_other(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(fluoroscope.InvalidRequestError, match=message):
         fluoroscope.Client("localhost:8500", **settings)
+
+
+CERTIFICATE, KEY = b"-----BEGIN CERTIFICATE-----", b"-----BEGIN EC PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"root_certificates": b"\x30\x82DER"}, "there is no certificate in root_certificates: expected PEM"),
+        ({"root_certificates": b""}, "there is no certificate in root_certificates"),
+        ({"root_certificates": KEY.decode()}, "there is no certificate in root_certificates"),
+        ({"client_certificate": KEY, "client_key": KEY}, "there is no certificate in client_certificate"),
+        ({"client_certificate": CERTIFICATE, "client_key": CERTIFICATE}, "there is no private key in client_key"),
+    ],
+)
+def test_what_is_no_pem_of_its_kind(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(fluoroscope.InvalidRequestError, match=message):
+        fluoroscope.Client("localhost:8500", **settings)
+
+
+def test_a_file_that_is_no_pem_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "roots.pem"
+    file.write_text("my roots")
+    for given in (file, str(file)):
+        with pytest.raises(
+            fluoroscope.InvalidRequestError, match=r"no certificate in root_certificates \('.*roots.pem'\)"
+        ):
+            fluoroscope.Client("localhost:8500", root_certificates=given)
 
 
 def test_no_representation_shows_the_token() -> None:
