@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,6 +34,9 @@ class SiteCovariance:
         """
         if self.mean.shape != other.mean.shape:
             raise ValueError(f"there are {len(self.mean)} units here and {len(other.mean)} there")
+        if not self.sample_count or not other.sample_count:
+            some = self if self.sample_count else other
+            return replace(some, matrix=some.matrix.astype(np.float64), mean=some.mean.astype(np.float64))
         count = self.sample_count + other.sample_count
         mine, theirs = self.sample_count / count, other.sample_count / count
         apart = other.mean.astype(np.float64) - self.mean

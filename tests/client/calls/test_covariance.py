@@ -27,6 +27,16 @@ def test_batches_add_up(seed: int, cuts: list[int]) -> None:
     np.testing.assert_allclose(found.correlation, np.corrcoef(data.T), atol=1e-9)
 
 
+def test_no_samples_add_nothing() -> None:
+    nothing = SiteCovariance(matrix=np.full((3, 3), np.nan), mean=np.full(3, np.nan), sample_count=0)
+    some = covariance_of(np.random.default_rng(1).normal(size=(9, 3)))
+    for found in (some + nothing, nothing + some):
+        assert found.sample_count == 9
+        np.testing.assert_array_equal(found.matrix, some.matrix)
+        np.testing.assert_array_equal(found.mean, some.mean)
+    assert (nothing + nothing).sample_count == 0
+
+
 def test_a_correlation_is_a_covariance_too() -> None:
     data = np.random.default_rng(1).normal(size=(30, 3))
     data[:, 1] = 5
