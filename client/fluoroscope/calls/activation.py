@@ -24,7 +24,7 @@ from fluoroscope.calls.reduction import (
 from fluoroscope.wire import WireError, dtype_from_wire
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
 
@@ -47,7 +47,8 @@ class Activation:
     """What came back for one site, or for one output of the network.
 
     What was asked for once has a property: `activation.histogram`. Where there are several of a kind, ask by the
-    question: `activation[Histogram(bins=50)]`.
+    question: `activation[Histogram(bins=50)]`. `Full() in activation` says whether the value came; to iterate over an
+    activation gives the questions.
     """
 
     site: str
@@ -137,6 +138,12 @@ class Activation:
             known = ", ".join(map(repr, self.results)) or "nothing"
             raise KeyError(f"{reduction!r} of {self.site!r} was not asked for, but {known}") from None
         return found
+
+    def __contains__(self, reduction: object) -> bool:
+        return reduction in self.results
+
+    def __iter__(self) -> Iterator[Reduction[Any]]:
+        return iter(self.results)
 
     @classmethod
     def from_wire(cls, results: Sequence[StreamResult]) -> Activation:

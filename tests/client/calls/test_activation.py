@@ -151,6 +151,23 @@ def test_nothing_is_lost_when_results_of_a_site_come_together() -> None:
         _ = full[Histogram(bins=9)]
 
 
+def test_an_activation_is_like_a_mapping_of_what_was_asked_for() -> None:
+    full, norm = (Activation.from_wire(results(each, ("", FLOATS))) for each in (Full(), Norm()))
+    both = full.merged(norm)
+    assert list(both) == [Full(), Norm()]
+    assert Norm() in both
+    assert Norm() not in full
+    assert Norm not in both
+
+
+def test_quantiles_are_like_a_mapping_from_probabilities() -> None:
+    message = Summary(quantiles=inspection_pb2.Quantiles(values=[1.0, 2.0]))
+    found = Activation.from_wire(summary(Quantiles(0.1, 0.5), message))[Quantiles(0.1, 0.5)]
+    assert {each: found[each] for each in found} == {0.1: 1.0, 0.5: 2.0}
+    assert 0.5 in found
+    assert 0.9 not in found
+
+
 def test_what_was_not_asked_for_is_corrupt() -> None:
     wrong = Summary(quantiles=inspection_pb2.Quantiles(values=[1.0]))
     with pytest.raises(CorruptStreamError, match="no statistics of 'Dense_0' came"):
