@@ -140,7 +140,6 @@ class Tour:
         for activation in stream:
             after = perf_counter() - start
             array = activation.array
-            assert array is not None  # full values were asked for
             if show:
                 shape = " x ".join(map(str, activation.shape))
                 cells = (f"{array.mean():.3f}", f"{(array == 0).mean():.0%}", f"{after * 1000:.1f} ms")

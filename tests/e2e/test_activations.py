@@ -113,8 +113,6 @@ def test_statistics_describe_the_value(client: fluoroscope.Client, checkpoints: 
 
     for activation, value in zip(found.values(), expected, strict=True):
         statistics = activation.statistics
-        assert statistics is not None
-        assert activation.array is not None
         assert statistics.count == value.size
         assert statistics.zero_count == (value == 0).sum()
         assert (statistics.nan_count, statistics.inf_count) == (0, 0)

@@ -179,7 +179,6 @@ def test_from_python_and_several_at_once(
             survey.add(client.inspect("relu", {"x": part}, **question))
     found = survey["activations/1"]
     assert list(found.results) == reduce
-    assert found.quantiles is not None
     assert found.quantiles[0.25] == np.quantile(value, 0.25)
     np.testing.assert_allclose(found[Covariance()].matrix, np.cov(value.T, bias=True), atol=1e-5)
     np.testing.assert_allclose(found[Mean(axes=0)], value.mean(0), rtol=1e-5, atol=1e-7)

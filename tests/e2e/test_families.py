@@ -26,11 +26,6 @@ def paths(client: fluoroscope.Client, model: str, kind: str) -> list[str]:
     return [site.path for site in client.sites(model, kinds=kind)]
 
 
-def array_of(activation: fluoroscope.Activation) -> np.ndarray:
-    assert activation.array is not None
-    return activation.array
-
-
 def test_a_linen_network_with_running_averages(client: fluoroscope.Client, checkpoints: Saved) -> None:
     network, variables = checkpoints.convolutions
     image = batch(4, 8, 8, 1)
@@ -40,7 +35,7 @@ def test_a_linen_network_with_running_averages(client: fluoroscope.Client, check
     found = client.inspect("convolutions", {"image": image}, sites=["head", "BatchNorm_1"], outputs=["logits"])
 
     assert list(found) == ["BatchNorm_1", "head"]
-    assert np.array_equal(array_of(found["head"]), expected)
+    assert np.array_equal(found["head"].array, expected)
     assert np.array_equal(found.outputs["logits"], expected)
     modules = ["Conv_0", "BatchNorm_0", "Conv_1", "BatchNorm_1", "head", "__call__"]
     assert paths(client, "convolutions", "MODULE") == modules
@@ -59,7 +54,7 @@ def test_an_nnx_network_saved_directly(client: fluoroscope.Client, checkpoints: 
     found = client.inspect("perceptron", {"x": x}, sites=["first", "second"])
 
     assert list(found) == ["first", "second"]
-    assert np.array_equal(array_of(found["second"]), expected)
+    assert np.array_equal(found["second"].array, expected)
     assert found["first"].shape == (4, 9)
     assert paths(client, "perceptron", "MODULE") == ["first", "dropout", "second", "__call__"]
     assert "gelu:0" in paths(client, "perceptron", "EQUATION"), "which JAX inlines"
@@ -79,7 +74,7 @@ def test_a_pure_function_of_two_inputs_and_two_outputs(client: fluoroscope.Clien
     assert client.predict("function", inputs, outputs=["halved"]).keys() == {"halved"}
     found = client.inspect("function", inputs, sites="weights", outputs=["halved"])
     assert found["weights"].kind is fluoroscope.SiteKind.NAMED
-    assert np.array_equal(array_of(found["weights"]), expected["weights"])
+    assert np.array_equal(found["weights"].array, expected["weights"])
     assert found.outputs["halved"].dtype == ml_dtypes.bfloat16
     assert paths(client, "function", "NAMED") == ["weights"]
     assert {"dot_general:0", "_where:0", "softmax:0"} < set(paths(client, "function", "EQUATION"))
@@ -95,7 +90,7 @@ def test_a_builtin_family(client: fluoroscope.Client, checkpoints: Saved, family
 
     assert np.array_equal(client.predict(family, {"x": x})["logits"], expected)
     assert np.array_equal(found.outputs["logits"], expected)
-    np.testing.assert_allclose(array_of(found["__call__"]), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["__call__"].array, expected, rtol=1e-4, atol=1e-5)
     assert client.model(family).family == family
 
 

@@ -90,7 +90,7 @@ def test_a_trainer_and_an_operator(server: ServerProcess, models: Path) -> None:
         assert set(seen) == {10, 20, 30}
 
         assert (answer(client, label="stable"), answer(client, version=10), answer(client)) == (10, 10, 30)
-        assert client.inspect("digits", {"x": X}, sites="Dense_1", label="stable")["Dense_1"].array[0, 0] == 10  # type: ignore[index]  # it is there
+        assert client.inspect("digits", {"x": X}, sites="Dense_1", label="stable")["Dense_1"].array[0, 0] == 10
         assert client.parameters("digits", "**/Dense_1/bias", label="stable").version == 10
         with pytest.raises(fluoroscope.NotFoundError, match="has no version 20; it has 10, 30 loaded"):
             answer(client, version=20)

@@ -155,6 +155,12 @@ def test_every_command_works_and_prints_what_the_readme_says(place: Place) -> No
     assert place.server.returncode == 0
 
 
+def test_programs_that_ask_pass_a_strict_type_checker(place: Place) -> None:
+    names = [name for name, body in FILES.items() if "import fluoroscope\n" in body]
+    assert {"ask.py", "deeper.py"} < set(names)
+    place.run(f"mypy --strict --config-file= --cache-dir=types {' '.join(names)}")
+
+
 def test_commands_that_are_not_run_here_say_where_they_are() -> None:
     elsewhere = {block["comment"]: block["body"] for block in CONSOLE if block["comment"] is not None}
     assert [body.split("\n")[0].partition(" --reduce")[0] for body in elsewhere.values()] == [

@@ -46,9 +46,9 @@ T = TypeVar("T")
 class Activation:
     """What came back for one site, or for one output of the network.
 
-    What was asked for once has a property: `activation.histogram`. Where there are several of a kind, ask by the
-    question: `activation[Histogram(bins=50)]`. `Full() in activation` says whether the value came; to iterate over an
-    activation gives the questions.
+    What was asked for once has a property: `activation.histogram`. It raises LookupError where nothing of the kind was
+    asked for, and ValueError where there are several: ask for these by the question, `activation[Histogram(bins=50)]`.
+    `Full() in activation` says whether the value came; to iterate over an activation gives the questions.
     """
 
     site: str
@@ -81,53 +81,53 @@ class Activation:
         return self.kind is None
 
     @property
-    def array(self) -> np.ndarray | None:
-        """The value, in the dtype that it has in the network, or that was asked for. None if it was not asked for."""
+    def array(self) -> np.ndarray:
+        """The value, in the dtype that it has in the network, or that was asked for."""
         return self._only(Full)
 
     @property
-    def statistics(self) -> SiteStatistics | None:
-        """The numbers that describe the value. None if they were not asked for."""
+    def statistics(self) -> SiteStatistics:
+        """The numbers that describe the value."""
         return self._only(Statistics)
 
     @property
-    def histogram(self) -> SiteHistogram | None:
-        """How its elements are spread. None if it was not asked for; ValueError if several were."""
+    def histogram(self) -> SiteHistogram:
+        """How its elements are spread."""
         return self._only(Histogram)
 
     @property
-    def quantiles(self) -> SiteQuantiles | None:
-        """The quantiles of its elements. None if they were not asked for; ValueError if several times."""
+    def quantiles(self) -> SiteQuantiles:
+        """The quantiles of its elements."""
         return self._only(Quantiles)
 
     @property
-    def norm(self) -> np.ndarray | None:
-        """Its norm along axes, float32. None if it was not asked for; ValueError if several were."""
+    def norm(self) -> np.ndarray:
+        """Its norm along axes, float32."""
         return self._only(Norm)
 
     @property
-    def mean(self) -> np.ndarray | None:
-        """Its mean along axes, float32. None if it was not asked for; ValueError if several were."""
+    def mean(self) -> np.ndarray:
+        """Its mean along axes, float32."""
         return self._only(Mean)
 
     @property
-    def top_k(self) -> TopElements | None:
-        """Its greatest elements along the last axis. None if they were not asked for; ValueError if several times."""
+    def top_k(self) -> TopElements:
+        """Its greatest elements along the last axis."""
         return self._only(TopK)
 
     @property
-    def dead_units(self) -> SiteDeadUnits | None:
-        """Which of its units are dead. None if that was not asked for."""
+    def dead_units(self) -> SiteDeadUnits:
+        """Which of its units are dead."""
         return self._only(DeadUnits)
 
     @property
-    def covariance(self) -> SiteCovariance | None:
-        """The covariance of its units. None if it was not asked for."""
+    def covariance(self) -> SiteCovariance:
+        """The covariance of its units."""
         return self._only(Covariance)
 
     @property
-    def correlation(self) -> SiteCorrelation | None:
-        """The correlation of its units. None if it was not asked for."""
+    def correlation(self) -> SiteCorrelation:
+        """The correlation of its units."""
         return self._only(Correlation)
 
     def __getitem__(self, reduction: Reduction[T]) -> T:
@@ -135,8 +135,7 @@ class Activation:
         try:
             found: T = self.results[reduction]
         except KeyError:
-            known = ", ".join(map(repr, self.results)) or "nothing"
-            raise KeyError(f"{reduction!r} of {self.site!r} was not asked for, but {known}") from None
+            raise KeyError(f"{reduction!r} of {self.site!r} was not asked for, but {self._known}") from None
         return found
 
     def __contains__(self, reduction: object) -> bool:
@@ -176,10 +175,26 @@ class Activation:
         scale = self.scale if other.scale is None else other.scale
         return replace(self, results={**self.results, **other.results}, scale=scale)
 
-    def _only(self, kind: type[Reduction[T]]) -> T | None:
-        """Returns what came back for the only reduction of a kind; None if there is none."""
+    def _only(self, kind: type[Reduction[T]]) -> T:
+        """Returns what came back for the only reduction of a kind.
+
+        Raises:
+            LookupError: There is none.
+            ValueError: There are several.
+        """
         found = [reduction for reduction in self.results if isinstance(reduction, kind)]
         if len(found) > 1:
             choices = ", ".join(f"activation[{reduction!r}]" for reduction in found)
             raise ValueError(f"{len(found)} of a kind were asked for of {self.site!r}; say which: {choices}")
-        return self.results[found[0]] if found else None
+        if not found:
+            name = kind.__name__
+            raise LookupError(
+                f"no {name} of {self.site!r} was asked for, but {self._known}: ask for it with reduce={name}(...), "
+                "or a list of several"
+            )
+        result: T = self.results[found[0]]
+        return result
+
+    @property
+    def _known(self) -> str:
+        return ", ".join(map(repr, self.results)) or "nothing"

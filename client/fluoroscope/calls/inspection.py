@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fluoroscope.calls.activation import Activation
 from fluoroscope.calls.progress import Program, stages_of
+from fluoroscope.calls.reduction import Full
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -43,7 +44,7 @@ class Inspection(Mapping[str, Activation]):
 
     def _add(self, activation: Activation) -> None:
         if activation.is_output:
-            if activation.array is not None:
+            if Full() in activation:
                 self.outputs[activation.site] = activation.array
             return
         known = self._activations.get(activation.site)

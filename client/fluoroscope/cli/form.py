@@ -53,7 +53,8 @@ def _(value: Reduction) -> dict[str, Any]:  # type: ignore[type-arg]  # register
 def _(value: Activation) -> dict[str, Any]:
     """Full values and statistics have a key of their own; all else is a list of what was asked and what came."""
     form = {name: json_of(getattr(value, name)) for name in ("site", "kind", "dtype", "shape")}
-    known = {"array": value.array, "scale": value.scale, "statistics": value.statistics}
+    full, statistics = (value.results.get(each) for each in (Full(), Statistics()))
+    known = {"array": full, "scale": value.scale, "statistics": statistics}
     others = [
         {"reduction": json_of(reduction), "result": json_of(result)}
         for reduction, result in value.results.items()

@@ -99,34 +99,29 @@ INTEGERS = np.arange(12, dtype=np.int32).reshape(4, 3)
 
 def test_tensors_of_several_parts() -> None:
     activation = Activation.from_wire(results(TopK(3), ("values", FLOATS), ("indices", INTEGERS)))
-    assert activation.top_k is not None
     assert activation.top_k is activation[TopK(3)]
     np.testing.assert_array_equal(activation.top_k.values, FLOATS)
     np.testing.assert_array_equal(activation.top_k.indices, INTEGERS)
-    assert (activation.shape, activation.dtype, activation.array) == ((4, 3), np.dtype(np.float32), None)
+    assert (activation.shape, activation.dtype, Full() in activation) == ((4, 3), np.dtype(np.float32), False)
 
 
 def test_int8_has_a_scale() -> None:
     eights, scale = np.array([[-127, 3]], np.int8), np.array(0.5, np.float32)
     full = Activation.from_wire(results(Full(), ("value", eights), ("scale", scale)))
-    assert full.array is not None
     assert full.array.dtype == np.int8
     assert full.scale == 0.5
     norm = Activation.from_wire(results(Norm(), ("value", eights), ("scale", scale)))
-    assert norm.norm is not None
     assert norm.norm.tolist() == [[-63.5, 1.5]]
     assert norm.norm.dtype == np.float32
     assert norm.scale is None
     parts = (("values", eights), ("values_scale", scale), ("indices", INTEGERS[:1, :2]))
     top = Activation.from_wire(results(TopK(2), *parts)).top_k
-    assert top is not None
     assert top.values.tolist() == [[-63.5, 1.5]]
     assert top.indices.dtype == np.int32
 
 
 def test_samples_are_all_but_the_last_axis() -> None:
     dead = Activation.from_wire(results(DeadUnits(), ("", np.int32([20, 0, 19])), shape=(4, 5, 3))).dead_units  # type: ignore[arg-type]  # an array
-    assert dead is not None
     assert (dead.sample_count, dead.count, dead.indices.tolist()) == (20, 1, [0])
     assert dead.zero_fractions.tolist() == [1.0, 0.0, 0.95]
 
@@ -146,7 +141,10 @@ def test_nothing_is_lost_when_results_of_a_site_come_together() -> None:
         assert len(first[Histogram(bins=5)].counts) == 5
         with pytest.raises(ValueError, match=r"2 of a kind were asked for of 'Dense_0'; say which: activation\["):
             _ = first.histogram
-    assert full.histogram is None
+    with pytest.raises(
+        LookupError, match=r"no Histogram of 'Dense_0' was asked for, but Full\(\): ask for it with reduce="
+    ):
+        _ = full.histogram
     with pytest.raises(KeyError, match=r"Histogram\(bins=9, .*\) of 'Dense_0' was not asked for, but Full\(\)"):
         _ = full[Histogram(bins=9)]
 

@@ -58,8 +58,8 @@ async def ask(client: fluoroscope.AsyncClient, question: Question) -> Answer:
     if inspection is None:
         return await client.predict(model, inputs), []
     found = await client.inspect(model, inputs, **inspection)
-    arrays = {each.site: each.array for each in found.values() if each.array is not None}
-    said = [f"{each.site} {each.shape} {each.statistics}" for each in found.values()]
+    arrays = {each.site: each.array for each in found.values() if fluoroscope.Full() in each}
+    said = [f"{each.site} {each.shape} {each.results.get(fluoroscope.Statistics())}" for each in found.values()]
     return {**arrays, **{f"output {name}": array for name, array in found.outputs.items()}}, said
 
 
