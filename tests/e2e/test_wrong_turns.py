@@ -274,7 +274,7 @@ LENGTHY = [
     for name, method, request, code, reason in (
         ("model", PREDICT, predict(LONG), NOT_FOUND, "MODEL_NOT_FOUND"),
         ("site", INSPECT, inspect(capture(LONG)), NOT_FOUND, "SITE_NOT_FOUND"),
-        ("glob", INSPECT, inspect(capture(LONG[:18_000] + "*")), INVALID, "GLOB_MATCHES_NOTHING"),
+        ("glob", INSPECT, inspect(capture(LONG[:9_000] + "*")), INVALID, "GLOB_MATCHES_NOTHING"),
         ("glob above the limit", INSPECT, inspect(capture(LONG + "*")), EXHAUSTED, "TOO_MANY_GLOBS"),
         ("output", PREDICT, predict(outputs=(LONG,)), INVALID, "OUTPUT_NOT_FOUND"),
         ("input", PREDICT, predict(inputs={LONG: raw.good()}), INVALID, "INPUT_NOT_FOUND"),
