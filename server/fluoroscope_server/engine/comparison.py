@@ -152,7 +152,11 @@ def _paths(left: Engine, right: Engine, globs: Sequence[str], kinds: Collection[
     check_globs(globs, field="sites")
     tables = [left.sites] if left is right else [left.sites, right.sites]
     chosen: dict[str, None] = {}
+    seen: set[str] = set()
     for index, glob in enumerate(globs):
+        if glob in seen:
+            continue
+        seen.add(glob)
         holding = [table for table in tables if _has(table, glob, kinds)] or tables[:1]
         errors = []
         for table in holding:

@@ -8,14 +8,13 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fluoroscope_server.engine.glob import check_globs
 from fluoroscope_server.engine.plan import CapturedValue, Cut, Plan
 from fluoroscope_server.engine.reductions import Full, Part, ValueSpec
 from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, NotCapturableError, counted, quoted
 from fluoroscope_server.signature import BATCH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     import numpy as np
 
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
     from fluoroscope_server.engine.site import Site
     from fluoroscope_server.engine.site_table import SiteTable
     from fluoroscope_server.signature import Signature
-
-_Arguments = tuple[tuple[int, ...], tuple[float, ...]]
-"""Where the cuts of a captured value start, and the numbers of its reduction."""
 
 STAGED_BYTES = 16 << 20
 """An inspection that sends as much runs in stages, unless it asks for something else."""
@@ -177,20 +173,8 @@ def resolve(
             field="captures",
             reason="TOO_MANY_CAPTURES",
         )
-    check_globs((glob for capture in captures for glob in capture.sites), field="captures")
-    found: dict[tuple[CapturedValue, _Arguments], tuple[ResultSpec, ...]] = {}
-    least_rows = max(rows, least_rows)
-    for index, capture in enumerate(captures):
-        field = f"captures[{index}]"
-        for site in sites.select(capture.sites, capture.kinds, field=field, refuse=refuse):
-            least_rows = max(least_rows, site.least_rows)
-            cuts, starts, shape = _cut(site, capture.slices, rows, field)
-            value = ValueSpec(site=site.path, dtype=site.dtype, shape=shape)
-            for place, reduction in enumerate(capture.reductions):
-                reduction.check(value, field=f"{field}.reductions[{place}]")
-                captured = CapturedValue(site=site.path, cuts=cuts, reduction=reduction)
-                found[captured, (starts, reduction.numbers)] = results_of(site, value, reduction, rows)
-                check_results(len(found), field="captures")
+    found = _find(captures, sites, rows=rows, refuse=refuse)
+    least_rows = max(rows, least_rows, *(each.site.least_rows for each in found))
     bucket = bucket_for(least_rows)
     if bucket < least_rows:
         raise NotCapturableError(
@@ -198,22 +182,90 @@ def resolve(
             f"send {counted(least_rows, 'row')} or more",
             field="captures",
         )
-    size = sum(spec.bytes_in(bucket) for specs in found.values() for spec in specs)
-    ordered = sorted(found.items(), key=lambda entry: _place(entry[1][0], *entry[0]))
+    size = sum(spec.bytes_in(bucket) for each in found for spec in each.results)
     wanted = check_outputs(outputs, signature)
-    results = itertools.chain.from_iterable(specs for _, specs in ordered)
+    results = itertools.chain.from_iterable(each.results for each in found)
     return Inspection(
         plan=Plan(
             bucket=bucket,
-            captured=tuple(captured for (captured, _), _ in ordered),
+            captured=tuple(each.captured for each in found),
             staged=execution is Execution.STAGED or (execution is Execution.AUTO and size >= STAGED_BYTES),
         ),
         outputs=wanted,
-        starts=tuple(starts for (_, (starts, _)), _ in ordered),
-        numbers=tuple(numbers for (_, (_, numbers)), _ in ordered),
+        starts=tuple(each.starts for each in found),
+        numbers=tuple(each.asked.numbers for each in found),
         rows=rows,
         results=(*results, *_output_results(wanted, signature, rows)),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """A reduction, one object for all captures that ask for it: it may have thousands of numbers to compare."""
+
+    reduction: Reduction
+    numbers: tuple[float, ...]
+    order: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """What is asked for of one site."""
+
+    site: Site
+    captured: CapturedValue
+    starts: tuple[int, ...]
+    asked: _Asked
+    results: tuple[ResultSpec, ...]
+
+    def place(self) -> tuple[int, str, str, str]:
+        """Returns what sorts it: by the order of the network, and then alike however it was asked for."""
+        reduction, numbers = self.asked.order
+        return self.site.order, reduction, repr((self.captured.cuts, self.starts)), numbers
+
+
+def _find(
+    captures: Sequence[Capture], sites: SiteTable, *, rows: int, refuse: Callable[[Site], str] | None
+) -> list[_Found]:
+    """Returns all that captures ask for, each once, in the order of their results."""
+    sites.check([capture.sites for capture in captures], field="captures")
+    known: dict[tuple[Reduction, tuple[float, ...]], _Asked] = {}
+    done: set[Hashable] = set()
+    found: dict[Hashable, _Found] = {}
+    tried = 0
+    for index, capture in enumerate(captures):
+        reductions = _different(capture.reductions, known)
+        if (key := (capture.sites, capture.kinds, capture.slices, tuple(reductions))) in done:
+            continue
+        done.add(key)
+        field = f"captures[{index}]"
+        chosen = sites.select(capture.sites, capture.kinds, field=field, refuse=refuse)
+        tried += len(chosen) * len(reductions)
+        check_results(tried, field="captures")
+        for site in chosen:
+            cuts, starts, shape = _cut(site, capture.slices, rows, field)
+            value = ValueSpec(site=site.path, dtype=site.dtype, shape=shape)
+            for asked, place in reductions.items():
+                if (one := (site.path, cuts, starts, asked)) in found:
+                    continue
+                asked.reduction.check(value, field=f"{field}.reductions[{place}]")
+                captured = CapturedValue(site=site.path, cuts=cuts, reduction=asked.reduction)
+                results = results_of(site, value, asked.reduction, rows)
+                found[one] = _Found(site, captured, starts, asked, results)
+    return sorted(found.values(), key=_Found.place)
+
+
+def _different(
+    reductions: Sequence[Reduction], known: dict[tuple[Reduction, tuple[float, ...]], _Asked]
+) -> dict[_Asked, int]:
+    """Returns the reductions of a capture, each once, and its first place; those that are new become `known`."""
+    places: dict[_Asked, int] = {}
+    for place, reduction in enumerate(reductions):
+        key = (reduction, reduction.numbers)
+        if key not in known:
+            known[key] = _Asked(*key, order=(repr(reduction), repr(key[1])))
+        places.setdefault(known[key], place)
+    return places
 
 
 def check_results(count: int, *, field: str) -> None:
@@ -224,7 +276,8 @@ def check_results(count: int, *, field: str) -> None:
     if count > MOST_RESULTS:
         raise LimitExceededError(
             f"this inspection would have more than {MOST_RESULTS:,} results, the most that the limit (max-results) can "
-            "be: choose fewer sites or reductions, or ask in parts",
+            "be, where what several captures ask for counts for each: choose fewer sites or reductions, or ask in "
+            "parts",
             field=field,
             reason="TOO_MANY_RESULTS",
         )
@@ -259,10 +312,6 @@ def results_of(site: Site, value: ValueSpec, reduction: Reduction, rows: int) ->
         )
         for part in parts or (Part(dtype=value.dtype, shape=value.shape),)
     )
-
-
-def _place(spec: ResultSpec, captured: CapturedValue, arguments: _Arguments) -> tuple[int, str, str]:
-    return (spec.site.order if spec.site else 0, repr(captured.reduction), repr((captured.cuts, arguments)))
 
 
 def _cut(

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from fluoroscope_server.engine.edit import Add, MeanAblate, PatchFromInputs, PatchFromRow, Scale, Set
-from fluoroscope_server.engine.glob import check_globs
 from fluoroscope_server.engine.operand import as_dtype, spread
 from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, counted
 from fluoroscope_server.signature import BATCH
@@ -26,6 +25,9 @@ MOST_EDITS = 1_000
 
 MOST_TARGETS = 5_000
 """How many sites all edits of one request may mean together: each is code of the program."""
+
+MOST_TRIED = 50_000
+"""How many sites these edits may choose, those that cannot be edited so and are left as they are included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,27 +75,37 @@ def choose(edits: Sequence[Edit], sites: SiteTable, *, rows: int) -> list[Target
             field="edits",
             reason="TOO_MANY_EDITS",
         )
-    check_globs((glob for edit in edits for glob in edit.sites), field="edits")
-    found = [target for number, edit in enumerate(edits) for target in _targets(edit, number, sites, rows)]
-    if len(found) > MOST_TARGETS:
-        raise LimitExceededError(
-            f"the edits mean {len(found):,} sites, and the limit is {MOST_TARGETS:,}: choose fewer sites",
-            field="edits",
-            reason="TOO_MANY_EDITS",
-        )
+    sites.check([edit.sites for edit in edits], field="edits")
+    found: list[Target] = []
+    tried = 0
+    for number, edit in enumerate(edits):
+        chosen = sites.select(edit.sites, edit.kinds, field=f"edits[{number}]")
+        tried += len(chosen)
+        _check_count(tried, "choose", MOST_TRIED)
+        found += _targets(edit, number, chosen, rows)
+        _check_count(len(found), "mean", MOST_TARGETS)
     return found
 
 
-def _targets(edit: Edit, number: int, sites: SiteTable, rows: int) -> list[Target]:
+def _check_count(count: int, what: str, most: int) -> None:
+    if count > most:
+        raise LimitExceededError(
+            f"the edits {what} {count:,} sites or more, and the limit is {most:,}: choose fewer sites",
+            field="edits",
+            reason="TOO_MANY_EDITS",
+        )
+
+
+def _targets(edit: Edit, number: int, chosen: Sequence[Site], rows: int) -> list[Target]:
     """Returns the targets of one edit: of the sites that globs match, those that can be edited so."""
-    field = f"edits[{number}]"
+    named = set(edit.sites)
     found: list[Target] = []
     refused: InvalidRequestError | None = None
-    for site in sites.select(edit.sites, edit.kinds, field=field):
+    for site in chosen:
         try:
             found.append(_target(edit, number, site, rows))
         except InvalidRequestError as error:
-            if site.path in edit.sites:
+            if site.path in named:
                 raise
             refused = refused or error
     if refused is not None and not found:

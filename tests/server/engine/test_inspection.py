@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.ad_checkpoint import checkpoint_name
 
-from fluoroscope_server.engine import Capture, Full, SiteStatistics, Slice, Statistics, check_outputs
+from fluoroscope_server.engine import Capture, Full, Histogram, SiteStatistics, Slice, Statistics, check_outputs
 from fluoroscope_server.engine.inspection import MOST_CAPTURES
 from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, NotFoundError
 
@@ -279,6 +279,24 @@ def test_byte_size(lab: Lab) -> None:
         ("a", Full): 3 * 5 * 6 * 4,
     }
     assert inspection.byte_size == sum(sizes.values())
+
+
+def test_what_is_asked_a_thousand_times_is_looked_for_once(lab: Lab) -> None:
+    again = Capture(sites=("mi*", "first") * 9, reductions=(Statistics(), Full()) * 50)
+    once = Capture(sites=("first", "mi*"), reductions=(Full(), Statistics()))
+    assert lab.engine.inspect([again] * MOST_CAPTURES, [], rows=3) == lab.engine.inspect([once], [], rows=3)
+
+
+def test_captures_that_ask_for_the_same_in_other_words_have_an_end(lab: Lab) -> None:
+    histograms = tuple(Histogram(bins=3, low=float(low)) for low in range(100))
+    captures = [Capture(sites=("first",) * (1 + index), reductions=histograms) for index in range(201)]
+    assert len(lab.engine.inspect(captures[:200], [], rows=3).results) == 100
+    with pytest.raises(
+        LimitExceededError,
+        match=r"more than 20,000 results, .* where what several captures ask for counts for each: choose",
+    ) as caught:
+        lab.engine.inspect(captures, [], rows=3)
+    assert (caught.value.field, caught.value.reason) == ("captures", "TOO_MANY_RESULTS")
 
 
 def test_check_outputs(lab: Lab) -> None:

@@ -111,6 +111,17 @@ def test_matching_lists_all_that_match_capturable_or_not() -> None:
         listed(*(f"{index}*" for index in range(501)))
 
 
+def test_globs_are_held_against_no_more_paths_than_a_moment_allows() -> None:
+    few, many = [("**", "**", "relu:0")] * 357_142, [("**",)] * 357_143
+    TABLE.check(few, field="captures")
+    with pytest.raises(
+        LimitExceededError,
+        match=r"357,143 globs, those that come again counted again, on the 7 sites .* 2,500,000 comp",
+    ) as caught:
+        TABLE.check(many, field="captures")
+    assert (caught.value.field, caught.value.reason) == ("captures", "TOO_MANY_GLOBS")
+
+
 def test_lookup() -> None:
     assert len(TABLE) == 7
     assert TABLE["relu:0"].order == 3

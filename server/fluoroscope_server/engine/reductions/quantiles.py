@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import jax
@@ -57,7 +56,11 @@ class Quantiles:
     @property
     def numbers(self) -> tuple[float, ...]:
         """The probabilities in units of 2**-48, as three numbers of 16 bits each: one float32 would be too coarse."""
-        return tuple(limb for probability in self.probabilities for limb in _limbs(probability))
+        scaled = np.rint(np.array(self.probabilities) * 2.0 ** (_LIMB * _LIMBS)).astype(
+            np.int64
+        )  # the product is exact
+        high, rest = np.divmod(scaled, 1 << _LIMB * (_LIMBS - 1))
+        return tuple(np.stack([high, *np.divmod(rest, 1 << _LIMB)], axis=-1).astype(float).ravel().tolist())
 
     def check(self, value: ValueSpec, *, field: str) -> None:
         """Refuses complex values: they have no order."""
@@ -91,12 +94,6 @@ class Quantiles:
         lower, upper, weight = arrays[0].astype(np.float64)
         values = lower * (1 - weight) + upper * weight
         return SiteQuantiles(values=tuple(values.tolist()), finite_count=int(arrays[1]))
-
-
-def _limbs(probability: float) -> list[float]:
-    scaled = round(Fraction(probability) * (1 << _LIMB * _LIMBS))
-    high, rest = divmod(scaled, 1 << _LIMB * (_LIMBS - 1))
-    return [float(high), *(float(each) for each in divmod(rest, 1 << _LIMB))]
 
 
 def _rank(limbs: jax.Array, last: jax.Array) -> tuple[jax.Array, jax.Array]:
