@@ -96,6 +96,9 @@ class Maker:
         elif field.is_repeated:
             if field.message_type is None:
                 getattr(made, field.name).extend(self._values(field))
+            elif self._one_in(16):
+                same = [self.message(field.message_type, depth + 1)]
+                getattr(made, field.name).extend(same * self._random.choice(MANY))
             else:
                 for _ in range(self._random.choice((1, 1, 1, 2, 3))):
                     getattr(made, field.name).append(self.message(field.message_type, depth + 1))

@@ -239,6 +239,27 @@ case(
     EXHAUSTED, "INSPECTION_TOO_LARGE", "max_bytes", "64 bytes", "the limit is 63", "fewer sites",
 )  # fmt: skip
 
+MANY: tuple[tuple[str, str, Message, str, str], ...] = (
+    ("captures", INSPECT, inspect(*[capture()] * 1001), "TOO_MANY_CAPTURES", "1,001 captures"),
+    ("captures", INSPECT, inspect(capture(*["Dense_0"] * 20_001)), "TOO_MANY_GLOBS", "20,001 names"),
+    (
+        "globs",
+        LIST_SITES,
+        inspection_pb2.ListSitesRequest(model="relu", globs=["a"] * 20_001),
+        "TOO_MANY_GLOBS",
+        "20,001 names",
+    ),
+    ("outputs", PREDICT, predict(outputs=("logits",) * 10_001), "", "10,001 outputs"),
+    ("captures[0].kinds", INSPECT, inspect(capture("**", kinds=(1,) * 101)), "", "101 kinds"),
+    ("captures[0].slices", INSPECT, inspect(capture("**", slices=({"axis": 1},) * 65)), "", "65 slices"),
+    ("parameters", INFER, infer(parameters={str(each): "" for each in range(1001)}), "", "1,001 parameters"),
+)
+for field, method, asked, reason, says in MANY:
+    if reason:
+        case(f"many: {says}", method, asked, EXHAUSTED, reason, field, says, "the limit is")
+    else:
+        case(f"many: {says}", method, asked, INVALID, "INVALID_REQUEST", field, says, "expected at most")
+
 # --- pages
 for token in ("abc", "-1", "1e1", "99999999", "9" * 40, "\u0661", " 1", "\0"):
     pages = inspection_pb2.ListSitesRequest(model="relu", page_token=token)
@@ -279,6 +300,13 @@ LENGTHY = [
         ("output", PREDICT, predict(outputs=(LONG,)), INVALID, "OUTPUT_NOT_FOUND"),
         ("input", PREDICT, predict(inputs={LONG: raw.good()}), INVALID, "INPUT_NOT_FOUND"),
         ("broken input", PREDICT, predict(inputs={LONG: raw.tensor(99)}), INVALID, "BROKEN_TENSOR"),
+        (
+            "many inputs",
+            PREDICT,
+            predict(inputs=dict.fromkeys(map(str, range(9_999)), b"")),
+            INVALID,
+            "INPUT_NOT_FOUND",
+        ),
         ("shape", PREDICT, predict(inputs=x(shape=(1,) * 80_000, data=bytes(4))), INVALID, "BROKEN_TENSOR"),
         ("label", GET_MODEL, model_pb2.GetModelRequest(model="relu", label=LONG), NOT_FOUND, "LABEL_NOT_FOUND"),
         ("page token", LIST_MODELS, model_pb2.ListModelsRequest(page_token=LONG), INVALID, "INVALID_REQUEST"),

@@ -19,8 +19,16 @@ from fluoroscope_server.engine.edit import (
 )
 from fluoroscope_server.engine.engine import Engine
 from fluoroscope_server.engine.finiteness import nonfinite_leaves
+from fluoroscope_server.engine.glob import check_names
 from fluoroscope_server.engine.gradient import Gradient
-from fluoroscope_server.engine.inspection import Execution, Inspection, ResultSpec, check_outputs
+from fluoroscope_server.engine.inspection import (
+    Execution,
+    Inspection,
+    ResultSpec,
+    check_captures,
+    check_outputs,
+    check_results,
+)
 from fluoroscope_server.engine.joining import Common, common, joined, own_results
 from fluoroscope_server.engine.plan import Objective
 from fluoroscope_server.engine.program import Program, Results
@@ -47,6 +55,7 @@ from fluoroscope_server.engine.reductions import (
 from fluoroscope_server.engine.result import Result, device_is_host, paired, read, wait, wait_for
 from fluoroscope_server.engine.site import Site, SiteKind
 from fluoroscope_server.engine.site_table import SiteTable
+from fluoroscope_server.engine.target import check_edits
 
 __all__ = [
     "Add",
@@ -98,7 +107,11 @@ __all__ = [
     "TopK",
     "ValueSpec",
     "Zero",
+    "check_captures",
+    "check_edits",
+    "check_names",
     "check_outputs",
+    "check_results",
     "common",
     "compute_where_called",
     "device_is_host",

@@ -17,7 +17,7 @@ import numpy as np
 
 from fluoroscope_server.engine.capture import Capture
 from fluoroscope_server.engine.difference import PairSpec, read_difference
-from fluoroscope_server.engine.glob import check_globs, is_glob
+from fluoroscope_server.engine.glob import is_glob
 from fluoroscope_server.engine.inspection import Execution
 from fluoroscope_server.errors import InvalidRequestError, NotCapturableError, NotFoundError
 from fluoroscope_server.signature import BATCH, describe
@@ -149,8 +149,9 @@ def _paths(left: Engine, right: Engine, globs: Sequence[str], kinds: Collection[
     """Returns the paths that are asked for, each once; a glob must mean something on one side at least."""
     if not globs:
         raise InvalidRequestError("sites is empty; name a site, or use the glob '**' for all", field="sites")
-    check_globs(globs, field="sites")
     tables = [left.sites] if left is right else [left.sites, right.sites]
+    for table in tables:
+        table.check([globs], field="sites")
     chosen: dict[str, None] = {}
     seen: set[str] = set()
     for index, glob in enumerate(globs):

@@ -16,6 +16,10 @@ _STARS = re.compile(r"\*+")
 _ANY_SEGMENTS = "(?:[^/]*/)*"
 
 
+MOST_NAMES = 20_000
+"""How many names and globs of sites one request may have, each as often as it comes: as many as there can be results
+of them."""
+
 MOST_GLOBS = 500
 """How many globs one request may have. Names without wildcards are looked up, and do not count."""
 
@@ -24,6 +28,17 @@ MOST_LETTERS = 10_000
 
 MOST_WILDCARDS = 2_000
 """How many of these characters may be `*` or `?`: compiling such a one takes up to 25 microseconds."""
+
+
+def check_names(count: int, *, field: str) -> None:
+    """Raises LimitExceededError if these are too many names and globs. Ask before any of them is looked at."""
+    if count > MOST_NAMES:
+        raise LimitExceededError(
+            f"the request has {count:,} names and globs of sites, and the limit is {MOST_NAMES:,}: name each once, or "
+            "use a glob for many",
+            field=field,
+            reason="TOO_MANY_GLOBS",
+        )
 
 
 def check_globs(globs: Iterable[str], *, field: str) -> None:

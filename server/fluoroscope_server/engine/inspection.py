@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fluoroscope_server.engine.plan import CapturedValue, Cut, Plan
 from fluoroscope_server.engine.reductions import Full, Part, ValueSpec
 from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, NotCapturableError, counted, quoted
@@ -15,8 +17,6 @@ from fluoroscope_server.signature import BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
-
-    import numpy as np
 
     from fluoroscope_server.engine.capture import Capture, Slice
     from fluoroscope_server.engine.reductions import Reduction
@@ -43,6 +43,9 @@ class Execution(enum.Enum):
 
 MOST_CAPTURES = 1_000
 """How many captures one request may have."""
+
+MOST_OUTPUTS = 10_000
+"""How many outputs one request may name, each as often as it comes."""
 
 MOST_RESULTS = 20_000
 """The most that `max-results` can be: each result is announced in the header, and is code of the program."""
@@ -162,17 +165,10 @@ def resolve(
         NotCapturableError: a site's value cannot be captured.
         InvalidRequestError: nothing is asked, a glob matches nothing, a slice lies outside, a value cannot be reduced
             so, or an output is unknown.
-        LimitExceededError: there are more captures, globs or results than can be resolved in a moment.
+        LimitExceededError: there are more globs or results than can be resolved in a moment.
     """
     if not captures and refuse is None:
         raise InvalidRequestError("captures is empty; to run the network alone, call Predict", field="captures")
-    if len(captures) > MOST_CAPTURES:
-        raise LimitExceededError(
-            f"the request has {len(captures):,} captures, and the limit is {MOST_CAPTURES:,}: "
-            "one capture may name any number of sites",
-            field="captures",
-            reason="TOO_MANY_CAPTURES",
-        )
     found = _find(captures, sites, rows=rows, refuse=refuse)
     least_rows = max(rows, least_rows, *(each.site.least_rows for each in found))
     bucket = bucket_for(least_rows)
@@ -205,7 +201,7 @@ class _Asked:
 
     reduction: Reduction
     numbers: tuple[float, ...]
-    order: tuple[str, str]
+    order: tuple[str, bytes]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,7 +214,7 @@ class _Found:
     asked: _Asked
     results: tuple[ResultSpec, ...]
 
-    def place(self) -> tuple[int, str, str, str]:
+    def place(self) -> tuple[int, str, str, bytes]:
         """Returns what sorts it: by the order of the network, and then alike however it was asked for."""
         reduction, numbers = self.asked.order
         return self.site.order, reduction, repr((self.captured.cuts, self.starts)), numbers
@@ -229,7 +225,7 @@ def _find(
 ) -> list[_Found]:
     """Returns all that captures ask for, each once, in the order of their results."""
     sites.check([capture.sites for capture in captures], field="captures")
-    known: dict[tuple[Reduction, tuple[float, ...]], _Asked] = {}
+    known: dict[tuple[Reduction, bytes], _Asked] = {}
     done: set[Hashable] = set()
     found: dict[Hashable, _Found] = {}
     tried = 0
@@ -255,23 +251,32 @@ def _find(
     return sorted(found.values(), key=_Found.place)
 
 
-def _different(
-    reductions: Sequence[Reduction], known: dict[tuple[Reduction, tuple[float, ...]], _Asked]
-) -> dict[_Asked, int]:
+def _different(reductions: Sequence[Reduction], known: dict[tuple[Reduction, bytes], _Asked]) -> dict[_Asked, int]:
     """Returns the reductions of a capture, each once, and its first place; those that are new become `known`."""
     places: dict[_Asked, int] = {}
     for place, reduction in enumerate(reductions):
-        key = (reduction, reduction.numbers)
+        numbers = reduction.numbers
+        key = (reduction, np.array(numbers).tobytes())
         if key not in known:
-            known[key] = _Asked(*key, order=(repr(reduction), repr(key[1])))
+            known[key] = _Asked(reduction, numbers, order=(repr(reduction), key[1]))
         places.setdefault(known[key], place)
     return places
+
+
+def check_captures(count: int) -> None:
+    """Raises LimitExceededError if these are too many captures. Ask before any of them is looked at."""
+    if count > MOST_CAPTURES:
+        raise LimitExceededError(
+            f"the request has {count:,} captures, and the limit is {MOST_CAPTURES:,}: one capture may name many sites",
+            field="captures",
+            reason="TOO_MANY_CAPTURES",
+        )
 
 
 def check_results(count: int, *, field: str) -> None:
     """Raises LimitExceededError, which blames `field`, if these are more results than any server lets one request have.
 
-    Ask while they are being found: then what is too much takes neither long nor memory.
+    Ask before they are found, or meanwhile: then what is too much takes neither long nor memory.
     """
     if count > MOST_RESULTS:
         raise LimitExceededError(
@@ -285,6 +290,10 @@ def check_results(count: int, *, field: str) -> None:
 
 def check_outputs(names: Sequence[str], signature: Signature) -> tuple[str, ...]:
     """Returns the named outputs in the order of the signature, each once; raises InvalidRequestError."""
+    if len(names) > MOST_OUTPUTS:
+        raise InvalidRequestError(
+            f"{len(names):,} outputs are named; expected at most {MOST_OUTPUTS:,}: name each once", field="outputs"
+        )
     for index, name in enumerate(names):
         if name not in signature.output_names:
             raise InvalidRequestError(
@@ -292,7 +301,8 @@ def check_outputs(names: Sequence[str], signature: Signature) -> tuple[str, ...]
                 field=f"outputs[{index}]",
                 reason="OUTPUT_NOT_FOUND",
             )
-    return tuple(name for name in signature.output_names if name in names)
+    named = set(names)
+    return tuple(name for name in signature.output_names if name in named)
 
 
 def results_of(site: Site, value: ValueSpec, reduction: Reduction, rows: int) -> tuple[ResultSpec, ...]:

@@ -53,6 +53,16 @@ class Target:
     """The axes along which it differs; the others have size one."""
 
 
+def check_edits(count: int) -> None:
+    """Raises LimitExceededError if these are too many edits. Ask before any of them is looked at."""
+    if count > MOST_EDITS:
+        raise LimitExceededError(
+            f"the request has {count:,} edits, and the limit is {MOST_EDITS:,}: one edit may name many sites",
+            field="edits",
+            reason="TOO_MANY_EDITS",
+        )
+
+
 def choose(edits: Sequence[Edit], sites: SiteTable, *, rows: int) -> list[Target]:
     """Returns the targets of edits, in the order of the edits, and then of execution.
 
@@ -66,15 +76,8 @@ def choose(edits: Sequence[Edit], sites: SiteTable, *, rows: int) -> list[Target
         NotCapturableError: the value of a site that is named cannot be reached.
         InvalidRequestError: a site that is named, or all that a glob matches, cannot be edited so; or a glob matches
             nothing.
-        LimitExceededError: there are too many edits, or sites that they mean.
+        LimitExceededError: there are too many globs, or sites that the edits mean.
     """
-    if len(edits) > MOST_EDITS:
-        raise LimitExceededError(
-            f"the request has {len(edits):,} edits, and the limit is {MOST_EDITS:,}: "
-            "one edit may name any number of sites",
-            field="edits",
-            reason="TOO_MANY_EDITS",
-        )
     sites.check([edit.sites for edit in edits], field="edits")
     found: list[Target] = []
     tried = 0
@@ -198,14 +201,16 @@ def _indices(edit: Edit, site: Site, sizes: Sequence[int], field: str) -> tuple[
 
 def normal(numbers: Sequence[int], size: int, *, what: str, field: str) -> np.ndarray:
     """Returns indices counted from the first; raises InvalidRequestError if one is out of range."""
-    for place, number in enumerate(numbers):
-        if not -size <= number < size:
-            raise InvalidRequestError(
-                f"{number} is out of range: {what}, 0 to {size - 1}",
-                field=f"{field}[{place}]",
-                reason="INDEX_OUT_OF_RANGE",
-            )
-    return np.array([number % size for number in numbers])
+    given = np.array(numbers, np.int64)
+    outside = np.flatnonzero((given < -size) | (given >= size))
+    if outside.size:
+        place = int(outside[0])
+        raise InvalidRequestError(
+            f"{numbers[place]} is out of range: {what}, 0 to {size - 1}",
+            field=f"{field}[{place}]",
+            reason="INDEX_OUT_OF_RANGE",
+        )
+    return given % size
 
 
 def _different(numbers: Sequence[int], size: int, *, what: str, field: str) -> np.ndarray:

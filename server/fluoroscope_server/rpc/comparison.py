@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fluoroscope.v1 import inspection_pb2 as inspection
 from fluoroscope.v1.tensor_pb2 import DATA_TYPE_UNSPECIFIED
-from fluoroscope_server.engine import Tolerance
+from fluoroscope_server.engine import Tolerance, check_names
 from fluoroscope_server.errors import InvalidRequestError
 from fluoroscope_server.rpc.context import current_client
 from fluoroscope_server.rpc.decoding import decode_inputs, decode_kinds, decode_version, parse
@@ -40,6 +40,7 @@ class ComparisonMethod:
         """Answers one `CompareActivations`, frame by frame."""
         clock = StageClock()
         request = parse(inspection.CompareActivationsRequest, data)
+        check_names(len(request.sites), field="sites")
         left = self._side(request.model, request.left, "left")
         right = self._side(request.model, request.right, "right", inputs=left.inputs)
         tolerance = _tolerance(request)
@@ -82,7 +83,7 @@ class ComparisonMethod:
         """Returns what one side asks for; `inputs` are taken where it has none of its own."""
         with blaming(name):
             servable = self._repository.get(model, decode_version(side))
-            given = decode_inputs(side.inputs) if side.inputs or inputs is None else inputs
+            given = decode_inputs(side.inputs, servable.engine.signature) if side.inputs or inputs is None else inputs
         return ComparedSide(servable=servable, inputs=given)
 
 

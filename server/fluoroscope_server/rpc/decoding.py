@@ -7,19 +7,31 @@ from typing import TYPE_CHECKING, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from fluoroscope.v1 import inspection_pb2 as inspection
-from fluoroscope.wire import WireError, decode_tensor
-from fluoroscope_server.engine import Capture, Cast, Execution, Full, SiteKind, Slice
+from fluoroscope.wire import MOST_AXES, WireError, decode_tensor
+from fluoroscope_server.engine import (
+    Capture,
+    Cast,
+    Execution,
+    Full,
+    SiteKind,
+    Slice,
+    check_captures,
+    check_names,
+    check_results,
+)
 from fluoroscope_server.errors import InvalidRequestError, quoted
 from fluoroscope_server.rpc.reduction import decode_cast, decode_reduction
+from fluoroscope_server.serving import check_input_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     import numpy as np
 
     from fluoroscope.v1.tensor_pb2 import Tensor
     from fluoroscope_server.engine import Reduction
     from fluoroscope_server.serving import Selector
+    from fluoroscope_server.signature import Signature
 
 EXECUTIONS: dict[int, Execution] = {
     inspection.EXECUTION_UNSPECIFIED: Execution.AUTO,
@@ -43,6 +55,12 @@ KINDS: dict[int, SiteKind] = {
 MOST_REDUCTIONS = 100
 """How many reductions one capture may have: all in one program, which has to be compiled."""
 
+MOST_PROBABILITIES = 100_000
+"""How many quantiles the captures of one request may name together."""
+
+MOST_KINDS = 100
+"""How many kinds one filter may name, each as often as it comes."""
+
 
 def parse(message: type[M], data: bytes) -> M:
     """Returns a message; raises InvalidRequestError if the bytes are none."""
@@ -52,9 +70,21 @@ def parse(message: type[M], data: bytes) -> M:
         raise InvalidRequestError(f"the request is no {message.DESCRIPTOR.full_name}: {error}") from error
 
 
-def decode_inputs(tensors: Mapping[str, Tensor], *, within: str = "") -> dict[str, np.ndarray]:
-    """Returns the inputs as arrays, those of the field `within`; raises InvalidRequestError naming a broken tensor."""
+def check_count(count: int, most: int, noun: str, *, field: str) -> None:
+    """Raises InvalidRequestError if a field has more entries than it may. Ask before any of them is looked at."""
+    if count > most:
+        raise InvalidRequestError(f"there are {count:,} {noun}; expected at most {most:,}", field=field)
+
+
+def decode_inputs(tensors: Mapping[str, Tensor], signature: Signature, *, within: str = "") -> dict[str, np.ndarray]:
+    """Returns the inputs as arrays, those of the field `within`.
+
+    Raises:
+        InvalidRequestError: a tensor is broken, or there are more than the signature has: then nothing was decoded.
+    """
     place = f"{within}.inputs" if within else "inputs"
+    if len(tensors) > len(signature.inputs):
+        check_input_names(tensors, signature, field=place)
     arrays = {}
     for name in tensors:  # protobuf's map is quicker with keys than with items
         try:
@@ -72,8 +102,9 @@ def decode_version(request: Message) -> Selector:
     return getattr(request, named) if named else None
 
 
-def decode_kinds(kinds: Iterable[int], *, field: str) -> tuple[SiteKind, ...]:
+def decode_kinds(kinds: Collection[int], *, field: str) -> tuple[SiteKind, ...]:
     """Returns kinds of site; SITE_KIND_UNSPECIFIED is every kind, and so no filter."""
+    check_count(len(kinds), MOST_KINDS, "kinds", field=field)
     numbers = set(kinds)
     for number in numbers - KINDS.keys() - {inspection.SITE_KIND_UNSPECIFIED}:
         known = ", ".join(inspection.SiteKind.Name(each) for each in KINDS)  # type: ignore[arg-type]  # its keys are such
@@ -96,16 +127,22 @@ def decode_captures(request: inspection.InspectActivationsRequest) -> list[Captu
     """Returns the captures of an inspection; raises InvalidRequestError if nothing is asked for, or one is wrong."""
     if not (request.captures or request.gradient.inputs or request.gradient.parameters):
         raise InvalidRequestError("captures is empty; to run the network alone, call Predict", field="captures")
-    return [
-        decode_capture(each, field=f"captures[{index}]", parameters=False)
-        for index, each in enumerate(request.captures)
-    ]
+    return _captures(request.captures, parameters=False)
 
 
 def decode_parameter_captures(request: inspection.InspectParametersRequest) -> list[Capture]:
     """Returns what to read of the parameters; raises InvalidRequestError if one of the captures is wrong."""
+    return _captures(request.captures, parameters=True)
+
+
+def _captures(captures: Sequence[inspection.Capture], *, parameters: bool) -> list[Capture]:
+    check_captures(len(captures))
+    check_names(sum(len(each.sites) for each in captures), field="captures")
+    check_results(sum(len(each.reductions) for each in captures), field="captures")
+    probabilities = sum(len(one.quantiles.probabilities) for each in captures for one in each.reductions)
+    check_count(probabilities, MOST_PROBABILITIES, "probabilities", field="captures")
     return [
-        decode_capture(each, field=f"captures[{index}]", parameters=True) for index, each in enumerate(request.captures)
+        decode_capture(each, field=f"captures[{index}]", parameters=parameters) for index, each in enumerate(captures)
     ]
 
 
@@ -127,18 +164,14 @@ def decode_capture(capture: inspection.Capture, *, field: str, parameters: bool 
     return Capture(
         sites=tuple(capture.sites),
         kinds=kinds,
-        slices=tuple(map(decode_slice, capture.slices)),
+        slices=decode_slices(capture.slices, field=f"{field}.slices"),
         reductions=_reductions(capture, field=field),
     )
 
 
 def _reductions(capture: inspection.Capture, *, field: str) -> tuple[Reduction, ...]:
     """Returns the reductions of a capture, cast where a data type is set and they give tensors."""
-    count = len(capture.reductions)
-    if count > MOST_REDUCTIONS:
-        raise InvalidRequestError(
-            f"there are {count:,} reductions; expected at most {MOST_REDUCTIONS}", field=f"{field}.reductions"
-        )
+    check_count(len(capture.reductions), MOST_REDUCTIONS, "reductions", field=f"{field}.reductions")
     reductions: tuple[Reduction, ...] = tuple(
         decode_reduction(each, field=f"{field}.reductions[{index}]") for index, each in enumerate(capture.reductions)
     ) or (Full(),)
@@ -153,8 +186,13 @@ def _reductions(capture: inspection.Capture, *, field: str) -> tuple[Reduction, 
     return tuple(each if each.is_summary else Cast(reduction=each, dtype=dtype) for each in reductions)
 
 
-def decode_slice(message: inspection.Slice) -> Slice:
-    """Returns a part of one axis."""
+def decode_slices(slices: Collection[inspection.Slice], *, field: str) -> tuple[Slice, ...]:
+    """Returns parts of axes; raises InvalidRequestError if there are more than a value can have axes."""
+    check_count(len(slices), MOST_AXES, "slices", field=field)
+    return tuple(map(_slice, slices))
+
+
+def _slice(message: inspection.Slice) -> Slice:
     return Slice(
         axis=message.axis,
         start=message.start if message.HasField("start") else None,

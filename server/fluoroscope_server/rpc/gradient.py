@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fluoroscope.wire import WireError, decode_tensor
-from fluoroscope_server.engine import Full, Gradient, Objective
+from fluoroscope_server.engine import Full, Gradient, Objective, check_names
 from fluoroscope_server.errors import InvalidRequestError
-from fluoroscope_server.rpc.decoding import MOST_REDUCTIONS
+from fluoroscope_server.rpc.decoding import MOST_REDUCTIONS, check_count
 from fluoroscope_server.rpc.reduction import decode_reduction
 
 if TYPE_CHECKING:
@@ -29,11 +29,8 @@ def decode_gradient(request: inspection.InspectActivationsRequest) -> Gradient |
         indices = decode_tensor(getattr(message, name))
     except WireError as error:
         raise InvalidRequestError(str(error), field=f"gradient.{name}", reason="BROKEN_TENSOR") from error
-    if len(message.reductions) > MOST_REDUCTIONS:
-        raise InvalidRequestError(
-            f"there are {len(message.reductions):,} reductions; expected at most {MOST_REDUCTIONS}",
-            field="gradient.reductions",
-        )
+    check_count(len(message.reductions), MOST_REDUCTIONS, "reductions", field="gradient.reductions")
+    check_names(len(message.inputs) + len(message.parameters), field="gradient")
     reductions = (
         decode_reduction(each, field=f"gradient.reductions[{index}]") for index, each in enumerate(message.reductions)
     )

@@ -36,7 +36,7 @@ class InferenceService:
         alone = self._calls.one  # then nobody waits, and there is nobody to take turns with
         if not alone:
             servable.check_queue(self._limits)
-        inputs = decode_inputs(request.inputs)
+        inputs = decode_inputs(request.inputs, servable.engine.signature)
         outputs = await servable.predict(
             inputs,
             request.outputs,

@@ -8,7 +8,7 @@ import numpy as np
 
 from fluoroscope.v1 import inspection_pb2 as inspection
 from fluoroscope.wire import StreamSplitter, tensor_bytes
-from fluoroscope_server.engine import SiteKind
+from fluoroscope_server.engine import SiteKind, check_names
 from fluoroscope_server.errors import InvalidRequestError
 from fluoroscope_server.rpc.context import current_client
 from fluoroscope_server.rpc.decoding import (
@@ -53,6 +53,7 @@ class InspectionService:
         request = parse(inspection.ListSitesRequest, data)
         servable = self._repository.get(request.model, decode_version(request))
         kinds = decode_kinds(request.kinds, field="kinds")
+        check_names(len(request.globs), field="globs")
         sites = servable.engine.sites.matching(request.globs, kinds)
         if SiteKind.PARAMETER in kinds:
             sites = [*servable.engine.parameters.matching(request.globs, kinds), *sites]
@@ -79,7 +80,7 @@ class InspectionService:
             question.outputs,
             max_bytes=question.max_bytes,
             execution=decode_execution(question.execution),
-            edits=decode_edits(question.edits),
+            edits=decode_edits(question.edits, servable.engine.signature),
             gradient=decode_gradient(question),
             compile=request.compile,
             limits=self._limits,
@@ -131,7 +132,7 @@ class InspectionService:
     ) -> Answer:
         captures = decode_captures(request)
         answer = await servable.inspect(
-            decode_inputs(request.inputs),
+            decode_inputs(request.inputs, servable.engine.signature),
             captures,
             request.outputs,
             max_bytes=request.max_bytes,
@@ -139,7 +140,7 @@ class InspectionService:
             execution=decode_execution(request.execution),
             client=client,
             limits=self._limits,
-            edits=decode_edits(request.edits),
+            edits=decode_edits(request.edits, servable.engine.signature),
             gradient=decode_gradient(request),
         )
         self._metrics.count_program(held=answer.held)

@@ -4,6 +4,7 @@ from fluoroscope_server.serving.admission import Admission
 from fluoroscope_server.serving.answer import Answer
 from fluoroscope_server.serving.comparing import ComparedSide, ComparisonAnswer, blaming, compare
 from fluoroscope_server.serving.device_queue import DeviceQueue
+from fluoroscope_server.serving.inputs import check_input, check_input_names
 from fluoroscope_server.serving.limits import Limits
 from fluoroscope_server.serving.loading import load
 from fluoroscope_server.serving.model_entry import ModelEntry, Selector, VersionState, VersionStatus
@@ -36,6 +37,8 @@ __all__ = [
     "VersionStatus",
     "Watcher",
     "blaming",
+    "check_input",
+    "check_input_names",
     "compare",
     "load",
 ]

@@ -10,7 +10,7 @@ from fluoroscope_server.errors import InvalidRequestError, counted, nearest, quo
 from fluoroscope_server.signature import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from fluoroscope_server.signature import Signature, TensorSpec
 
@@ -22,13 +22,7 @@ def check_inputs(inputs: Mapping[str, np.ndarray], signature: Signature) -> int:
         InvalidRequestError: an input is missing, unknown, or of the wrong dtype or shape, or the
             inputs differ in their number of rows; the message says what came and what is expected.
     """
-    for name in inputs:
-        if name not in signature.input_names:
-            raise InvalidRequestError(
-                f"there is no input {quoted(name)}; nearest: {nearest(name, signature.input_names)}",
-                field=f"inputs[{name}]",
-                reason="INPUT_NOT_FOUND",
-            )
+    check_input_names(inputs, signature)
     rows = None
     for spec in signature.inputs:
         array = inputs.get(spec.name)
@@ -36,7 +30,7 @@ def check_inputs(inputs: Mapping[str, np.ndarray], signature: Signature) -> int:
             raise InvalidRequestError(
                 f"input {spec.name!r} is missing; expected {spec}", field=f"inputs[{spec.name}]", reason="INPUT_MISSING"
             )
-        _check(array, spec)
+        check_input(array.dtype, array.shape, spec)
         if rows is not None and len(array) != rows:
             raise InvalidRequestError(
                 f"input {spec.name!r} has {counted(len(array), 'row')}, and {signature.inputs[0].name!r} has {rows}: "
@@ -47,12 +41,23 @@ def check_inputs(inputs: Mapping[str, np.ndarray], signature: Signature) -> int:
     return rows or 0
 
 
-def _check(array: np.ndarray, spec: TensorSpec) -> None:
-    shape = array.shape
-    if array.dtype == spec.dtype and len(shape) == len(spec.shape) and shape[0] > 0 and shape[1:] == spec.shape[1:]:
+def check_input_names(names: Iterable[str], signature: Signature, *, field: str = "inputs") -> None:
+    """Raises InvalidRequestError, which blames an entry of `field`, if a name is none that the signature has."""
+    for name in names:
+        if name not in signature.input_names:
+            raise InvalidRequestError(
+                f"there is no input {quoted(name)}; nearest: {nearest(name, signature.input_names)}",
+                field=f"{field}[{name}]",
+                reason="INPUT_NOT_FOUND",
+            )
+
+
+def check_input(dtype: np.dtype, shape: tuple[int, ...], spec: TensorSpec) -> None:
+    """Raises InvalidRequestError if an array of this dtype and shape is not what an input must be."""
+    if dtype == spec.dtype and len(shape) == len(spec.shape) and shape[0] > 0 and shape[1:] == spec.shape[1:]:
         return
-    came, field = describe(array.dtype, shape), f"inputs[{spec.name}]"
-    if array.dtype != spec.dtype:
+    came, field = describe(dtype, shape), f"inputs[{spec.name}]"
+    if dtype != spec.dtype:
         hint, reason = f"convert it to {spec.dtype} first", "WRONG_DTYPE"
     elif shape == spec.shape[1:]:
         hint, reason = "the batch axis is missing: send a single example with shape (1, ...)", "WRONG_SHAPE"

@@ -11,6 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from fluoroscope_server.engine import (
     Add,
+    Capture,
     Edit,
     Execution,
     MeanAblate,
@@ -23,7 +24,7 @@ from fluoroscope_server.engine import (
     Zero,
     common,
 )
-from fluoroscope_server.errors import InvalidRequestError, NotFoundError
+from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, NotFoundError
 
 from .instrumented import Stack, as_float64, by_hand
 
@@ -296,6 +297,16 @@ def test_a_glob_leaves_out_what_cannot_be_edited_so(stack: Lab) -> None:
     """A vector of three units fits the head alone."""
     inspection = stack.inspect("*", kinds=MODULES, edits=[edit("*", change=Add(value=array(1, 2, 3)), kinds=MODULES)])
     assert {spec.name for spec in inspection.results if spec.edits} == {"head", "__call__"}
+
+
+def test_edits_of_many_sites_have_an_end(stack: Lab) -> None:
+    count = len(stack.engine.inspect([Capture(sites=("**",))], [], rows=ROWS).results)
+    edits = [edit("**", change=Zero())] * (1 + 5_000 // count)
+    with pytest.raises(
+        LimitExceededError, match=r"the edits mean 5,\d+ sites or more, and the limit is 5,000"
+    ) as caught:
+        stack.engine.inspect([Capture(sites=("**",))], [], rows=ROWS, edits=edits)
+    assert (caught.value.field, caught.value.reason) == ("edits", "TOO_MANY_EDITS")
 
 
 def test_sites_of_other_numbers(function_lab: Callable[..., Lab], batch: Callable[..., np.ndarray]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -10,16 +12,26 @@ from fluoroscope.v1.inference_pb2 import PredictRequest
 from fluoroscope.v1.tensor_pb2 import DATA_TYPE_FLOAT16, DATA_TYPE_FLOAT32, DATA_TYPE_INT32, Tensor
 from fluoroscope.wire import encode_tensor
 from fluoroscope_server.engine import Capture, Cast, Full, SiteKind, Slice, Statistics, TopK
-from fluoroscope_server.errors import InvalidRequestError
+from fluoroscope_server.errors import FluoroscopeError, InvalidRequestError, LimitExceededError
 from fluoroscope_server.rpc.decoding import (
     KINDS,
     MOST_REDUCTIONS,
     decode_capture,
+    decode_captures,
     decode_inputs,
     decode_kinds,
     decode_version,
     parse,
 )
+from fluoroscope_server.rpc.edit import decode_edits
+from fluoroscope_server.rpc.gradient import decode_gradient
+from fluoroscope_server.signature import BATCH, Signature, TensorSpec
+
+Inspect = inspection.InspectActivationsRequest
+Capture_ = inspection.Capture
+Edit_ = inspection.Edit
+QUANTILES = inspection.Reduction(quantiles=inspection.Reduction.Quantiles(probabilities=[0.5] * 1000))
+FULL = inspection.Reduction(full=inspection.Reduction.Full())
 
 
 def test_parse() -> None:
@@ -28,14 +40,99 @@ def test_parse() -> None:
         parse(PredictRequest, b"\xff\xff\xff")
 
 
+FLOAT = np.dtype(np.float32)
+SIGNATURE = Signature(
+    inputs=(TensorSpec(name="x", dtype=FLOAT, shape=(BATCH, 3)), TensorSpec(name="y", dtype=FLOAT, shape=(BATCH,))),
+    outputs=(),
+)
+
+
 def test_inputs() -> None:
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
-    decoded = decode_inputs({"x": encode_tensor(x)})
+    decoded = decode_inputs({"x": encode_tensor(x)}, SIGNATURE)
     np.testing.assert_array_equal(decoded["x"], x, strict=True)
     broken = Tensor(data_type=DATA_TYPE_FLOAT32, shape=[2, 3], data=b"1234")
     with pytest.raises(InvalidRequestError, match="input 'x': data has 4 bytes") as caught:
-        decode_inputs({"x": broken})
+        decode_inputs({"x": broken}, SIGNATURE)
     assert (caught.value.field, caught.value.reason) == ("inputs[x]", "BROKEN_TENSOR")
+
+
+def test_of_more_inputs_than_there_are_none_is_decoded() -> None:
+    request = PredictRequest()
+    for index in range(1000):
+        request.inputs[f"x{index}"].shape.append(-1)
+    with pytest.raises(InvalidRequestError, match=r"there is no input 'x\d+'; nearest: 'x'") as caught:
+        decode_inputs(request.inputs, SIGNATURE, within="left")
+    assert re.fullmatch(r"left\.inputs\[x\d+\]", caught.value.field or "")
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason", "message"),
+    [
+        (
+            Inspect(captures=[Capture_()] * 1001),
+            "TOO_MANY_CAPTURES",
+            "the request has 1,001 captures, and the limit is 1,000: one capture may name many sites",
+        ),
+        (
+            Inspect(captures=[Capture_(sites=["a"] * 10_000), Capture_(sites=["b"] * 10_001)]),
+            "TOO_MANY_GLOBS",
+            "the request has 20,001 names and globs of sites, and the limit is 20,000: name each once",
+        ),
+        (
+            Inspect(captures=[Capture_(sites=["a"], reductions=[FULL] * 100)] * 201),
+            "TOO_MANY_RESULTS",
+            "this inspection would have more than 20,000 results",
+        ),
+        (
+            Inspect(captures=[Capture_(sites=["a"], reductions=[QUANTILES])] * 101),
+            "INVALID_REQUEST",
+            "there are 101,000 probabilities; expected at most 100,000",
+        ),
+    ],
+)
+def test_captures_are_counted_before_any_is_decoded(request_: Inspect, reason: str, message: str) -> None:
+    with pytest.raises(FluoroscopeError, match=message) as caught:
+        decode_captures(request_)
+    assert (caught.value.field, caught.value.reason) == ("captures", reason)
+    del request_.captures[1000:], request_.captures[:1]
+    assert len(decode_captures(request_)) == len(request_.captures)
+
+
+@pytest.mark.parametrize(
+    ("edits", "reason", "message"),
+    [
+        ([Edit_()] * 1001, "TOO_MANY_EDITS", "the request has 1,001 edits, and the limit is 1,000: one edit may name"),
+        ([Edit_(sites=["a"] * 20_001)], "TOO_MANY_GLOBS", "the request has 20,001 names and globs of sites"),
+        (
+            [Edit_(rows=[0] * 9, units=[0] * (1 << 20))],
+            "INVALID_REQUEST",
+            "there are 1,048,585 rows and units; expected at most 1,048,576",
+        ),
+    ],
+)
+def test_edits_are_counted_before_any_is_decoded(edits: list[Edit_], reason: str, message: str) -> None:
+    with pytest.raises(FluoroscopeError, match=message) as caught:
+        decode_edits(edits, SIGNATURE)
+    assert (caught.value.field, caught.value.reason) == ("edits", reason)
+
+
+def test_kinds_and_slices_have_an_end() -> None:
+    assert decode_kinds([1] * 100, field="kinds") == (SiteKind.MODULE,)
+    with pytest.raises(InvalidRequestError, match="there are 101 kinds; expected at most 100") as caught:
+        decode_kinds([1] * 101, field="kinds")
+    assert caught.value.field == "kinds"
+    with pytest.raises(InvalidRequestError, match="there are 65 slices; expected at most 64") as caught:
+        decode_capture(Capture_(slices=[inspection.Slice()] * 65), field="captures[3]")
+    assert caught.value.field == "captures[3].slices"
+
+
+def test_a_gradient_names_no_more_than_a_capture_may() -> None:
+    zero = encode_tensor(np.zeros((), np.int32))
+    gradient = inspection.Gradient(logit=zero, inputs=["x"] * 20_000, parameters=["**"])
+    with pytest.raises(LimitExceededError, match="the request has 20,001 names and globs of sites") as caught:
+        decode_gradient(Inspect(gradient=gradient))
+    assert (caught.value.field, caught.value.reason) == ("gradient", "TOO_MANY_GLOBS")
 
 
 @pytest.mark.parametrize("version", [0, 7])

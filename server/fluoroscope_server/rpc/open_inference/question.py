@@ -5,14 +5,18 @@ from __future__ import annotations
 import string
 from typing import TYPE_CHECKING
 
-from fluoroscope_server.engine import Capture, SiteKind
+from fluoroscope_server.engine import Capture, SiteKind, check_names
 from fluoroscope_server.errors import InvalidRequestError, nearest, quoted
+from fluoroscope_server.rpc.decoding import MOST_KINDS, check_count
 
 if TYPE_CHECKING:
     from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 as messages
 
 SITES, KINDS = "sites", "kinds"
 """The parameters that ask: globs of sites, and kinds of site, with commas between."""
+
+MOST_PARAMETERS = 1_000
+"""How many parameters one request may have, whoever knows them."""
 
 _LETTERS = string.ascii_lowercase + "_-"
 
@@ -39,6 +43,7 @@ def capture_of(request: messages.ModelInferRequest) -> Capture | None:
 
 def _check_names(request: messages.ModelInferRequest) -> None:
     """Refuses names that are nearly ours; others are let pass, since clients send some that other servers know."""
+    check_count(len(request.parameters), MOST_PARAMETERS, "parameters", field="parameters")
     for name in request.parameters:
         meant = _SLIPS.get(name.lower())
         if meant is not None and name != meant:
@@ -60,19 +65,24 @@ def _slips_of(name: str) -> set[str]:
 
 
 _SLIPS = {slip: name for name in (SITES, KINDS) for slip in _slips_of(name)}
-"""What is meant by names that are nearly ours: found at once, since a request may have any number of parameters."""
+"""What is meant by names that are nearly ours: found at once, since a request may have many parameters."""
 
 
 def _words(request: messages.ModelInferRequest, name: str) -> list[str] | None:
     if name not in request.parameters:
         return None
     value = request.parameters[name]
+    count, field = value.string_param.count(",") + 1, f"parameters[{name}]"
+    if name == SITES:
+        check_names(count, field=field)
+    else:
+        check_count(count, MOST_KINDS, "kinds", field=field)
     words = [word.strip() for word in value.string_param.split(",")]
     if value.WhichOneof("parameter_choice") != "string_param" or not all(words):
         raise InvalidRequestError(
             f"the parameter {name!r} is {_shown(value)}; expected a text such as 'Dense_*,relu:0' for sites, "
             f"or {', '.join(_KINDS)} for kinds",
-            field=f"parameters[{name}]",
+            field=field,
         )
     return words
 

@@ -8,9 +8,11 @@ import numpy as np
 
 from fluoroscope.wire import WireError, byte_size, read_shape, show_shape, tensor_bytes
 from fluoroscope.wire.tensor import check_bytes
+from fluoroscope_server.engine import check_outputs
 from fluoroscope_server.errors import InvalidRequestError, nearest, quoted
 from fluoroscope_server.rpc.open_inference.datatype import BY_DTYPE, BY_NAME
 from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 as messages
+from fluoroscope_server.serving import check_input, check_input_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from fluoroscope_server.rpc.open_inference.datatype import Datatype
+    from fluoroscope_server.signature import Signature
 
     Input = messages.ModelInferRequest.InferInputTensor
 
@@ -28,14 +31,24 @@ REFUSED = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_off
 """Parameters that would change what a request means, and that this server does not have."""
 
 
-def decode_inputs(request: messages.ModelInferRequest) -> dict[str, np.ndarray]:
+AT_ONCE = 1 << 16
+"""How many elements that are not raw are converted before other threads may go on: a few milliseconds."""
+
+
+def decode_inputs(request: messages.ModelInferRequest, signature: Signature) -> dict[str, np.ndarray]:
     """Returns the inputs of a request by name; raw ones are views over its bytes.
+
+    Elements that are not raw are converted one by one, and only if they can be what the signature expects.
 
     Raises:
         InvalidRequestError: a name, type, shape or size cannot be right; the message says which, what came, and what
             is expected.
     """
-    check_names("inputs", (each.name for each in request.inputs))
+    most = len(signature.inputs)
+    names = [each.name for each in request.inputs[: most + 1]]
+    check_names("inputs", names)
+    if len(names) > most:  # all different, so that one is unknown
+        check_input_names(names, signature)
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise InvalidRequestError(
@@ -43,15 +56,18 @@ def decode_inputs(request: messages.ModelInferRequest) -> dict[str, np.ndarray]:
             field="raw_input_contents",
         )
     return {
-        each.name: _decode(each, raw[index] if raw else None, field=f"inputs[{index}]")
+        each.name: _decode(each, raw[index] if raw else None, signature, field=f"inputs[{index}]")
         for index, each in enumerate(request.inputs)
     }
 
 
-def requested_outputs(request: messages.ModelInferRequest) -> list[str]:
+def requested_outputs(request: messages.ModelInferRequest, signature: Signature) -> list[str]:
     """Returns the names of the outputs that a request asks for; raises InvalidRequestError if one cannot be right."""
-    names = [each.name for each in request.outputs]
+    most = len(signature.outputs)
+    names = [each.name for each in request.outputs[: most + 1]]
     check_names("outputs", names)
+    if len(names) > most:  # all different, so that one is unknown
+        check_outputs(names, signature)
     for index, each in enumerate(request.outputs):
         _check_parameters(each, field=f"outputs[{index}]")
     return names
@@ -77,7 +93,7 @@ def check_names(field: str, names: Iterable[str]) -> None:
         seen.add(name)
 
 
-def _decode(tensor: Input, raw: bytes | None, *, field: str) -> np.ndarray:
+def _decode(tensor: Input, raw: bytes | None, signature: Signature, *, field: str) -> np.ndarray:
     _check_parameters(tensor, field=field)
     datatype = BY_NAME.get(tensor.datatype)
     if datatype is None:
@@ -93,7 +109,7 @@ def _decode(tensor: Input, raw: bytes | None, *, field: str) -> np.ndarray:
     except WireError as error:
         raise InvalidRequestError(f"input {quoted(tensor.name)}: {error}", field=f"{field}.shape") from error
     if raw is None:
-        flat = _from_contents(tensor, datatype, size // datatype.dtype.itemsize, field=field)
+        flat = _from_contents(tensor, datatype, size // datatype.dtype.itemsize, signature, field=field)
     elif tensor.HasField("contents"):
         raise InvalidRequestError(
             f"input {quoted(tensor.name)} has contents, and raw_input_contents is set too: send one of them",
@@ -122,7 +138,7 @@ def _from_raw(tensor: Input, raw: bytes, datatype: Datatype, size: int, *, field
     return flat
 
 
-def _from_contents(tensor: Input, datatype: Datatype, count: int, *, field: str) -> np.ndarray:
+def _from_contents(tensor: Input, datatype: Datatype, count: int, signature: Signature, *, field: str) -> np.ndarray:
     place = f"{field}.contents"
     if datatype.contents is None:
         raise InvalidRequestError(
@@ -143,12 +159,19 @@ def _from_contents(tensor: Input, datatype: Datatype, count: int, *, field: str)
             field=place,
             reason="BROKEN_TENSOR",
         )
+    check_input_names([tensor.name], signature)
+    for spec in signature.inputs:
+        if spec.name == tensor.name:
+            check_input(datatype.dtype, tuple(tensor.shape), spec)
+    flat = np.empty(count, datatype.dtype)
     try:
-        return np.array(list(values), datatype.dtype)
+        for start in range(0, count, AT_ONCE):
+            flat[start : start + AT_ONCE] = np.array(values[start : start + AT_ONCE], datatype.dtype)
     except OverflowError as error:
         raise InvalidRequestError(
             f"input {quoted(tensor.name)} has an element that is no {datatype.name}: {error}", field=place
         ) from error
+    return flat
 
 
 def _check_parameters(tensor: Message, *, field: str) -> None:

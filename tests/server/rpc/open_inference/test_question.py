@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fluoroscope_server.engine import Capture, SiteKind
-from fluoroscope_server.errors import InvalidRequestError
+from fluoroscope_server.errors import InvalidRequestError, LimitExceededError
 from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 as messages
 from fluoroscope_server.rpc.open_inference.question import capture_of
 
@@ -49,6 +49,19 @@ def test_what_is_for_other_servers_is_let_pass() -> None:
     others = dict.fromkeys(THEIRS, "1")
     assert capture_of(request(**others)) is None
     assert capture_of(request(**others, sites="*")) == Capture(sites=("*",))
+
+
+def test_parameters_have_an_end() -> None:
+    others = {f"theirs{index}": "1" for index in range(999)}
+    assert capture_of(request(**others, sites="*")) == Capture(sites=("*",))
+    with pytest.raises(InvalidRequestError, match="there are 1,001 parameters; expected at most 1,000") as caught:
+        capture_of(request(**others, sites="*", kinds="module"))
+    assert caught.value.field == "parameters"
+    with pytest.raises(LimitExceededError, match="the request has 20,001 names and globs of sites") as many:
+        capture_of(request(sites="a," * 20_000 + "a"))
+    assert (many.value.field, many.value.reason) == ("parameters[sites]", "TOO_MANY_GLOBS")
+    with pytest.raises(InvalidRequestError, match="there are 101 kinds; expected at most 100"):
+        capture_of(request(sites="a", kinds="module," * 100 + "module"))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from fluoroscope_server.errors import InvalidRequestError
 from fluoroscope_server.rpc.open_inference.datatype import BY_DTYPE, BY_NAME
 from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 as messages
-from fluoroscope_server.rpc.open_inference.tensors import add_output, decode_inputs, requested_outputs
+from fluoroscope_server.rpc.open_inference.tensors import AT_ONCE, add_output, decode_inputs, requested_outputs
+from fluoroscope_server.signature import BATCH, Signature, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,11 +32,29 @@ def request_of(**arrays: np.ndarray) -> Request:
     return request
 
 
+def fitting(request: Request) -> Signature:
+    """The signature of a network that takes what a request has."""
+    return Signature(
+        inputs=tuple(
+            TensorSpec(
+                name=each.name,
+                dtype=BY_NAME[each.datatype if each.datatype in BY_NAME else "FP32"].dtype,
+                shape=(BATCH, *each.shape[1:]),
+            )
+            for each in request.inputs
+        ),
+        outputs=(),
+    )
+
+
+OUTPUTS = Signature(inputs=(), outputs=(TensorSpec(name="logits", dtype=np.dtype(np.float32), shape=(BATCH, 3)),))
+
+
 @pytest.mark.parametrize("datatype", BY_NAME.values(), ids=BY_NAME.keys())
 @pytest.mark.parametrize("shape", [(), (0, 3), (2, 3)])
 def test_raw_elements_of_every_type(datatype: Any, shape: tuple[int, ...]) -> None:
     array = np.arange(6).astype(datatype.dtype)[: int(np.prod(shape))].reshape(shape)
-    found = decode_inputs(request_of(x=array))["x"]
+    found = decode_inputs(request_of(x=array), fitting(request_of(x=array)))["x"]
     assert (found.dtype, found.shape, found.tobytes()) == (array.dtype, array.shape, array.tobytes())
     response = messages.ModelInferResponse()
     add_output(response, "y", array)
@@ -52,7 +71,7 @@ def test_typed_elements(name: str) -> None:
     tensor = request.inputs.add(name="x", datatype=name, shape=array.shape)
     assert datatype.contents is not None
     getattr(tensor.contents, datatype.contents).extend(array.reshape(-1).tolist())
-    np.testing.assert_array_equal(decode_inputs(request)["x"], array, strict=True)
+    np.testing.assert_array_equal(decode_inputs(request, fitting(request))["x"], array, strict=True)
 
 
 def test_the_names_of_the_specification() -> None:
@@ -153,7 +172,7 @@ def test_what_cannot_be_right(what: str) -> None:
     edit, message = WRONG[what]
     request = change(edit)
     with pytest.raises(InvalidRequestError, match=message) as refused:
-        decode_inputs(request)
+        decode_inputs(request, fitting(request))
     assert refused.value.field
     assert len(refused.value.message) < 500
 
@@ -163,14 +182,46 @@ def test_outputs_without_a_right_name(name: str) -> None:
     request = Request()
     request.outputs.add(name=name)
     with pytest.raises(InvalidRequestError, match=r"outputs\[0\]\.name"):
-        requested_outputs(request)
+        requested_outputs(request, OUTPUTS)
 
 
 def test_classification_is_refused() -> None:
     request = Request()
     request.outputs.add(name="logits").parameters["classification"].int64_param = 3
     with pytest.raises(InvalidRequestError, match="classification"):
-        requested_outputs(request)
+        requested_outputs(request, OUTPUTS)
+
+
+def test_what_does_not_fit_the_signature_is_not_converted() -> None:
+    request = Request()
+    tensor = request.inputs.add(name="x", datatype="INT8", shape=[6])
+    tensor.contents.int_contents.extend([300] * 6)  # which is no INT8, as its conversion would say
+    spec = TensorSpec(name="x", dtype=np.dtype(np.float32), shape=(BATCH, 3))
+    with pytest.raises(InvalidRequestError, match=r"'x' came as int8\[6\], expected float32\[batch, 3\]") as refused:
+        decode_inputs(request, Signature(inputs=(spec,), outputs=()))
+    assert refused.value.reason == "WRONG_DTYPE"
+    tensor.name = "z"
+    with pytest.raises(InvalidRequestError, match="there is no input 'z'; nearest: 'x'"):
+        decode_inputs(request, Signature(inputs=(spec,), outputs=()))
+
+
+def test_many_elements_are_converted_in_parts() -> None:
+    array = np.arange(2 * AT_ONCE + 1, dtype=np.int32)
+    request = Request()
+    request.inputs.add(name="x", datatype="INT32", shape=array.shape).contents.int_contents.extend(array.tolist())
+    np.testing.assert_array_equal(decode_inputs(request, fitting(request))["x"], array, strict=True)
+
+
+def test_of_more_inputs_or_outputs_than_there_are_the_first_unknown_one_is_told() -> None:
+    request = request_of(x=np.ones((2, 3), np.float32))
+    signature = fitting(request)
+    for index in range(1000):
+        request.inputs.add(name=f"x{index}")
+        request.outputs.add(name=f"y{index}")
+    with pytest.raises(InvalidRequestError, match="there is no input 'x0'; nearest: 'x'"):
+        decode_inputs(request, signature)
+    with pytest.raises(InvalidRequestError, match="there is no output 'y0'; the outputs are logits"):
+        requested_outputs(request, OUTPUTS)
 
 
 @given(data=st.binary(max_size=200))
@@ -181,5 +232,5 @@ def test_any_bytes_are_a_request_or_an_error_of_ours(data: bytes) -> None:
     except Exception:  # noqa: BLE001 (the parser's own, turned into a status elsewhere)
         return
     with contextlib.suppress(InvalidRequestError):
-        decode_inputs(request)
-        requested_outputs(request)
+        decode_inputs(request, fitting(request))
+        requested_outputs(request, OUTPUTS)
