@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from google.protobuf.message import DecodeError
 
+from fluoroscope.calls.argument import building, names_of
 from fluoroscope.calls.comparison import Comparison, SiteComparison, left_out
 from fluoroscope.calls.errors import CorruptStreamError, IncompleteStreamError, InvalidRequestError
 from fluoroscope.calls.exchange import Exchange, StreamCall
 from fluoroscope.calls.inputs import as_arrays, fill_inputs
 from fluoroscope.calls.kind import kinds_to_wire
+from fluoroscope.calls.selector import fill_version
 from fluoroscope.v1 import inspection_pb2
 from fluoroscope.wire import Arrived
 
@@ -71,21 +73,19 @@ def compare(
             "there is nothing to compare with: give other_inputs, or versions=(FIRST, SECOND)", field="versions"
         )
     first, second = _pair(versions)
-    request = inspection_pb2.CompareActivationsRequest(
-        model=model,
-        sites=[sites] if isinstance(sites, str) else sites,
-        kinds=kinds_to_wire(kinds),
-        rtol=rtol,
-        atol=atol,
-    )
+    with building():
+        request = inspection_pb2.CompareActivationsRequest(
+            model=model,
+            sites=names_of(sites, "sites"),
+            kinds=kinds_to_wire(kinds),
+            rtol=rtol,
+            atol=atol,
+        )
     for side, version, given in ((request.left, first, inputs), (request.right, second, other_inputs)):
         side.SetInParent()
-        if isinstance(version, str):
-            side.label = version
-        elif version is not None:
-            side.version = version
+        step, label = (None, version) if isinstance(version, str) else (version, None)
+        fill_version(side, step, label)
         if given is not None:
-            step, label = (None, version) if isinstance(version, str) else (version, None)
             arrays = yield from as_arrays(given, model=model, version=step, label=label, timeout=timeout)
             fill_inputs(side.inputs, arrays)
     exchange = Exchange(

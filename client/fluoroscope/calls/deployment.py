@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fluoroscope.calls.answer import read_answer
 from fluoroscope.calls.argument import building
 from fluoroscope.calls.exchange import Exchange
 from fluoroscope.calls.model import Model
@@ -37,7 +38,7 @@ def load_model(name: str, *, version: int | None = None, timeout: float | None =
         timeout=timeout,
         patience=600.0,
     )
-    return Model.from_wire(model_pb2.LoadModelResponse.FromString(answer).model)
+    return Model.from_wire(read_answer(model_pb2.LoadModelResponse, answer).model)
 
 
 def unload_model(
@@ -66,7 +67,7 @@ def unload_model(
         timeout=timeout,
         patience=600.0,
     )
-    return Model.from_wire(model_pb2.UnloadModelResponse.FromString(answer).model)
+    return Model.from_wire(read_answer(model_pb2.UnloadModelResponse, answer).model)
 
 
 def set_label(name: str, label: str, version: int | None, *, timeout: float | None = None) -> Steps[Model]:
@@ -91,4 +92,4 @@ def set_label(name: str, label: str, version: int | None, *, timeout: float | No
         request=request.SerializeToString(),
         timeout=timeout,
     )
-    return Model.from_wire(model_pb2.SetLabelResponse.FromString(answer).model)
+    return Model.from_wire(read_answer(model_pb2.SetLabelResponse, answer).model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from fluoroscope.calls.argument import building
 from fluoroscope.calls.errors import (
     DeadlineExceededError,
     InvalidRequestError,
@@ -54,7 +55,8 @@ def wait_ready(model: str = "", *, timeout: float | None = None) -> Steps[Wait]:
         UnauthenticatedError, PermissionDeniedError, InvalidRequestError: Waiting would not help.
         ServerError: At the address is another kind of server, which tells nothing of its health.
     """
-    service = model.encode()
+    with building():
+        service = model.encode()
     request = b"\x0a" + encode_varint(len(service)) + service if service else b""
     exchange = Exchange(
         method="/grpc.health.v1.Health/Watch",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fluoroscope.calls.answer import read_answer
+from fluoroscope.calls.argument import building
 from fluoroscope.calls.exchange import Exchange
 from fluoroscope.calls.selector import fill_version
 from fluoroscope.calls.version import ModelVersion, state_from_wire
@@ -144,7 +145,8 @@ def get_model(
         NotFoundError: No such model, version or label; the message lists those there are.
         ServerUnavailableError: No version of it is loaded; the message says why.
     """
-    request = model_pb2.GetModelRequest(model=name)
+    with building():
+        request = model_pb2.GetModelRequest(model=name)
     fill_version(request, version, label)
     answer = yield Exchange(
         method="/fluoroscope.v1.ModelService/GetModel",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fluoroscope.calls.answer import read_answer
 from fluoroscope.calls.argument import building, whole
 from fluoroscope.calls.edit import planned_edit_messages
 from fluoroscope.calls.exchange import Exchange
@@ -207,4 +208,4 @@ def plan(
         patience=600.0 if compile else 60.0,
         repeatable=True,
     )
-    return Plan.from_wire(inspection_pb2.PlanInspectionResponse.FromString(answer))
+    return Plan.from_wire(read_answer(inspection_pb2.PlanInspectionResponse, answer))

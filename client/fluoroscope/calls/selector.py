@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     Request: TypeAlias = (
         inference_pb2.PredictRequest
+        | inspection_pb2.CompareActivationsRequest.Side
         | inspection_pb2.InspectActivationsRequest
         | inspection_pb2.InspectParametersRequest
         | inspection_pb2.ListSitesRequest

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fluoroscope.calls.answer import read_answer
+from fluoroscope.calls.argument import building, names_of
 from fluoroscope.calls.errors import ServerError
 from fluoroscope.calls.exchange import Exchange
 from fluoroscope.calls.kind import kind_from_wire, kinds_to_wire
@@ -100,7 +101,10 @@ def list_sites(
         NotFoundError: No such model, version or label.
         InvalidRequestError: No such kind, or a bad glob.
     """
-    request = inspection_pb2.ListSitesRequest(model=model, globs=globs, kinds=kinds_to_wire(kinds))
+    with building():
+        request = inspection_pb2.ListSitesRequest(
+            model=model, globs=names_of(globs, "globs"), kinds=kinds_to_wire(kinds)
+        )
     fill_version(request, version, label)
     found: list[Site] = []
     first = 0

@@ -92,7 +92,7 @@ class Attempts:
 
     def _backoff(self) -> float:
         """Returns the next pause: each is at most twice the last, and so long that not all come at once."""
-        most = min(FIRST_PAUSE * 2.0**self._pauses, LONGEST_PAUSE)
+        most = min(FIRST_PAUSE * 2.0 ** min(self._pauses, 64), LONGEST_PAUSE)
         self._pauses += 1
         return self._spread(most / 2, most)
 

@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 from fluoroscope import Gradient, Histogram, InvalidRequestError, Mean, Norm, Slice, Statistics, Survey, TopK, Zero
-from fluoroscope.calls import inspect_activations, inspect_parameters, load_model, plan, predict, set_label
+from fluoroscope.calls import (
+    compare,
+    get_model,
+    inspect_activations,
+    inspect_parameters,
+    list_sites,
+    load_model,
+    plan,
+    predict,
+    set_label,
+    wait_ready,
+)
 from fluoroscope.v1 import inference_pb2, inspection_pb2
 
 if TYPE_CHECKING:
@@ -69,6 +80,12 @@ def test_an_inspection_that_cannot_be_asked_for(arguments: dict[str, Any], messa
         (lambda: plan("digits", -1, sites="**"), r"rows is -1; expected a whole number from 0"),
         (lambda: plan("digits", 1, sites="**", compile="yes"), r"cannot be asked for"),  # type: ignore[arg-type]  # the mistake
         (lambda: predict(NO_NAME, X), r"surrogates not allowed"),
+        (lambda: get_model(NO_NAME), r"surrogates not allowed"),
+        (lambda: list_sites(NO_NAME), r"surrogates not allowed"),
+        (lambda: list_sites("digits", 3), r"globs hold 3; expected names"),  # type: ignore[arg-type]  # the mistake
+        (lambda: wait_ready(NO_NAME), r"surrogates not allowed"),
+        (lambda: compare(NO_NAME, X, sites="**", versions=(1, 2)), r"surrogates not allowed"),
+        (lambda: compare("digits", X, sites="**", versions=(1, 2**63)), r"version is 9223372036854775808"),
         (lambda: inspect_parameters("digits", max_bytes=0), r"max_bytes is 0; expected a whole number from 1"),
         (lambda: inspect_parameters("digits", version="200"), r"version is '200'"),  # type: ignore[arg-type]  # the mistake
         (lambda: load_model("digits", version=2**63), r"version is 9223372036854775808"),
