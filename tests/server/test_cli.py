@@ -161,7 +161,9 @@ def test_a_new_token_and_its_entry_go_different_ways(tmp_path: Path) -> None:
     assert (known.name, known.scopes, known.models) == ("ada", frozenset({Scope.INSPECT}), frozenset({"digits"}))
 
 
-@pytest.mark.parametrize("words", [["ada"], ["ada", "--scope", "root"], ["--scope", "admin"]])
+@pytest.mark.parametrize(
+    "words", [["ada"], ["ada", "--scope", "root"], ["--scope", "admin"], ["ada", "--scope", "admin", "--model", "*"]]
+)
 def test_tokens_that_are_refused(words: list[str]) -> None:
     assert CliRunner().invoke(main, ["token", *words]).exit_code == 2
 

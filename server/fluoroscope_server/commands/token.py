@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fluoroscope_server.errors import SettingsError
 from fluoroscope_server.keys import Scope, entry_of, new_token
+from fluoroscope_server.settings import check_name
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -44,6 +46,11 @@ def token(name: str, *, scopes: tuple[str, ...], models: tuple[str, ...], expire
     NAME is what the server calls its holder. The entry for the server's file of tokens, in which there is only a hash,
     goes to standard output; the token itself goes to standard error.
     """
+    for model in models:
+        try:
+            check_name("model", model)
+        except SettingsError as error:
+            raise click.UsageError(f"--model: {error.message}") from None
     secret = new_token()
     click.echo(f"fluoroscope-server: the token of {name}, shown this once:", err=True)
     click.echo(secret, err=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fluoroscope_server.errors import SettingsError, nearest
 from fluoroscope_server.keys.caller import Caller, Scope
+from fluoroscope_server.settings import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,7 +100,15 @@ def _scopes(name: str, entry: Mapping[str, Any]) -> frozenset[Scope]:
 
 
 def _models(name: str, entry: Mapping[str, Any]) -> frozenset[str] | None:
-    return frozenset(_texts(name, entry, "models")) if "models" in entry else None
+    if "models" not in entry:
+        return None
+    models = _texts(name, entry, "models")
+    for model in models:
+        try:
+            check_name("model", model)
+        except SettingsError as error:  # a glob, say: it would be good for nothing
+            raise SettingsError(f"models of token {name!r}: {error.message}") from None
+    return frozenset(models)
 
 
 def _digest(name: str, entry: Mapping[str, Any]) -> bytes | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import stat
 import time
 import tomllib
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fluoroscope_server.keys.caller import Caller
+
+log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 1.0
 """How often the file is looked at, at most, for what has changed: so long a token that was taken out is still good."""
@@ -47,6 +50,7 @@ class Tokens:
         Raises:
             SettingsError: it cannot be read, others can write to it, or it is not what it should be.
         """
+        self._path = path
         self._clock = clock
         self._now = now
         self._looked = clock()
@@ -101,6 +105,8 @@ class Tokens:
                 self._take(self._file.value)
 
     def _take(self, tokens: list[Token]) -> None:
+        if not tokens:  # which is what taking the last one away comes to, or a file that was cut off
+            log.warning("the tokens in %s: there is none, so nobody is let in", self._path)
         self._secrets = {token.digest[:_INDEXED]: token for token in tokens if token.digest is not None}
         self._certificates = {token.certificate: token for token in tokens if token.certificate is not None}
 

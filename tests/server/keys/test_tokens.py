@@ -56,6 +56,15 @@ def test_who_shows_a_token(file: Path) -> None:
     assert not tokens.knows_certificates
 
 
+def test_a_file_without_any_token_lets_nobody_in_and_says_so(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    tokens = Tokens(file, clock=clock)
+    file.write_text("# ada has left\n")
+    clock.seconds += LOOK_SECONDS
+    assert reason(tokens, ADA) == "TOKEN_UNKNOWN"
+    assert f"the tokens in {file}: there is none, so nobody is let in" in caplog.text
+
+
 def test_a_file_that_names_its_first_certificate(file: Path) -> None:
     """Nobody has to show a token before that is noticed."""
     clock = Clock()
