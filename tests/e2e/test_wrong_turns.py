@@ -290,6 +290,7 @@ for method in METHODS:
 
 # --- longer than a status can be: gRPC's headers end at 8 to 16 KiB
 LONG = "long" * 20_000
+HEALTH, TOO_LARGE = "/grpc.health.v1.Health/Check", "REQUEST_TOO_LARGE"
 LENGTHY = [
     Case(name=name, method=method, request=request, code=code, reason=reason, field=None, says=())
     for name, method, request, code, reason in (
@@ -310,7 +311,8 @@ LENGTHY = [
         ("shape", PREDICT, predict(inputs=x(shape=(1,) * 80_000, data=bytes(4))), INVALID, "BROKEN_TENSOR"),
         ("label", GET_MODEL, model_pb2.GetModelRequest(model="relu", label=LONG), NOT_FOUND, "LABEL_NOT_FOUND"),
         ("page token", LIST_MODELS, model_pb2.ListModelsRequest(page_token=LONG), INVALID, "INVALID_REQUEST"),
-        ("service", "/grpc.health.v1.Health/Check", HealthCheckRequest(service=LONG), NOT_FOUND, "SERVICE_NOT_FOUND"),
+        ("service", HEALTH, HealthCheckRequest(service=LONG), EXHAUSTED, TOO_LARGE),
+        ("short service", HEALTH, HealthCheckRequest(service=LONG[:4_000]), NOT_FOUND, "SERVICE_NOT_FOUND"),
         ("version", INFER, infer(LONG), NOT_FOUND, "VERSION_NOT_FOUND"),
         ("datatype", INFER, infer(inputs=({"name": "x", "datatype": LONG},)), INVALID, "WRONG_DTYPE"),
         ("input without a type", INFER, infer(inputs=({"name": LONG},)), INVALID, "WRONG_DTYPE"),

@@ -24,6 +24,7 @@ from fluoroscope_server.engine.parameters import (
 )
 from fluoroscope_server.engine.placing import place
 from fluoroscope_server.engine.prediction import prediction
+from fluoroscope_server.engine.probing import Rows, probe
 from fluoroscope_server.engine.program import compile_program
 from fluoroscope_server.engine.program_cache import ProgramCache, Requested
 from fluoroscope_server.engine.question import pose
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     from fluoroscope_server.families import Network, Variables
     from fluoroscope_server.signature import Signature
 
+
+PROBE_SECONDS = 1.0
+"""A bucket is not probed any more when the smaller ones took so long."""
 
 WARM_UP_SECONDS = 0.02
 """How long each bucket is run again and again before it serves."""
@@ -89,6 +93,7 @@ class Engine:
         self._leaves: tuple[jax.Array, ...] = tuple(jax.tree.leaves(variables))
         self.parameters: SiteTable = list_parameters(variables)
         self._traced = trace(network, buckets)
+        self._rows = Rows.APART if self._traced.mixes_rows is False else Rows.MIXED
         self._on_compile = on_compile
         self._queue = CompileQueue(max_compiles)
         self._programs: ProgramCache[Plan, Program] = ProgramCache(
@@ -126,8 +131,8 @@ class Engine:
 
     @property
     def joined_rows(self) -> int:
-        """How many rows several requests may have together; 0 if the network mixes the rows of a batch."""
-        return 0 if self._traced.mixes_rows else self.buckets[-1]
+        """How many rows several requests may have together; 0 if an answer would depend on the others, or its place."""
+        return self.buckets[-1] if self._rows is Rows.APART else 0
 
     def keeps_rows_apart(self, inspection: Inspection) -> bool:
         """Returns whether no value that is captured may depend on rows of others, if it is joined with theirs."""
@@ -149,7 +154,7 @@ class Engine:
                 field="inputs",
                 reason="TOO_MANY_ROWS",
             )
-        if self._traced.mixes_rows and self.buckets[index] != rows:
+        if self._rows is Rows.MIXED and self.buckets[index] != rows:
             raise InvalidRequestError(
                 f"the inputs have {counted(rows, 'row')}, and this network mixes the rows of a batch, so that rows "
                 f"to fill a bucket would change its answers: send just {', '.join(map(str, self.buckets))} rows",
@@ -157,6 +162,21 @@ class Engine:
                 reason="ROWS_NOT_A_BUCKET",
             )
         return self.buckets[index]
+
+    def probe_rows(self) -> None:
+        """Runs the network to find out what tracing cannot tell of the rows of a batch; see `probing`.
+
+        Where that takes long, larger buckets are taken to be like the smaller ones.
+        """
+        if self._traced.mixes_rows:
+            return
+        self._rows = Rows.APART
+        end = time.perf_counter() + PROBE_SECONDS
+        for bucket in self.buckets:
+            if bucket > 1:
+                self._rows = probe(self.predict, self.signature, bucket)
+            if self._rows is not Rows.APART or time.perf_counter() > end:
+                return
 
     def warm_up(self) -> None:
         """Runs each bucket a few times: the first run pays for what later ones do not. Sets `seconds`, by bucket.
@@ -196,7 +216,7 @@ class Engine:
         smallest = self.bucket_for(rows)
 
         def bucket_for(least: int) -> int:
-            return smallest if least <= rows or self._traced.mixes_rows else self.bucket_for(least)
+            return smallest if least <= rows or self._rows is Rows.MIXED else self.bucket_for(least)
 
         targets = choose(edits, self.sites, rows=rows)
         inspection = resolve(

@@ -23,16 +23,21 @@ def dependents(flat: FlatNetwork, sources: Iterable[jex.Var]) -> set[jex.Var]:
     return found
 
 
-def mixes_rows(flat: Mapping[int, FlatNetwork], input_count: int) -> bool:
+def mixes_rows(flat: Mapping[int, FlatNetwork], input_count: int) -> bool | None:
     """Returns whether an output needs a value that depends on the inputs and is one for the whole batch.
+
+    None if that cannot be told, since the network has other equations for another batch size. What acts along the axis
+    of the batch and keeps it, such as a sort of the rows, shows in no shape: `probing` looks for that.
 
     Args:
         flat: the network for each batch size, two at least.
         input_count: how many of its last inputs are those of a request.
     """
     small, large = _two_largest(flat)
-    found = _of_whole_batch(_needed(small), _needed(large), dependents(large, large.jaxpr.inputs[-input_count:]))
-    return bool(found)  # none, too, if there are other equations for another batch size, and nothing to compare
+    found = _of_whole_batch(
+        _needed(small, large), _needed(large, small), dependents(large, large.jaxpr.inputs[-input_count:])
+    )
+    return None if found is None else bool(found)
 
 
 def mixed_values(flat: Mapping[int, FlatNetwork], input_count: int) -> frozenset[str]:
@@ -44,7 +49,7 @@ def mixed_values(flat: Mapping[int, FlatNetwork], input_count: int) -> frozenset
     """
     small, large = _two_largest(flat)
     everything = [range(len(each.jaxpr.equations)) for each in (small, large)]
-    before, after = _made(small, everything[0]), _made(large, everything[1])
+    before, after = _made(small, everything[0], large), _made(large, everything[1], small)
     whole = _of_whole_batch(before, after, dependents(large, large.jaxpr.inputs[-input_count:]))
     if whole is None:
         return frozenset(value.path for value in large.values)
@@ -55,12 +60,12 @@ def mixed_values(flat: Mapping[int, FlatNetwork], input_count: int) -> frozenset
 def _spread(jaxpr: FlatJaxpr, loops: Mapping[int, Loop], found: set[jex.Var]) -> None:
     """Adds to some variables all that are computed from them."""
     for index, equation in enumerate(jaxpr.equations):
-        if _any_in(equation.invars, found):
-            found.update(equation.outvars)
         if index in loops:
             found |= _in_body(loops[index], found)
-            if _any_in(loops[index].body.outputs, found):
-                found.update(equation.outvars)
+            ends = zip(equation.outvars, loops[index].body.outputs, strict=True)
+            found.update(outer for outer, inner in ends if _any_in([inner], found))
+        elif _any_in(equation.invars, found):
+            found.update(equation.outvars)
 
 
 def _in_body(loop: Loop, outside: set[jex.Var]) -> set[jex.Var]:
@@ -97,17 +102,31 @@ def _of_whole_batch(
     return {new for old, new in zip(small, large, strict=True) if new in dependent and _growing(old, new) != 1}
 
 
-def _needed(flat: FlatNetwork) -> Iterator[jex.Var]:
-    """Yields the variables that the outputs need, those in the bodies of loops included."""
-    return _made(flat, flat.jaxpr.needed(flat.jaxpr.outputs))
+def _needed(flat: FlatNetwork, other: FlatNetwork) -> Iterator[jex.Var]:
+    """Yields the variables that the outputs need, those in the bodies of loops included; see `_made`.
+
+    What a needed equation makes beside, such as the last count of a loop, is not needed.
+    """
+    indices = list(flat.jaxpr.needed(flat.jaxpr.outputs))
+    ends = [*flat.jaxpr.outputs, *(atom for index in indices for atom in flat.jaxpr.equations[index].invars)]
+    taken = {atom for atom in ends if not jaxprs.is_literal(atom)}
+    made = {var for index in indices for var in flat.jaxpr.equations[index].outvars}
+    return (var for var in _made(flat, indices, other) if var in taken or var not in made)
 
 
-def _made(flat: FlatNetwork, indices: Iterable[int]) -> Iterator[jex.Var]:
-    """Yields the variables that these equations make, those in the bodies of loops included."""
+def _made(flat: FlatNetwork, indices: Iterable[int], other: FlatNetwork) -> Iterator[jex.Var]:
+    """Yields the variables that these equations make, those in the bodies of loops included.
+
+    A loop over the rows is left out: it has as many iterations as there are, and in each the values of one.
+    """
     for index in indices:
         yield from flat.jaxpr.equations[index].outvars
-        if index in flat.loops:
+        if index in flat.loops and not _is_over_rows(flat.loops[index], other.loops.get(index)):
             yield from _all_in(flat.loops[index])
+
+
+def _is_over_rows(loop: Loop, other: Loop | None) -> bool:
+    return other is not None and loop.length != other.length
 
 
 def _all_in(loop: Loop) -> Iterator[jex.Var]:

@@ -58,8 +58,9 @@ class TracedNetwork:
     root: str
     """The outermost scope, left out of names."""
 
-    mixes_rows: bool
-    """Whether an output depends on a value that is computed of the whole batch: then no batch can be padded."""
+    mixes_rows: bool | None
+    """Whether an output depends on a value that is computed of the whole batch: then no batch can be padded. None if
+    that cannot be told."""
 
     mixed_values: frozenset[str]
     """The paths of values that do, whether an output needs them or not: they tell of all rows of a batch."""

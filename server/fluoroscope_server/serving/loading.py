@@ -136,6 +136,8 @@ def make_engine(network: Network, variables: Variables, config: ModelConfig, **o
     with contextlib.ExitStack() as undo:
         undo.callback(engine.close)
         try_forward(engine, config.canary)
+        if config.canary.run:
+            engine.probe_rows()
         compile_presets(engine, config.presets)
         engine.warm_up()
         undo.pop_all()

@@ -1,0 +1,105 @@
+"""Probing: whether the rows of a batch are kept apart, as the network itself shows.
+
+No shape tells of what acts along the axis of the batch and keeps it: a sort, a cumulative sum, a convolution over the
+rows, a loop that goes on until all of them have converged. So the network is run on batches that differ in some rows,
+and in their order.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import math
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+
+from fluoroscope_server.signature import BATCH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import jax
+
+    from fluoroscope_server.signature import Signature, TensorSpec
+
+    Predict = Callable[[int, Sequence[np.ndarray]], tuple[jax.Array, ...]]
+
+_SEED = 8500
+_LARGE = 1e3
+"""How many times larger the other rows are made: what goes on until all have converged takes longer then."""
+
+
+class Rows(enum.Enum):
+    """What the rows of a batch have to do with each other."""
+
+    APART = "apart"
+    """Nothing: each has the answer that it would have alone."""
+
+    PLACED = "placed"
+    """The answer to one depends on its place in the batch, not on the others: nobody else may come before it."""
+
+    MIXED = "mixed"
+    """The answer to one depends on others."""
+
+
+def probe(predict: Predict, signature: Signature, bucket: int) -> Rows:
+    """Runs a network a few times on small numbers and large ones; tells what its rows have to do with each other.
+
+    Floats are drawn around 0, and integers from 0 and 1: tokens and classes that every network knows.
+
+    Args:
+        predict: runs it, as `Engine.predict` does.
+        signature: its inputs and outputs.
+        bucket: how many rows a batch has, two at least.
+    """
+    generator = np.random.default_rng(_SEED)
+
+    def answers(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Returns the outputs of inputs whose first axis is that of the batch; so is theirs, if they have it."""
+        placed = [np.moveaxis(each, 0, _axis(spec)) for spec, each in zip(signature.inputs, inputs, strict=True)]
+        outputs = zip(signature.outputs, predict(bucket, placed), strict=True)
+        return [np.moveaxis(np.asarray(each), _axis(spec), 0) for spec, each in outputs if BATCH in spec.shape]
+
+    first = [_drawn(spec, bucket, generator, 1.0) for spec in signature.inputs]
+    want = answers(first)
+    for row, scale in itertools.product((0, -1), (1.0, _LARGE)):
+        others = [_drawn(spec, bucket, generator, scale) for spec in signature.inputs]
+        for mine, other in zip(first, others, strict=True):
+            other[row] = mine[row]
+        if not all(_alike(a[row], b[row]) for a, b in zip(want, answers(others), strict=True)):
+            return Rows.MIXED
+    moved = answers([np.roll(each, 1, axis=0) for each in first])
+    same = all(_alike(a, np.roll(b, -1, axis=0)) for a, b in zip(want, moved, strict=True))
+    return Rows.APART if same else Rows.PLACED
+
+
+def _axis(spec: TensorSpec) -> int:
+    return spec.shape.index(BATCH)
+
+
+def _drawn(spec: TensorSpec, rows: int, generator: np.random.Generator, scale: float) -> np.ndarray:
+    drawn = np.moveaxis(generator.normal(size=spec.with_rows(rows)), _axis(spec), 0)
+    if jnp.issubdtype(spec.dtype, jnp.inexact):
+        return (scale * drawn).astype(spec.dtype)
+    return (drawn > 0).astype(spec.dtype)
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> bool:
+    """Returns whether two values are the same but for rounding, which depends on the place in a batch."""
+    wide = np.complex128 if one.dtype.kind == "c" else np.float64
+    first, second = one.astype(wide), other.astype(wide)
+    finite = np.isfinite(first)
+    if not np.array_equal(first[~finite], second[~finite], equal_nan=True):
+        return False
+    size = float(np.max(np.abs(first[finite]), initial=0.0))
+    return bool(np.all(np.abs(first[finite] - second[finite]) <= _room(one.dtype) * size))
+
+
+def _room(dtype: np.dtype) -> float:
+    """Returns how far apart rounding may bring values of a type, as a share of the largest."""
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        return 0.0
+    return math.sqrt(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]  # it ships no types
