@@ -10,6 +10,9 @@ from fluoroscope_server.errors import InvalidRequestError, nearest, quoted
 from fluoroscope_server.rpc.decoding import MOST_KINDS, check_count
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fluoroscope_server.engine import ResultSpec
     from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 as messages
 
 SITES, KINDS = "sites", "kinds"
@@ -39,6 +42,18 @@ def capture_of(request: messages.ModelInferRequest) -> Capture | None:
             )
         return None
     return Capture(sites=tuple(sites), kinds=tuple(_kind(word) for word in kinds or ()))
+
+
+def check_told_apart(results: Sequence[ResultSpec]) -> None:
+    """Raises InvalidRequestError if a site has the name of an output that is wanted too: an answer has names only."""
+    outputs = {each.name for each in results if each.site is None}
+    for each in results:
+        if each.site is not None and each.name in outputs:
+            raise InvalidRequestError(
+                f"{quoted(each.name)} is a site and an output, and the answer could not tell them apart: ask for the "
+                "site without that output, or for both through InspectActivations",
+                field=f"parameters[{SITES}]",
+            )
 
 
 def _check_names(request: messages.ModelInferRequest) -> None:

@@ -25,16 +25,16 @@ from fluoroscope_server.rpc.context import current_client
 from fluoroscope_server.rpc.decoding import parse
 from fluoroscope_server.rpc.open_inference.description import config_of, metadata_of
 from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 as messages
-from fluoroscope_server.rpc.open_inference.question import capture_of
+from fluoroscope_server.rpc.open_inference.question import capture_of, check_told_apart
 from fluoroscope_server.rpc.open_inference.statistics import statistics_of
 from fluoroscope_server.rpc.open_inference.tensors import add_output, decode_inputs, requested_outputs
 from fluoroscope_server.rpc.status import message_of
 from fluoroscope_server.serving import StageClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 
-    from fluoroscope_server.engine import Capture
+    from fluoroscope_server.engine import Capture, ResultSpec
     from fluoroscope_server.metrics import Metrics
     from fluoroscope_server.rpc.context import Context
     from fluoroscope_server.rpc.health import HealthService
@@ -173,9 +173,7 @@ class OpenInferenceService:
             counted.enter_context(self._admission.inspection(client))
             answer = await self._ask(request, servable, capture, clock, client)
             counted.enter_context(self._admission.answer(answer.inspection.byte_size, request=len(data)))
-            response = _empty(request, servable)
-            async for name, array in self._values(servable, answer, clock):
-                add_output(response, name, array)
+            response = _together(request, servable, [each async for each in self._values(servable, answer, clock)])
         message = response.SerializeToString()
         clock.lap("encode")
         self._metrics.observe_stages("ModelInfer", clock.times)
@@ -218,11 +216,11 @@ class OpenInferenceService:
             else:
                 last = None
                 answer = await self._ask(request, servable, capture, clock, client)
-                async for name, array in self._values(servable, answer, clock):
+                async for spec, array in self._values(servable, answer, clock):
                     if last is not None:
                         yield _marked(last, final=False)
                     last = _empty(request, servable)
-                    add_output(last, name, array)
+                    add_output(last, spec.name, array)
             clock.lap("encode")
             self._metrics.observe_stages("ModelInfer", clock.times)
             yield _marked(last or _empty(request, servable), final=True)
@@ -253,17 +251,18 @@ class OpenInferenceService:
             client=client,
             limits=self._limits,
         )
+        check_told_apart(answer.inspection.results)
         self._metrics.count_program(held=answer.held)
         return answer
 
     async def _values(
         self, servable: Servable, answer: Answer, clock: StageClock
-    ) -> AsyncIterator[tuple[str, np.ndarray]]:
+    ) -> AsyncIterator[tuple[ResultSpec, np.ndarray]]:
         specs = iter(answer.inspection.results)
         async for results in answer.results():
             for result in results:
                 assert isinstance(result, np.ndarray)  # noqa: S101 (captures without reductions are tensors)
-                yield next(specs).name, result
+                yield next(specs), result
         servable.tally.answered(answer.inspection.rows, clock)
 
     def _find(self, name: str, version: str) -> Servable:
@@ -323,6 +322,16 @@ def _number(name: str, version: str) -> int | None:
 
 def _empty(request: messages.ModelInferRequest, servable: Servable) -> messages.ModelInferResponse:
     return messages.ModelInferResponse(model_name=servable.name, model_version=str(servable.version), id=request.id)
+
+
+def _together(
+    request: messages.ModelInferRequest, servable: Servable, values: Sequence[tuple[ResultSpec, np.ndarray]]
+) -> messages.ModelInferResponse:
+    """Returns the one answer to a request: the outputs, and behind them what is at sites, which was computed before."""
+    response = _empty(request, servable)
+    for spec, array in sorted(values, key=lambda value: value[0].site is not None):
+        add_output(response, spec.name, array)
+    return response
 
 
 def _marked(response: messages.ModelInferResponse, *, final: bool) -> messages.ModelInferResponse:

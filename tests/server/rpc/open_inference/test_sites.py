@@ -6,15 +6,24 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
+import numpy as np
 import pytest
+from jax.ad_checkpoint import checkpoint_name
 
 from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 as messages
+from fluoroscope_server.serving import load
+from fluoroscope_server.settings import ModelSource
 
 from ..test_limits import WAIT, answer, refused, run, to_its_end
-from .test_stream import infer, open_bytes
+from .test_stream import Stream, infer, open_bytes
 
 if TYPE_CHECKING:
-    from fluoroscope_server.serving import Servable
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import jax
+
+    from fluoroscope_server.serving import DeviceQueue, Servable
 
     from ..test_limits import Served
 
@@ -107,3 +116,46 @@ def test_an_answer_of_one_message_has_an_end(servable: Servable) -> None:
         assert await to_its_end(served.inspect("Dense_*")), "whose messages are small"
 
     run(servable, test, max_answer_bytes=2 * 3 * 4)
+
+
+def test_outputs_come_before_what_is_at_sites(servable: Servable) -> None:
+    async def test(served: Served) -> None:
+        request = infer(outputs=["logits"], sites="Dense_0,Dense_1")
+        assert await found(ask(served, request)) == ["logits", "Dense_0", "Dense_1"]
+        response = messages.ModelInferResponse.FromString(await ask(served, request))
+        sizes = [4 * np.prod(each.shape) for each in response.outputs]
+        assert [len(each) for each in response.raw_output_contents] == sizes == [12, 32, 24]
+
+    run(servable, test)
+
+
+def named_as_its_output(variables: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
+    """A network in which a hidden value is named `logits`, as its output is."""
+    image = inputs["image"]
+    hidden: jax.Array = checkpoint_name(image.reshape(image.shape[0], 4) * variables["scale"], "logits")
+    return hidden[:, :3]
+
+
+def test_a_site_with_the_name_of_an_output_is_not_taken_for_it(
+    tmp_path: Path,
+    save: Callable[..., Path],
+    device: DeviceQueue,
+    model_config: dict[str, Any],
+    family: Callable[[Any], str],
+) -> None:
+    config = {**model_config, "family": family(lambda _: named_as_its_output), "config": {}}
+    path = save(tmp_path / "run", {"scale": np.float32(1)}, config)
+    servable = load(ModelSource(name="digits", path=path), device, capacity=8, on_compile=lambda _: None)
+    words = "'logits' is a site and an output, and the answer could not tell them apart: ask for the site without"
+
+    async def test(served: Served) -> None:
+        both = infer(outputs=["logits"], sites="*")
+        with pytest.raises(grpc.aio.AioRpcError, match=words) as caught:
+            await ask(served, both)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert words in (await Stream(served).ask(both)).error_message
+        (alone,) = messages.ModelInferResponse.FromString(await ask(served, infer(sites="logits"))).outputs
+        assert (alone.name, list(alone.shape)) == ("logits", [1, 4])
+
+    run(servable, test)
+    servable.engine.close()

@@ -18,6 +18,7 @@ from fluoroscope_server.rpc.open_inference.inference import open_inference_pb2 a
 from ..test_limits import WAIT, run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from fluoroscope_server.serving import Servable
@@ -27,9 +28,13 @@ if TYPE_CHECKING:
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 
 
-def infer(rows: int = 1, *, name: str = "", model: str = "digits", **parameters: str) -> bytes:
+def infer(
+    rows: int = 1, *, name: str = "", model: str = "digits", outputs: Sequence[str] = (), **parameters: str
+) -> bytes:
     """Returns a request as tritonclient makes it."""
     request = messages.ModelInferRequest(model_name=model, id=name)
+    for each in outputs:
+        request.outputs.add(name=each)
     request.inputs.add(name="image", datatype="FP32", shape=[rows, 2, 2])
     request.raw_input_contents.append(np.ones((rows, 2, 2), np.float32).tobytes())
     for key, value in parameters.items():

@@ -559,7 +559,8 @@ class ModelInferRequest(google.protobuf.message.Message):
     @property
     def parameters(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, Global___InferParameter]:
         """Parameters of the request. "sites" holds globs of sites, with commas between: what is there comes as outputs behind
-        those of the model, under the path of each site. "kinds" restricts them: "module,named".
+        those of the model, under the path of each site; on a stream, each in an answer of its own, those of the model last.
+        A site with the name of an output that is wanted is refused. "kinds" restricts them: "module,named".
         """
 
     @property
