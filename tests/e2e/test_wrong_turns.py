@@ -105,7 +105,7 @@ case(
 for written in ("latest", "-1", "7" * 20, "7" * 5_000, "\u0667"):
     case(
         f"version {written[:20]!a} of {len(written)}", INFER, infer(written),
-        NOT_FOUND, "VERSION_NOT_FOUND", "model_version", "'relu' has no version", written[:20], "a number of 19 digits",
+        NOT_FOUND, "LABEL_NOT_FOUND", "model_version", "'relu' has no label", written[:20], "a number of 19 digits",
     )  # fmt: skip
 case(
     "version that a model lacks", INFER, infer("9" * 19),
@@ -313,7 +313,7 @@ LENGTHY = [
         ("page token", LIST_MODELS, model_pb2.ListModelsRequest(page_token=LONG), INVALID, "INVALID_REQUEST"),
         ("service", HEALTH, HealthCheckRequest(service=LONG), EXHAUSTED, TOO_LARGE),
         ("short service", HEALTH, HealthCheckRequest(service=LONG[:4_000]), NOT_FOUND, "SERVICE_NOT_FOUND"),
-        ("version", INFER, infer(LONG), NOT_FOUND, "VERSION_NOT_FOUND"),
+        ("version", INFER, infer(LONG), NOT_FOUND, "LABEL_NOT_FOUND"),
         ("datatype", INFER, infer(inputs=({"name": "x", "datatype": LONG},)), INVALID, "WRONG_DTYPE"),
         ("input without a type", INFER, infer(inputs=({"name": LONG},)), INVALID, "WRONG_DTYPE"),
         ("input twice", INFER, infer(inputs=({"name": LONG}, {"name": LONG})), INVALID, "INVALID_REQUEST"),

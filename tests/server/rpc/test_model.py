@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fluoroscope_server.serving import DeviceQueue
 
 WAIT = 60
+INPUT = open_inference.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=X.shape)
 
 
 class Client:
@@ -238,6 +239,64 @@ def test_clients_of_the_open_inference_protocol_load_and_unload(serve: Callable[
         load = client.open_inference("RepositoryModelLoad", model_name="net", parameters=parameters)
         code, message = await client.refused(load)
         assert (code, "parameter 'config' is not taken" in message) == ("INVALID_ARGUMENT", True)
+
+    serve(test)
+
+
+def test_clients_of_the_open_inference_protocol_name_versions_by_labels(serve: Callable[..., None], net: Path) -> None:
+    async def test(house: House, client: Client) -> None:
+        write_step(net, 2)
+        await house.operations.load("net", 2)
+        house.operations.set_label("net", "stable", 1)
+        request = {"raw_input_contents": [X.tobytes()], "inputs": [INPUT]}
+        answer = await client.open_inference("ModelInfer", model_name="net", model_version="stable", **request)
+        assert answer.model_version == "1"
+        assert (await client.open_inference("ModelReady", name="net", version="stable")).ready
+        assert not (await client.open_inference("ModelReady", name="net", version="stale")).ready
+        code, message = await client.refused(client.open_inference("ModelConfig", name="net", version="stale"))
+        assert (code, message) == (
+            "NOT_FOUND",
+            "Request for unknown model: model 'net' has no label 'stale'; it has 'stable' (version 1); "
+            "a version is a number of 19 digits at most, or a label",
+        )
+
+    serve(test)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, ["1", "2"]),
+        ({"name": "net"}, ["1", "2"]),
+        ({"name": "net", "version": "1"}, ["1"]),
+        ({"name": "net", "version": "stable"}, ["1"]),
+    ],
+    ids=["of all models", "of a model", "of a version", "of a label"],
+)
+def test_statistics_of_all_versions_that_are_meant(
+    serve: Callable[..., None], net: Path, fields: dict[str, str], told: list[str]
+) -> None:
+    async def test(house: House, client: Client) -> None:
+        write_step(net, 2)
+        await house.operations.load("net", 2)
+        house.operations.set_label("net", "stable", 1)
+        statistics = (await client.open_inference("ModelStatistics", **fields)).model_stats
+        assert [(each.name, each.version) for each in statistics] == [("net", each) for each in told]
+
+    serve(test)
+
+
+def test_the_index_says_what_is_being_loaded(serve: Callable[..., None]) -> None:
+    async def test(house: House, client: Client) -> None:
+        house.repository.put(ModelEntry("late"))
+        models = (await client.open_inference("RepositoryIndex")).models
+        assert [(each.name, each.state, each.reason) for each in models] == [
+            ("late", "LOADING", "model 'late' is still being loaded; try again soon"),
+            ("net", "READY", ""),
+        ]
+        ready = await client.open_inference("RepositoryIndex", ready=True)
+        assert [each.name for each in ready.models] == ["net"]
+        assert (await client.refused(client.open_inference("ModelStatistics", name="late")))[0] == "UNAVAILABLE"
 
     serve(test)
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from fluoroscope_server.rpc.context import Context
     from fluoroscope_server.rpc.health import HealthService
     from fluoroscope_server.rpc.open_calls import OpenCalls
-    from fluoroscope_server.serving import Admission, Answer, Limits, Operations, Repository, Servable
+    from fluoroscope_server.serving import Admission, Answer, Limits, Operations, Repository, Selector, Servable
 
 SERVICE_NAME = str(messages.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name)
 """The full name of the service."""
@@ -123,7 +123,7 @@ class OpenInferenceService:
     async def model_statistics(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
         """Answers one `ModelStatistics`."""
         request = parse(messages.ModelStatisticsRequest, data)
-        found = [self._find(request.name, request.version)] if request.name else self._loaded()
+        found = self._meant(request.name, request.version)
         response = messages.ModelStatisticsResponse(model_stats=[statistics_of(each) for each in found])
         return response.SerializeToString()
 
@@ -135,8 +135,9 @@ class OpenInferenceService:
             for number in sorted(entry.loaded):
                 response.models.add(name=entry.name, version=str(number), state="READY")
             if not entry.loaded and not request.ready:
-                why = f"model {entry.name!r} {entry.idleness[1]}"
-                response.models.add(name=entry.name, state="UNAVAILABLE", reason=why)
+                reason, why = entry.idleness
+                state = "LOADING" if reason == "MODEL_LOADING" else "UNAVAILABLE"
+                response.models.add(name=entry.name, state=state, reason=f"model {entry.name!r} {why}")
         return response.SerializeToString()
 
     async def repository_model_load(self, data: bytes, context: Context) -> bytes:  # noqa: ARG002 (gRPC passes it)
@@ -268,27 +269,30 @@ class OpenInferenceService:
     def _find(self, name: str, version: str) -> Servable:
         """Returns the servable that a request means, kept until the call has ended."""
         with _unknown():
-            return self._repository.get(name, _number(name, version))
+            return self._repository.get(name, _selector(version))
 
     @contextlib.contextmanager
     def _using(self, name: str, version: str) -> Iterator[Servable]:
         """Returns the servable that one request of a stream means, kept until the context ends."""
         with contextlib.ExitStack() as stack:
             with _unknown():
-                servable = stack.enter_context(self._repository.using(name, _number(name, version)))
+                servable = stack.enter_context(self._repository.using(name, _selector(version)))
             yield servable
 
     def _visible(self) -> list[str]:
         return [name for name in self._repository.names() if caller().sees(name)]
 
-    def _loaded(self) -> list[Servable]:
-        found = []
-        for name in self._visible():
-            try:
-                found.append(self._repository.get(name))
-            except UnavailableError:
-                continue
-        return found
+    def _meant(self, name: str, version: str) -> list[Servable]:
+        """Returns what is loaded of the versions that a request means; without a name, those of all models."""
+        if not name:
+            return [servable for each in self._visible() for servable in self._loaded(each)]
+        found = self._find(name, version)  # or it says why there is none
+        return [found] if version else self._loaded(name)
+
+    def _loaded(self, name: str) -> list[Servable]:
+        """Returns all versions of a model that answer, by number."""
+        loaded = self._repository.entry(name).loaded
+        return [loaded[number].servable for number in sorted(loaded)]
 
 
 async def _inputs(request: messages.ModelInferRequest, servable: Servable) -> dict[str, np.ndarray]:
@@ -305,19 +309,20 @@ def _unknown() -> Iterator[None]:
     try:
         yield
     except NotFoundError as error:
-        raise NotFoundError(
-            f"Request for unknown model: {error.message}", field=error.field, reason=error.reason
-        ) from error
+        words, field = f"Request for unknown model: {error.message}", error.field
+        if error.reason == "LABEL_NOT_FOUND":
+            words, field = (
+                f"{words}; a version is a number of {MOST_DIGITS} digits at most, or a label",
+                "model_version",
+            )
+        raise NotFoundError(words, field=field, reason=error.reason) from error
 
 
-def _number(name: str, version: str) -> int | None:
-    if version and not (version.isascii() and version.isdigit() and len(version) <= MOST_DIGITS):
-        raise NotFoundError(
-            f"{quoted(name)} has no version {quoted(version)}; a version is a number of {MOST_DIGITS} digits at most",
-            field="model_version",
-            reason="VERSION_NOT_FOUND",
-        )
-    return int(version) if version else None
+def _selector(version: str) -> Selector:
+    """Returns the version that a request names: what cannot be a number is a label."""
+    if version.isascii() and version.isdigit() and len(version) <= MOST_DIGITS:
+        return int(version)
+    return version or None
 
 
 def _empty(request: messages.ModelInferRequest, servable: Servable) -> messages.ModelInferResponse:
