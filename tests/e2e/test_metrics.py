@@ -162,7 +162,7 @@ def test_a_request_of_the_open_inference_protocol_has_the_same_stages_on_a_strea
         return risen(after, before, "fluoroscope_stage_seconds_count", method="ModelInfer", stage=stage)
 
     stages = STAGES["ModelInfer"]
-    expected = dict.fromkeys(stages, 4) | {"compile": 2, "device_to_host": 2}
+    expected = dict.fromkeys(stages, 4) | {"compile": 2}
     assert {stage: count(stage) for stage in stages} == expected
 
 

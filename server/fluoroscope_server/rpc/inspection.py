@@ -92,9 +92,11 @@ class InspectionService:
         clock = StageClock()
         request = parse(inspection.InspectActivationsRequest, data)
         servable = self._repository.get(request.model, decode_version(request))
-        answer = await self._ask(request, servable, clock, current_client())
-        async for frame in self._stream(servable, answer, clock):
-            yield frame
+        with servable.tally.counting_failure(clock):
+            answer = await self._ask(request, servable, clock, current_client())
+            async for frame in self._stream(servable, answer, clock):
+                yield frame
+        servable.tally.answered(answer.inspection.rows, clock)
         self._metrics.observe_stages("InspectActivations", clock.times)
 
     async def inspect_parameters(self, data: bytes, context: Context) -> AsyncIterator[bytes]:  # noqa: ARG002 (gRPC passes it)

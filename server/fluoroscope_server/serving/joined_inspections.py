@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fluoroscope_server.serving.batcher import Job
     from fluoroscope_server.serving.device_queue import DeviceQueue
     from fluoroscope_server.serving.stages import StageClock
+    from fluoroscope_server.serving.tally import Tally
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +55,11 @@ class JoinedInspections:
     compiled meanwhile, and those who wait go together as far as a smaller one allows.
     """
 
-    def __init__(self, engine: Engine, device: DeviceQueue, *, name: str) -> None:
-        """Takes the engine of the model, where it runs, and the model's name."""
+    def __init__(self, engine: Engine, device: DeviceQueue, tally: Tally, *, name: str) -> None:
+        """Takes the engine of the model, where it runs, what counts its batches, and the model's name."""
         self._engine = engine
         self._device = device
+        self._tally = tally
         self._name = name
         self._batchers: dict[Common, _Batcher] = {}
 
@@ -86,7 +88,7 @@ class JoinedInspections:
         row_bytes = first.byte_size / first.rows
         most = max((bucket for bucket in self._engine.buckets if bucket * row_bytes <= TOGETHER_BYTES), default=0)
         return Batcher(
-            functools.partial(inspect_batch, self._engine),
+            functools.partial(inspect_batch, self._engine, self._tally),
             self._device,
             max_rows=most,
             expected_seconds=lambda _: math.inf,
@@ -105,10 +107,14 @@ class JoinedInspections:
         return max((bucket for bucket in plans if 1 < bucket <= wanted and engine.held(plans[bucket])), default=0)
 
 
-def inspect_batch(engine: Engine, jobs: Sequence[Job[AskedInspection]]) -> list[list[Result]]:
-    """Answers inspections that go together, each with its own rows. One alone runs in its own program."""
+def inspect_batch(engine: Engine, tally: Tally, jobs: Sequence[Job[AskedInspection]]) -> list[list[Result]]:
+    """Answers inspections that go together, each with its own rows; counts the batch.
+
+    One alone runs in its own program.
+    """
     inspections = [job.asked.inspection for job in jobs]
     program = jobs[0].asked.program if len(jobs) == 1 else _held(engine, inspections)
+    tally.executed()
     clock = begin(jobs)
     padded = pad_inputs([job.asked.inputs for job in jobs], engine.signature, program.plan.bucket)
     clock.lap("pad")

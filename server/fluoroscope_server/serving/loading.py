@@ -79,7 +79,7 @@ def load(
             name=source.name,
             max_delay=max_delay if config.max_delay is None else config.max_delay,
         ),
-        inspections=JoinedInspections(engine, device, name=source.name),
+        inspections=JoinedInspections(engine, device, tally, name=source.name),
         load_seconds=seconds,
         tally=tally,
         digest=verified.content.digest,

@@ -99,7 +99,8 @@ class Servable:
         """Returns the asked-for outputs, all if none is named, with as many rows as the inputs have.
 
         If the caller knows that nobody else is calling, it says so with `alone`: what is quick is then done at once.
-        Clients, told apart by `client`, take turns.
+        Clients, told apart by `client`, take turns. The tally counts an answer; a failure the caller counts, for whom
+        a call begins earlier.
 
         Raises:
             InvalidRequestError: the inputs or outputs do not fit the signature.
@@ -114,16 +115,12 @@ class Servable:
         of_each = signature.output_row_bytes
         limits.check_answer(rows, row_bytes=sum([of_each[name] for name in wanted or of_each]))
         clock.lap("decode")
-        try:
-            if rows > size:
-                answer = await predict_in_parts(self.batcher, inputs, rows, clock, size=size, client=client)
-            elif alone and self.batcher.at_hand(rows):
-                answer = self.batcher.answer(inputs, rows, clock)
-            else:
-                answer = await self.batcher.submit(inputs, rows, clock, client=client)
-        except BaseException:  # a call that is given up has failed, too
-            self.tally.failed(clock)
-            raise
+        if rows > size:
+            answer = await predict_in_parts(self.batcher, inputs, rows, clock, size=size, client=client)
+        elif alone and self.batcher.at_hand(rows):
+            answer = self.batcher.answer(inputs, rows, clock)
+        else:
+            answer = await self.batcher.submit(inputs, rows, clock, client=client)
         self.tally.answered(rows, clock)
         return {name: answer[name] for name in wanted} if wanted else answer
 
@@ -256,6 +253,7 @@ class Servable:
         self, program: Program, inspection: Inspection, inputs: Mapping[str, np.ndarray], clock: StageClock
     ) -> Iterator[Results]:
         """Runs a program where it is iterated: on the device's threads, stage after stage."""
+        self.tally.executed()
         clock.lap("queue")
         padded = pad_inputs([inputs], self.engine.signature, program.plan.bucket)
         clock.lap("pad")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fluoroscope_server.serving.stages import StageClock
 
 TOGETHER = 256
@@ -39,7 +42,7 @@ class Sums:
     """Calls that were answered."""
 
     failure: Total = field(default_factory=Total)
-    """Calls that failed."""
+    """Calls that failed, or were refused."""
 
     stages: dict[str, Total] = field(default_factory=dict)
     """The stages of the calls that were answered, by name."""
@@ -76,6 +79,15 @@ class Tally:
     def failed(self, clock: StageClock) -> None:
         """Counts a call that failed."""
         self._sums.failure.add(clock.elapsed())
+
+    @contextlib.contextmanager
+    def counting_failure(self, clock: StageClock) -> Iterator[None]:
+        """Counts a call that fails in the context. One that is given up has failed, too."""
+        try:
+            yield
+        except BaseException:
+            self.failed(clock)
+            raise
 
     def executed(self) -> None:
         """Counts a batch that was run."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fluoroscope_server.engine.question import Question
     from fluoroscope_server.serving import Answer, DeviceQueue, Servable
     from fluoroscope_server.serving.batcher import Job
+    from fluoroscope_server.serving.tally import Tally
 
 WAIT = 60
 X = np.random.default_rng(3).normal(size=(4, 2, 2)).astype(np.float32)
@@ -49,9 +50,9 @@ class Batches:
         self.rows: list[list[int]] = []
         run = joined_inspections.inspect_batch
 
-        def watched(engine: Engine, jobs: Sequence[Job[Any]]) -> list[list[Result]]:
+        def watched(engine: Engine, tally: Tally, jobs: Sequence[Job[Any]]) -> list[list[Result]]:
             self.rows.append([job.rows for job in jobs])
-            return run(engine, jobs)
+            return run(engine, tally, jobs)
 
         monkeypatch.setattr(joined_inspections, "inspect_batch", watched)
 

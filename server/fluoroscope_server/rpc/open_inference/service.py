@@ -165,16 +165,17 @@ class OpenInferenceService:
         self._calls.open(context)
         request = parse(messages.ModelInferRequest, data)
         servable = self._find(request.model_name, request.model_version)
-        capture, client = capture_of(request), current_client()
-        if capture is None:
-            response = await self._predict(request, servable, clock, client)
-        else:
-            counted = contextlib.ExitStack()  # until the answer has left: a client may be slow to take it
-            context.add_done_callback(lambda _: counted.close())  # type: ignore[arg-type]  # the stub's is a class
-            counted.enter_context(self._admission.inspection(client))
-            answer = await self._ask(request, servable, capture, clock, client)
-            counted.enter_context(self._admission.answer(answer.inspection.byte_size, request=len(data)))
-            response = _together(request, servable, [each async for each in self._values(servable, answer, clock)])
+        with servable.tally.counting_failure(clock):
+            capture, client = capture_of(request), current_client()
+            if capture is None:
+                response = await self._predict(request, servable, clock, client)
+            else:
+                counted = contextlib.ExitStack()  # until the answer has left: a client may be slow to take it
+                context.add_done_callback(lambda _: counted.close())  # type: ignore[arg-type]  # the stub's is a class
+                counted.enter_context(self._admission.inspection(client))
+                answer = await self._ask(request, servable, capture, clock, client)
+                counted.enter_context(self._admission.answer(answer.inspection.byte_size, request=len(data)))
+                response = _together(request, servable, [each async for each in self._values(servable, answer, clock)])
         message = response.SerializeToString()
         clock.lap("encode")
         self._metrics.observe_stages("ModelInfer", clock.times)
@@ -211,17 +212,18 @@ class OpenInferenceService:
         """Yields the answers to one request of a stream; the last one says that it is the last."""
         clock = StageClock()
         with self._using(request.model_name, request.model_version) as servable:  # a stream may last for days
-            capture = capture_of(request)
-            if capture is None:
-                last = await self._predict(request, servable, clock, client)
-            else:
-                last = None
-                answer = await self._ask(request, servable, capture, clock, client)
-                async for spec, array in self._values(servable, answer, clock):
-                    if last is not None:
-                        yield _marked(last, final=False)
-                    last = _empty(request, servable)
-                    add_output(last, spec.name, array)
+            with servable.tally.counting_failure(clock):
+                capture = capture_of(request)
+                if capture is None:
+                    last = await self._predict(request, servable, clock, client)
+                else:
+                    last = None
+                    answer = await self._ask(request, servable, capture, clock, client)
+                    async for spec, array in self._values(servable, answer, clock):
+                        if last is not None:
+                            yield _marked(last, final=False)
+                        last = _empty(request, servable)
+                        add_output(last, spec.name, array)
             clock.lap("encode")
             self._metrics.observe_stages("ModelInfer", clock.times)
             yield _marked(last or _empty(request, servable), final=True)
@@ -260,7 +262,10 @@ class OpenInferenceService:
         self, servable: Servable, answer: Answer, clock: StageClock
     ) -> AsyncIterator[tuple[ResultSpec, np.ndarray]]:
         specs = iter(answer.inspection.results)
+        laps = iter(("device_to_host",))
         async for results in answer.results():
+            for stage in laps:  # of the first results; the rest is a part of the answer's making
+                clock.lap(stage)
             for result in results:
                 assert isinstance(result, np.ndarray)  # noqa: S101 (captures without reductions are tensors)
                 yield next(specs), result

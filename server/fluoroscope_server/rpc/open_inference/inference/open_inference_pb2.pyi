@@ -992,7 +992,7 @@ class InferStatistics(google.protobuf.message.Message):
 
     @property
     def fail(self) -> Global___StatisticDuration:
-        """Calls that failed."""
+        """Calls that failed, or were refused once the model was found."""
 
     @property
     def queue(self) -> Global___StatisticDuration:
