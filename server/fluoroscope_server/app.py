@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 from typing import TYPE_CHECKING, Any
 
 from fluoroscope_server.engine import CompileCache, compute_where_called
@@ -15,6 +14,7 @@ from fluoroscope_server.keys import check_exposure
 from fluoroscope_server.metrics import Metrics
 from fluoroscope_server.rpc import RpcServer
 from fluoroscope_server.serving import DeviceQueue, ModelEntry, Operations, Reports, Repository, Swapper, Watcher, load
+from fluoroscope_server.stop_signals import stop_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +103,7 @@ class App:
         self._rpc.set_health("", serving=True)
 
     async def run(self) -> None:
-        """Starts and serves until SIGTERM or SIGINT, then drains and stops. A second signal ends the waiting at once.
+        """Starts and serves until one of the `stop_signals`, then drains and stops. A second ends the waiting at once.
 
         A signal that comes before all models are loaded ends the loading; calls to those that are there are drained.
 
@@ -135,7 +135,7 @@ class App:
                     future.set_result(None)
                     return
 
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in stop_signals():
             loop.add_signal_handler(number, on_signal)
         return futures
 

@@ -15,10 +15,11 @@ from fluoroscope_server.allocator import keep_large_buffers
 from fluoroscope_server.commands import check, seal, token
 from fluoroscope_server.configuration import SETTINGS, Configuration
 from fluoroscope_server.errors import FluoroscopeError, SettingsError
-from fluoroscope_server.logs import PACKAGE, write_logs, written_behind
+from fluoroscope_server.logs import PACKAGE, write_at_once, write_logs, written_behind
 from fluoroscope_server.open_files import allow_connections
 from fluoroscope_server.private_folder import private_folder
 from fluoroscope_server.settings import default_compile_cache
+from fluoroscope_server.stop_signals import ended_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,19 +81,24 @@ def _flags(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option("--print-settings", is_flag=True, help="Prints all settings as such a file, and ends.")
 def serve(*, config: Path | None, print_settings: bool, **flags: Any) -> None:
-    """Loads models and serves them until SIGTERM or Ctrl-C.
+    """Loads models and serves them until SIGTERM, SIGHUP or Ctrl-C.
 
     Each setting is a flag, a variable of the environment, and a key of a file, in this order of precedence:
     --max-programs 8, FLUOROSCOPE_MAX_PROGRAMS=8, max-programs = 8.
     """
-    try:
+    with ended_at_once(lambda: write_at_once("stopped")):  # before anything that takes long
         found = _configuration(flags, config)
         if print_settings:
             click.echo(found.document(), nl=False)
-            return
-        write_logs(found.settings.log_format, found.settings.log_level)
-        if not found.settings.models and found.settings.repository is None:
-            raise click.UsageError("there is nothing to serve: give --model NAME=PATH, or --repository DIR")
+        else:
+            _serve(found)
+
+
+def _serve(found: Configuration) -> None:
+    write_logs(found.settings.log_format, found.settings.log_level)
+    if not found.settings.models and found.settings.repository is None:
+        raise click.UsageError("there is nothing to serve: give --model NAME=PATH, or --repository DIR")
+    try:
         cache = _compile_cache(found)
         _announce("settings: " + "; ".join(found.lines()))
         _run(replace(found.settings, compile_cache=cache))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import queue
 import sys
 import threading
@@ -46,6 +47,9 @@ def fields(**values: Any) -> dict[str, Any]:
 
 HELD: Final = 1000
 """How many lines may wait to be written."""
+
+STANDARD_ERROR: Final = 2
+"""Its number, for who must not wait until another has written there."""
 
 LAST_SECONDS: Final = 1.0
 """How long the end waits for the last of them to be read."""
@@ -118,6 +122,17 @@ def written_behind() -> Iterator[None]:
     finally:
         for each in writers:
             each.end()
+
+
+def write_at_once(message: str) -> None:
+    """Writes a line before those that wait: a handler of signals may do this, whatever it has interrupted."""
+    writers = [each for each in logging.getLogger().handlers if isinstance(each, _StandardError)]
+    if writers and not logging.getLogger(PACKAGE).isEnabledFor(logging.INFO):
+        return
+    formatter = (writers[0].formatter if writers else None) or TextFormatter()
+    record = logging.LogRecord(PACKAGE, logging.INFO, __file__, 0, message, (), None)
+    with contextlib.suppress(OSError):  # it is closed: there is nobody to tell
+        os.write(STANDARD_ERROR, f"{formatter.format(record)}\n".encode())
 
 
 class _StandardError(logging.StreamHandler[Any]):

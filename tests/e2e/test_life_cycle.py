@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -213,6 +214,30 @@ def test_a_signal_while_loading_ends_it(slow: Path) -> None:
         assert "Traceback" not in server.said
         assert server.lines[-1] == "fluoroscope-server: stopped"
         assert "fluoroscope-server: ready" not in server.lines
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_signal_before_it_listens_ends_it_at_once(slow: Path, number: signal.Signals, form: str) -> None:
+    with ServerProcess({"slow": slow}, f"--log-format={form}") as server:
+        server.hears("settings: ")  # what comes next is imported for seconds
+        server.signal(number)
+        assert server.wait(30) == 0
+        assert len(server.lines) == 2
+        assert (json.loads(server.lines[1])["message"] if form == "json" else server.lines[1]).endswith("stopped")
+
+
+def test_nohup_lets_it_live_on_without_its_terminal(slow: Path) -> None:
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        server = ServerProcess({"slow": slow})
+    finally:
+        signal.signal(signal.SIGHUP, ignored)
+    with server:
+        server.hears("settings: ")
+        server.signal(signal.SIGHUP)
+        eventually((slow.parent / "arrived").exists, what="it goes on", timeout=120)
+        assert server.stop() == 0
 
 
 def test_a_signal_while_loading_lets_calls_end(slow: Path, wide_variables: tuple[Path, Any]) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .server_process import ServerProcess
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_stream_under_way_is_finished(wide_variables: tuple[Path, Any], number: signal.Signals) -> None:
     with serving({"wide": wide_variables[0]}) as server:
         with fluoroscope.Client(server.target) as client, fluoroscope.Client(server.target) as other:
