@@ -103,10 +103,18 @@ def _serve(found: Configuration) -> None:
         _announce("settings: " + "; ".join(found.lines()))
         _run(replace(found.settings, compile_cache=cache))
     except FluoroscopeError as error:
-        raise click.ClickException(error.message) from error
+        raise _fatal(found.settings, error.message) from error
     except ModuleNotFoundError as error:
         message = f"{error.name} is not installed: this is the client alone; pip install 'fluoroscope[server]'"
-        raise click.ClickException(message) from error
+        raise _fatal(found.settings, message) from error
+
+
+def _fatal(settings: Settings, message: str) -> Exception:
+    """Returns what ends the command with 1 when it is raised, and tells why: whoever reads JSON reads nothing else."""
+    if settings.log_format != "json":
+        return click.ClickException(message)
+    log.error(message)
+    return click.exceptions.Exit(1)
 
 
 def _configuration(flags: dict[str, Any], file: Path | None) -> Configuration:

@@ -96,6 +96,14 @@ def test_a_port_that_is_taken(checkpoints: Saved, which: str) -> None:
     assert len(said.splitlines()) == 1
 
 
+def test_what_it_refuses_is_json_where_the_log_is(tmp_path: Path) -> None:
+    with ServerProcess({"relu": tmp_path / "nothing"}, "--log-format=json") as server:
+        assert server.wait() == 1
+    last = [json.loads(line) for line in server.lines][-1]
+    assert last["level"] == "error"
+    assert "there is no such folder" in last["message"]
+
+
 @pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:99999"])
 def test_an_address_that_is_none(checkpoints: Saved, address: str) -> None:
     assert address in refused({"relu": checkpoints.folders["relu"]}, http_listen=address)
