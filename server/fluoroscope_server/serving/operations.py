@@ -74,7 +74,8 @@ class Operations:
 
         Raises:
             NotFoundError: there is no such model or step.
-            WrongStateError: the step is refused; the message says why, and `reason` is one of `errors.REFUSALS`.
+            WrongStateError: the step is refused; the message says why, and `reason` is one of `errors.REFUSALS`. Or
+                it was unloaded meanwhile.
         """
         if name not in self._repository.names():
             await self.discover()
@@ -173,6 +174,8 @@ class Operations:
         for refusal in refusals:
             if refusal.kind != CHANGED or not entry.loaded:
                 raise refusal.as_error()
+        if not entry.loaded and (entry.removed or entry.stopped or entry.dismissed):
+            raise _unloaded_meanwhile(entry)
         if not entry.loaded:
             raise WrongStateError(f"model {entry.name!r} has no committed step yet", field="model", reason="NO_STEP")
 
@@ -193,6 +196,8 @@ class Operations:
                 if loaded is None:
                     entry.asked.discard(version)
                 raise refusal.as_error()
+            if version not in entry.loaded:
+                raise _unloaded_meanwhile(entry)
 
     async def _look(self, entry: ModelEntry) -> dict[int, Step] | None:
         """Reads the model's policy and its steps; None if that is impossible, which changes nothing."""
@@ -263,6 +268,15 @@ class Operations:
         self._begun.add(task)
         task.add_done_callback(self._begun.discard)
         return await asyncio.shield(task)
+
+
+def _unloaded_meanwhile(entry: ModelEntry) -> WrongStateError:
+    why = "its folder was removed" if entry.removed else "it was unloaded"
+    return WrongStateError(
+        f"model {entry.name!r} does not serve: {why} while it was being loaded; load it again if it is wanted",
+        field="model",
+        reason="MODEL_UNLOADED",
+    )
 
 
 def _cannot_be_looked_at(entry: ModelEntry) -> WrongStateError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +111,29 @@ def test_a_load_goes_on_if_nobody_waits_for_it(run: Run, net: Path) -> None:
             await house.answers(3)
         await house.operations.load("net", 3)
         assert (await house.answers(), len(house.loads)) == (3, 2)
+
+    run(test)
+
+
+@pytest.mark.parametrize("version", [None, 3])
+def test_a_load_that_an_unload_overtakes_says_so(run: Run, net: Path, version: int | None) -> None:
+    async def test(house: House) -> None:
+        write_step(net, 3)
+        begun, unloaded = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def wait(_: str, __: int | None) -> None:
+            loop.call_soon_threadsafe(begun.set)
+            assert unloaded.wait(30)
+
+        house.before = wait
+        asking = asyncio.ensure_future(house.operations.load("net", version))
+        await begun.wait()
+        await house.operations.unload("net")
+        unloaded.set()
+        with pytest.raises(WrongStateError, match="it was unloaded while it was being loaded") as overtaken:
+            await asking
+        assert (overtaken.value.reason, house.loaded()) == ("MODEL_UNLOADED", [])
 
     run(test)
 
