@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,18 @@ def test_a_step_that_is_saved_anew(tmp_path: Path) -> None:
     assert scan_steps(tmp_path)[3].saved == before, "what is put beside a save makes it no other"
     write_step(tmp_path, 3)
     assert scan_steps(tmp_path)[3].saved != before
+
+
+def test_a_step_that_is_linked_or_may_be_read_by_others_is_the_same_save(tmp_path: Path) -> None:
+    """And one that was refused may be readable now."""
+    folder = write_step(tmp_path, 3)
+    seen = [scan_steps(tmp_path, closely=[3])[3]]
+    shutil.copytree(folder, tmp_path / "backup", copy_function=os.link)
+    for file in folder.rglob("*"):
+        file.chmod(0o700)
+    seen.append(scan_steps(tmp_path, closely=[3])[3])
+    assert seen[0].saved == seen[1].saved
+    assert seen[0].contents != seen[1].contents
 
 
 def test_a_step_that_is_looked_into(tmp_path: Path) -> None:

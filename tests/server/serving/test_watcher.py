@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import shutil
 import threading
 import weakref
@@ -201,6 +202,23 @@ def test_a_step_that_is_saved_anew_takes_its_own_place(run: Run, net: Path) -> N
         await house.released()
         version = {"model": "net", "version": "1"}
         assert house.sample("fluoroscope_model_load_seconds", **version) is not None
+
+    run(test)
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_step_of_the_same_sizes_and_times_takes_its_own_place(run: Run, net: Path, watched: bool) -> None:
+    """Where files come from an image or a store, all may have one time."""
+    other = write_step(net.parent.parent / "other", 1, value=1.5)
+    for file in [*net.rglob("*"), *other.rglob("*")]:
+        os.utime(file, (1, 1))
+
+    async def test(house: House) -> None:
+        assert await house.ask() == (1, 1)
+        (net / "1").rename(net.parent.parent / "old")
+        other.rename(net / "1")
+        await (house.watcher.look() if watched else house.operations.load("net", 1))
+        assert await house.ask() == (1, 1.5)
 
     run(test)
 
