@@ -144,6 +144,7 @@ class App:
         self._ready = False
         if self._watching is not None:
             self._watching.cancel()
+            await asyncio.wait((self._watching,))
         await self._end_calls()
         await self._operations.close()
         self._repository.close()

@@ -38,6 +38,7 @@ class Operations:
         self._reports = reports
         self._folder = folder
         self._discovering = asyncio.Lock()
+        self._looking = asyncio.Lock()  # so that many models do not take all threads, and are loaded in their order
         self._begun: set[asyncio.Task[Any]] = set()
 
     async def begin(self, entry: ModelEntry) -> None:
@@ -203,8 +204,9 @@ class Operations:
         """Reads the model's policy and its steps; None if that is impossible, which changes nothing."""
         source = entry.where()
         try:
-            file = await asyncio.to_thread(read_model_file, source.path)
-            found = await asyncio.to_thread(scan_steps, source.path, closely=tuple(entry.refused))
+            async with self._looking:
+                file = await asyncio.to_thread(read_model_file, source.path)
+                found = await asyncio.to_thread(scan_steps, source.path, closely=tuple(entry.refused))
         except ModelError as error:
             entry.trouble = refusal_of(error, source.path, contents=None).reason
             self._reports.trouble(entry.name, f"model {entry.name!r}: {error.message}; nothing changes until that does")
@@ -217,7 +219,8 @@ class Operations:
         return found
 
     async def _load_step(self, entry: ModelEntry, found: dict[int, Step], step: Step) -> Refusal | None:
-        step = await asyncio.to_thread(step.looked_into, entry.where().path)
+        async with self._looking:
+            step = await asyncio.to_thread(step.looked_into, entry.where().path)
         found[step.version] = step
 
         def replaces() -> list[int]:  # asked for late: an operator may move a label, or unload, while it is loaded

@@ -25,25 +25,38 @@ class Watcher:
         self._repository = repository
         self._operations = operations
         self._seconds = seconds
+        self._under_way: dict[ModelEntry, asyncio.Task[None]] = {}
 
     async def look(self) -> None:
-        """Looks once, and brings every watched model to what is wanted of it."""
-        await self._operations.discover()
-        for entry in self._repository.entries():
-            if entry.watched:
-                await self._bring(entry)
+        """Looks once; returns when every watched model has been brought to what is wanted of it."""
+        await asyncio.gather(*await self._begin())
 
     async def run(self) -> None:
-        """Looks again and again, until it is cancelled."""
-        while True:
-            await asyncio.sleep(self._seconds)
-            try:
-                await self.look()
-            except Exception:  # what nobody thought of must not end the watch
-                log.exception("the models could not be looked at; they are looked at again in %g s", self._seconds)
+        """Looks again and again, until it is cancelled; a model that takes long is left to it meanwhile."""
+        try:
+            while True:
+                await asyncio.sleep(self._seconds)
+                try:
+                    await self._begin()
+                except Exception:  # what nobody thought of must not end the watch
+                    log.exception("the models could not be looked at; they are looked at again in %g s", self._seconds)
+        finally:
+            for each in self._under_way.values():
+                each.cancel()
+            await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+
+    async def _begin(self) -> list[asyncio.Task[None]]:
+        """Looks which models there are, and begins to bring those that are watched to what is wanted of them."""
+        await self._operations.discover()
+        for entry in self._repository.entries():
+            if entry.watched and entry not in self._under_way:
+                self._under_way[entry] = asyncio.ensure_future(self._bring(entry))
+        return list(self._under_way.values())
 
     async def _bring(self, entry: ModelEntry) -> None:
         try:
             await self._operations.reconcile(entry)
-        except Exception:  # nor may it keep the models behind it waiting
+        except Exception:
             log.exception("model %r could not be looked at; it is looked at again in %g s", entry.name, self._seconds)
+        finally:
+            del self._under_way[entry]

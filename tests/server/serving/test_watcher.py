@@ -367,6 +367,33 @@ def test_it_looks_again_and_again(run: Run, net: Path) -> None:
     run(test)
 
 
+def test_a_model_that_is_being_loaded_does_not_keep_the_others_serving(run: Run, net: Path) -> None:
+    async def test(house: House) -> None:
+        begun, unloaded, go = asyncio.Event(), asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def wait(name: str, _: int | None) -> None:
+            loop.call_soon_threadsafe(begun.set)
+            assert go.wait(30), name
+
+        house.before = wait
+        house.heard = lambda line: unloaded.set() if line.startswith("unloaded net") else None
+        write_step(net.parent / "abacus", 1)
+        watching = asyncio.ensure_future(house.watcher.run())
+        try:
+            await begun.wait()
+            shutil.rmtree(net)
+            await asyncio.wait_for(unloaded.wait(), 20)
+            assert house.repository.names() == ["abacus"]
+            assert house.loads == [("net", 1), ("abacus", 1)]
+        finally:
+            go.set()
+            watching.cancel()
+            await asyncio.wait((watching,))
+
+    run(test)
+
+
 def test_one_model_does_not_keep_the_others_waiting(run: Run, net: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever happens to it: here somebody who listens fails."""
 
