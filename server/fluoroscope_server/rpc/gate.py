@@ -41,6 +41,8 @@ class Gate:
         self._streams: dict[Task, Context] = {}  # those of them that answer with many messages
         self._aborting: set[asyncio.Task[None]] = set()
         self._ending: dict[Task, UnavailableError] = {}  # why those are cancelled that are
+        self._waiting: set[asyncio.Task[Any]] = set()  # those that wait for the next of many requests
+        self._closed = False
         self._over = False
 
     def guard(self, handler: Any) -> Any:
@@ -72,6 +74,12 @@ class Gate:
                         yield response
 
         return getattr(grpc, f"{kind}_rpc_method_handler")(stream)
+
+    def close(self) -> None:
+        """Takes no more requests from the streams of many that are open: each ends when it has answered what it has."""
+        self._closed = True
+        for task in list(self._waiting):
+            self._cancel(task, _draining())
 
     def end(self) -> None:
         """Ends all calls that are open with UNAVAILABLE; where gRPC is sending a message, when it has gone."""
@@ -129,11 +137,12 @@ class Gate:
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
             client, task = current_client(), asyncio.current_task()
             size = len(request) if isinstance(request, bytes) else 0
+            asked = request if isinstance(request, bytes) else self._asked(request)
             admission.enter(client, size=size, streams=True)
             calls[task] = count = 0
             self._streams[task] = context
             try:
-                async with contextlib.aclosing(behaviour(request, context)) as responses:
+                async with contextlib.aclosing(behaviour(asked, context)) as responses:
                     async for response in responses:
                         calls[task] = count = count + 1
                         yield response
@@ -148,6 +157,22 @@ class Gate:
                 admission.leave(client, size=size, streams=True)
 
         return stream
+
+    async def _asked(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """Yields the requests of a stream until the server drains; raises UnavailableError then."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 (gRPC gives each call one)
+        while not self._closed:
+            self._waiting.add(task)
+            try:
+                request = await anext(requests)
+            except StopAsyncIteration:
+                return
+            finally:
+                self._waiting.discard(task)
+            yield request
+            del request  # the next may come days later
+        raise _draining()
 
     def _explain(self, task: Task) -> None:
         """Raises UnavailableError if it was us who cancelled a call."""

@@ -169,13 +169,14 @@ class RpcServer:
         self._health.drain()
 
     async def drain(self, grace: float) -> None:
-        """Refuses new calls, lets those under way end, and ends what is left after `grace` seconds.
+        """Refuses new calls and requests, lets those under way end, and ends what is left after `grace` seconds.
 
         It is this server that refuses, with a clear word, for as long as there is anything under way: of a server that
         stops, gRPC drops calls that are just coming in.
         """
         self.retire()
         self._admission.close()
+        self.gate.close()
         if not await self._admission.emptied(grace):
             self.gate.end()
         await self._server.stop(ENDING_SECONDS)

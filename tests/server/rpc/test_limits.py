@@ -76,7 +76,8 @@ HISTOGRAMS = inspection_pb2.InspectActivationsRequest(
 class Served:
     """A server with the small network, and a client of it."""
 
-    def __init__(self, address: str, servable: Servable, channel: Any, metrics: Metrics) -> None:
+    def __init__(self, server: RpcServer, address: str, servable: Servable, channel: Any, metrics: Metrics) -> None:
+        self.server = server
         self.address = address
         self.servable = servable
         self.channel = channel
@@ -127,7 +128,7 @@ def run(servable: Servable, test: Any, **limits: Any) -> None:
         server.set_health("", serving=True)
         try:
             async with grpc.aio.insecure_channel(address) as channel:
-                await test(Served(address, servable, channel, metrics))
+                await test(Served(server, address, servable, channel, metrics))
         finally:
             await server.drain(0)
 
@@ -317,7 +318,7 @@ def test_a_clients_own_retries_heed_the_pushback(servable: Servable) -> None:
 
     async def test(served: Served) -> None:
         async with grpc.aio.insecure_channel(served.address, options=(("grpc.service_config", policy),)) as channel:
-            patient = Served(served.address, servable, channel, served.metrics)
+            patient = Served(served.server, served.address, servable, channel, served.metrics)
             await refused(answer(patient.predict(100)))
             assert served.shed("TOO_MANY_ROWS") == 1
             async with served.busy():

@@ -182,6 +182,27 @@ def test_what_is_being_answered_counts_and_what_waits_for_its_client_does_not(se
     run(servable, test, max_open_bytes=len(first) + 1)
 
 
+def test_a_stream_ends_with_its_answer_when_the_server_drains(servable: Servable) -> None:
+    async def test(served: Served) -> None:
+        fresh, idle, busy = (Stream(served) for _ in range(3))
+        for each in (idle, busy):
+            assert (await each.ask(infer())).infer_response.outputs
+        async with served.busy():
+            await busy.call.write(infer())
+            while not open_bytes(served):  # noqa: ASYNC110 (a count has no event to wait for)
+                await asyncio.sleep(0.001)
+            drain = asyncio.ensure_future(served.server.drain(WAIT))
+            for each in (fresh, idle):
+                assert await each.call.code() is grpc.StatusCode.UNAVAILABLE
+            assert not drain.done()
+        assert messages.ModelStreamInferResponse.FromString(await busy.call.read()).infer_response.outputs
+        assert await busy.call.code() is grpc.StatusCode.UNAVAILABLE
+        assert "the server ends" in await busy.call.details()
+        await asyncio.wait_for(drain, WAIT / 2)
+
+    run(servable, test)
+
+
 def test_an_error_names_the_request_or_the_call(servable: Servable) -> None:
     async def test(served: Served) -> None:
         stream = Stream(served, **{"x-request-id": "call-7"})
