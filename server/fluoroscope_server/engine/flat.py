@@ -75,11 +75,12 @@ class _Writing:
     loops: dict[int, Loop] = field(default_factory=dict)
 
     def write_whole(self, closed: jaxprs.Closed, *, scope: str) -> FlatJaxpr:
-        """Returns a jaxpr in its flat form; its inputs are the same variables."""
-        known: dict[jex.Var, jaxprs.Atom] = {variable: variable for variable in closed.jaxpr.invars}
+        """Returns a jaxpr in its flat form. Its inputs are new variables: JAX may have one body for several loops."""
+        known = {variable: jaxprs.fresh_variable(variable) for variable in closed.jaxpr.invars}
+        inputs = tuple(known.values())
         outputs = self.write(closed, known, scope=scope)
         return FlatJaxpr(
-            inputs=tuple(closed.jaxpr.invars),
+            inputs=inputs,
             constants=self.constants,
             equations=tuple(self.equations),
             outputs=tuple(outputs),

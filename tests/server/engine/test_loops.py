@@ -15,7 +15,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.ad_checkpoint import checkpoint_name
 
-from fluoroscope_server.engine import Capture, Engine, Execution, Full, SiteKind, SiteStatistics, Slice, Statistics
+from fluoroscope_server.engine import (
+    Capture,
+    Edit,
+    Engine,
+    Execution,
+    Full,
+    Gradient,
+    Objective,
+    SiteKind,
+    SiteStatistics,
+    Slice,
+    Statistics,
+    Zero,
+)
 from fluoroscope_server.families.nnx import nnx_network
 
 if TYPE_CHECKING:
@@ -313,3 +326,37 @@ def test_a_long_loop_is_listed_stacked_only(function_lab: Callable[..., Lab], ba
     (path,) = [site.path for site in lab.engine.sites if site.kind is SiteKind.NAMED]
     captured = lab.capture("**", x=x, kinds=[SiteKind.NAMED], slices=[Slice(axis=0, start=17, stop=18)])
     np.testing.assert_allclose(captured[path], x[None] + 18.0, rtol=1e-4)
+
+
+def _twice(w: jax.Array, x: jax.Array, zeros: tuple[Any, Any] | None = None) -> jax.Array:
+    """Runs one loop twice; JAX keeps one body for both."""
+
+    def body(carry: jax.Array, own: Any) -> Any:
+        carry = checkpoint_name(carry if zeros is None else carry + own[1], "enters")
+        return jnp.tanh(carry * (own if zeros is None else own[0])[None]), None
+
+    for place in range(2):
+        x, _ = jax.lax.scan(body, x, w if zeros is None else (w, zeros[place]))
+        x = checkpoint_name(x, f"loop{place}")
+    return x
+
+
+def test_a_loop_that_runs_twice_is_two_loops(
+    function_lab: Callable[..., Lab], batch: Callable[..., np.ndarray]
+) -> None:
+    """Edits are written in the one that they name, and each has its own gradient."""
+    w, x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32), batch(4)
+    lab = function_lab(lambda variables, inputs: _twice(variables["w"], inputs["x"]), {"w": w})
+    edits = [Edit(sites=("scan:1[1]/enters",), change=Zero())]
+    edited = lab.capture("loop?", "scan:*[1]/enters", x=x, edits=edits)
+    clean = lab.capture("loop0", "scan:0[1]/enters", x=x)
+    assert not edited.pop("scan:1[1]/enters").any()
+    assert not edited.pop("loop1").any()
+    for path, value in edited.items():
+        np.testing.assert_array_equal(value, clean[path])
+    zeros = (jnp.zeros((3, *x.shape)), jnp.zeros((3, *x.shape)))
+    expected = jax.grad(lambda zeros: jnp.sum(_twice(jnp.asarray(w), jnp.asarray(x), zeros)[:, 1]))(zeros)
+    asked = Gradient(output="output", objective=Objective.LOGIT, indices=np.array(1))
+    found = lab.capture("scan:*[1]/enters", x=x, gradient=asked)
+    for place in range(2):
+        close(found[f"scan:{place}[1]/enters"], expected[place][1])
