@@ -122,7 +122,7 @@ class Compiler:
 
         def function(values: Any, scalars: Any, rows: Any, arguments: Any) -> Any:  # noqa: ARG001 (there are none)
             captures = self.captures(places, rows, arguments)
-            found = gradient.function(*values)
+            found = gradient.function(rows, *values)
             return (), tuple(captures.reduce(place, value) for place, value in zip(places, found, strict=True))
 
         return self.stage(function, gradient.inputs, (), places)

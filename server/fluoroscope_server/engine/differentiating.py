@@ -54,20 +54,27 @@ class Differentiation:
     """The variables that it takes the values of."""
 
     function: Callable[..., tuple[jax.Array, ...]]
-    """From these to a gradient for each slope; to be traced by JAX."""
+    """From the number of real rows and these to a gradient for each slope; to be traced by JAX."""
 
     flops: float
     """How many floating point operations it is."""
 
 
 def differentiate(
-    flat: FlatNetwork, slopes: Sequence[Slope], *, output: jaxprs.Atom, objective: Objective, indices: jex.Var
+    flat: FlatNetwork,
+    slopes: Sequence[Slope],
+    *,
+    examples: Sequence[jex.Var],
+    output: jaxprs.Atom,
+    objective: Objective,
+    indices: jex.Var,
 ) -> Differentiation:
     """Returns the gradients of a scalar. Traces them, which runs the derivatives that the network's author wrote.
 
     Args:
         flat: the network, in which functions have their derivatives; `indices` is one of its inputs.
         slopes: what is wanted.
+        examples: those of its inputs that are a request's, padded to the batch size.
         output: what the scalar is made of.
         objective: how.
         indices: which elements of the last axis.
@@ -75,9 +82,9 @@ def differentiate(
     Raises:
         NotCapturableError: JAX cannot differentiate what lies between.
     """
-    network = _Network(flat, slopes, output=output, objective=objective, indices=indices)
+    network = _Network(flat, slopes, examples=examples, output=output, objective=objective, indices=indices)
     structures = [jaxprs.structure(variable) for variable in network.inputs]
-    closed = jax.make_jaxpr(network.gradients)(*structures)
+    closed = jax.make_jaxpr(network.gradients)(jax.ShapeDtypeStruct((), jnp.int32), *structures)
     counted = jaxprs.flat_of(closed)
     flops = sum(equation_flops(counted.equations[number]) for number in counted.needed(counted.outputs))
     return Differentiation(inputs=network.inputs, function=network.gradients, flops=flops)
@@ -87,9 +94,17 @@ class _Network:
     """A network with zeros added where gradients are wanted."""
 
     def __init__(
-        self, flat: FlatNetwork, slopes: Sequence[Slope], *, output: jaxprs.Atom, objective: Objective, indices: jex.Var
+        self,
+        flat: FlatNetwork,
+        slopes: Sequence[Slope],
+        *,
+        examples: Sequence[jex.Var],
+        output: jaxprs.Atom,
+        objective: Objective,
+        indices: jex.Var,
     ) -> None:
         self.inputs = (*flat.jaxpr.constants, *flat.jaxpr.inputs)
+        self._examples = [self.inputs.index(variable) for variable in examples]
         self._slopes, self._objective, self._indices = slopes, objective, self.inputs.index(indices)
         values = {slope.value.atom: slope.value for slope in slopes if slope.value is not None}
         self._values = list(values)
@@ -106,8 +121,11 @@ class _Network:
         self._equations = [network.equations[number] for number in network.needed(network.outputs)]
         self._compute = jaxprs.function_of(self._equations, [*self.inputs, *variables], network.outputs)
 
-    def gradients(self, *arrays: jax.Array) -> tuple[jax.Array, ...]:
-        """Returns what is wanted, given the values of the inputs."""
+    def gradients(self, rows: jax.Array, *inputs: jax.Array) -> tuple[jax.Array, ...]:
+        """Returns what is wanted, given how many rows are real, and the values of the inputs."""
+        arrays = list(inputs)
+        for place in self._examples:
+            arrays[place] = _filled(arrays[place], rows)
 
         def scalar(zeros: list[jax.Array], direct: list[jax.Array]) -> Any:
             given = list(arrays)
@@ -144,6 +162,15 @@ class _Network:
                 field="gradient",
                 reason="NOT_DIFFERENTIABLE",
             ) from error
+
+
+def _filled(array: jax.Array, rows: jax.Array) -> jax.Array:
+    """Returns an input whose rows behind the real ones are copies of the last of these.
+
+    They do not count; but where a derivative at other values is infinite, as that of a norm is at zeros, it would make
+    NaN of the zero that flows back to them, and with that of the gradients with respect to parameters.
+    """
+    return jnp.take(array, jnp.minimum(jnp.arange(len(array), dtype=jnp.int32), rows - 1), axis=0, mode="clip")
 
 
 def _structure(value: NamedValue) -> jax.ShapeDtypeStruct:

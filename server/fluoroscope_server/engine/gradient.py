@@ -11,7 +11,6 @@ import numpy as np
 from fluoroscope_server.engine import jaxprs
 from fluoroscope_server.engine.glob import check_globs, compile_glob
 from fluoroscope_server.engine.inspection import check_results, results_of
-from fluoroscope_server.engine.operand import padded
 from fluoroscope_server.engine.plan import CapturedValue, Origin, PlannedGradient
 from fluoroscope_server.engine.reductions import Full, ValueSpec
 from fluoroscope_server.engine.site import Site, SiteKind
@@ -78,7 +77,8 @@ def put_into(inspection: Inspection, gradient: Gradient, signature: Signature, p
     """
     rows, plan = inspection.rows, inspection.plan
     spec = _output(gradient, signature)
-    indices = padded(_indices(gradient, spec, rows), 0, plan.bucket, fill=-1)
+    indices = _indices(gradient, spec, rows)
+    none = np.full((plan.bucket - rows, *indices.shape[1:]), -1, indices.dtype)
     check_globs((*gradient.inputs, *gradient.parameters), field=FIELD)
     reductions = list({(each, each.numbers): each for each in gradient.reductions}.values())
     captured: list[CapturedValue] = []
@@ -103,7 +103,7 @@ def put_into(inspection: Inspection, gradient: Gradient, signature: Signature, p
         results=tuple(
             spec if spec.site is None else replace(spec, is_gradient=True) for spec in (*results, *inspection.results)
         ),
-        arguments=(*inspection.arguments, indices),
+        arguments=(*inspection.arguments, np.concatenate([indices, none])),
     )
 
 

@@ -66,10 +66,13 @@ def spread(
     return whole, varying
 
 
-def padded(array: np.ndarray, axis: int, size: int, *, fill: int = 0) -> np.ndarray:
-    """Returns an array with `fill` behind its own elements up to a size of an axis."""
-    widths = [(0, size - own if each == axis else 0) for each, own in enumerate(array.shape)]
-    return np.pad(array, widths, constant_values=fill)
+def padded(array: np.ndarray, axis: int, size: int) -> np.ndarray:
+    """Returns an array with copies of the last of its own elements along an axis behind it, up to a size.
+
+    Zeros would do for values, but not for gradients: see `differentiating`.
+    """
+    filled: np.ndarray = np.take(array, np.minimum(np.arange(size), array.shape[axis] - 1), axis=axis)
+    return filled
 
 
 def _refusal(array: np.ndarray, dtype: np.dtype) -> str:

@@ -111,6 +111,7 @@ def _pose_gradient(plan: Plan, gradient: PlannedGradient, traced: TracedNetwork)
         gradient=differentiate(
             flat,
             [found.slope(captured) for captured in plan.captured],
+            examples=flat.jaxpr.inputs[traced.leaf_count :][: len(traced.signature.inputs)],
             output=output,
             objective=gradient.objective,
             indices=indices,

@@ -159,6 +159,31 @@ def test_reduced_and_padded(stack: Lab, batch: Callable[..., np.ndarray]) -> Non
         close(norm, np.linalg.norm(expected))
 
 
+@pytest.mark.parametrize("edit", ["none", "patched", "scaled"])
+def test_rows_that_only_fill_the_bucket_make_no_gradient_nan(
+    function_lab: Callable[..., Lab], batch: Callable[..., np.ndarray], edit: str
+) -> None:
+    """Where a derivative is infinite at zeros: of what is written by edits, too."""
+
+    def network(variables: Any, inputs: dict[str, jax.Array]) -> Any:
+        hidden = checkpoint_name(inputs["x"] @ variables["w"], "hidden")
+        return hidden / jnp.linalg.norm(hidden, axis=-1, keepdims=True)
+
+    changes: dict[str, Any] = {
+        "patched": PatchFromInputs(inputs={"x": batch(ROWS) + 1.0}),
+        "scaled": Scale(factor=np.array([[1.0], [2.0], [3.0]])),
+    }
+    lab = function_lab(network, {"w": np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)})
+    edits = [Edit(sites=("hidden",), change=changes[edit])] if edit in changes else []
+    asked = gradient(1, parameters=("w",))
+    whole = lab.capture("hidden", x=batch(ROWS), edits=edits, gradient=asked)
+    assert np.isfinite(whole["hidden"]).all()
+    assert np.isfinite(whole["w"]).all()
+    if edit == "none":
+        x = jnp.asarray(batch(ROWS))
+        close(whole["w"], jax.grad(lambda w: jnp.sum(network({"w": w}, {"x": x})[:, 1]))(lab.variables["w"]))
+
+
 def test_a_negative_index_leaves_a_row_out(stack: Lab, batch: Callable[..., np.ndarray]) -> None:
     captured = stack.capture("head", x=batch(ROWS), gradient=gradient(2, -1, 1))["head"]
     assert captured.tolist() == [[0, 0, 1], [0, 0, 0], [0, 1, 0]]
