@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import jax.extend.core as jex
 
     from fluoroscope_server.engine.captures import Arrays, Captures
+    from fluoroscope_server.engine.jaxprs import Atom
     from fluoroscope_server.engine.loop import Loop
     from fluoroscope_server.engine.steps import Looped, Wanted
 
@@ -162,18 +163,22 @@ class _Run:
 
     def outputs(self, step: Looped, carry: Sequence[jax.Array]) -> dict[jex.Var, jax.Array]:
         """Returns the needed outputs of the loop."""
+        count = self.loop.carry_count
         found = dict(zip(self.loop.outputs, carry, strict=False))
         for place, index in enumerate(self.ys):
-            found[self.loop.outputs[self.loop.carry_count + index]] = self._joined(
-                [part[place] for part in self.ys_parts]
-            )
+            parts = [part[place] for part in self.ys_parts]
+            found[self.loop.outputs[count + index]] = self._joined(parts, self.loop.body.outputs[count + index])
         return {variable: found[variable] for variable in step.outputs}
 
     def finish(self, groups: Sequence[Group]) -> dict[int, Arrays]:
         """Returns all results."""
         for group in groups:
             if group.stacked:
-                whole = self._joined(self.stacks[group.wanted.place])
+                wanted = group.wanted
+                stacked = [
+                    loop.length for loop, each in zip(wanted.loops, wanted.iterations, strict=True) if each == ALL
+                ]
+                whole = self._joined(self.stacks.get(wanted.place, []), wanted.atom, stacked)
                 self.results.update({place: self.captures.reduce(place, whole) for place in group.stacked})
         return self.results
 
@@ -189,7 +194,10 @@ class _Run:
         """Returns the positions of iterations in the order of xs."""
         return range(stop - 1, start - 1, -1) if self.loop.reverse else range(start, stop)
 
-    def _joined(self, parts: Sequence[jax.Array]) -> jax.Array:
+    def _joined(self, parts: Sequence[jax.Array], atom: Atom, stacked: Sequence[int] = ()) -> jax.Array:
+        """Returns the values of all iterations of what is `atom` in the body, there with these axes before its own."""
+        if not parts:  # the loop has no iterations
+            return jnp.zeros((0, *stacked, *atom.aval.shape), atom.aval.dtype)
         ordered = parts[::-1] if self.loop.reverse else parts
         return ordered[0] if len(ordered) == 1 else jnp.concatenate(ordered)
 

@@ -360,3 +360,31 @@ def test_a_loop_that_runs_twice_is_two_loops(
     found = lab.capture("scan:*[1]/enters", x=x, gradient=asked)
     for place in range(2):
         close(found[f"scan:{place}[1]/enters"], expected[place][1])
+
+
+@pytest.mark.parametrize("lengths", [(0,), (0, 2), (2, 0)], ids=str)
+def test_a_loop_without_iterations_has_empty_values(
+    lengths: tuple[int, ...], function_lab: Callable[..., Lab], batch: Callable[..., np.ndarray]
+) -> None:
+    def looped(x: jax.Array, lengths: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+        def body(carry: jax.Array, _: Any) -> Any:
+            carry = looped(carry, lengths[1:])[0] if len(lengths) > 1 else carry
+            carry = checkpoint_name(carry + 1.0, f"count{len(lengths)}")
+            return carry, carry
+
+        return jax.lax.scan(body, x, length=lengths[0])
+
+    def network(_: Any, inputs: dict[str, jax.Array]) -> Any:
+        carry, ys = looped(inputs["x"], lengths)
+        return carry + jnp.sum(ys, axis=0)
+
+    lab, x = function_lab(network), batch(4)
+    named = {site.path: site for site in lab.engine.sites if site.kind is SiteKind.NAMED}
+    inner = [path for path, site in named.items() if 0 in site.shape]
+    assert inner
+    found = lab.capture(*inner, x=x, outputs=["output"])
+    edited = lab.capture(*inner, x=x, outputs=["output"], edits=[Edit(sites=(inner[0],), change=Zero())])
+    for path in inner:
+        assert found[path].shape == edited[path].shape == tuple(4 if size < 0 else size for size in named[path].shape)
+    for captured in (found, edited):
+        np.testing.assert_array_equal(captured["output"], lab.predict(x)[0])
