@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fluoroscope_server.engine import jaxprs
+from fluoroscope_server.engine.along import acts_along
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -50,10 +51,11 @@ def mixed_values(flat: Mapping[int, FlatNetwork], input_count: int) -> frozenset
     small, large = _two_largest(flat)
     everything = [range(len(each.jaxpr.equations)) for each in (small, large)]
     before, after = _made(small, everything[0], large), _made(large, everything[1], small)
-    whole = _of_whole_batch(before, after, dependents(large, large.jaxpr.inputs[-input_count:]))
+    dependent = dependents(large, large.jaxpr.inputs[-input_count:])
+    whole = _of_whole_batch(before, after, dependent)
     if whole is None:
         return frozenset(value.path for value in large.values)
-    mixed = dependents(large, whole)
+    mixed = dependents(large, whole | _made_across(small, large, dependent))
     return frozenset(value.path for value in large.values if _any_in([value.atom], mixed))
 
 
@@ -102,6 +104,24 @@ def _of_whole_batch(
     return {new for old, new in zip(small, large, strict=True) if new in dependent and _growing(old, new) != 1}
 
 
+def _made_across(small: FlatNetwork, large: FlatNetwork, dependent: set[jex.Var]) -> set[jex.Var]:
+    """Returns what is made by equations that act along an axis of theirs that grows with the batch, and keep it."""
+    found: set[jex.Var] = set()
+    pairs = zip(_equations(small.jaxpr, small.loops), _equations(large.jaxpr, large.loops), strict=True)
+    for before, after in pairs:
+        for position, (old, new) in enumerate(zip(before.invars, after.invars, strict=True)):
+            if _any_in([new], dependent) and any(acts_along(after, position, axis) for axis in _growing_axes(old, new)):
+                found.update(after.outvars)
+    return found
+
+
+def _equations(jaxpr: FlatJaxpr, loops: Mapping[int, Loop]) -> Iterator[jex.JaxprEqn]:
+    for index, equation in enumerate(jaxpr.equations):
+        yield equation
+        if index in loops:
+            yield from _equations(loops[index].body, loops[index].loops)
+
+
 def _needed(flat: FlatNetwork, other: FlatNetwork) -> Iterator[jex.Var]:
     """Yields the variables that the outputs need, those in the bodies of loops included; see `_made`.
 
@@ -141,4 +161,11 @@ def _growing(before: jaxprs.Atom, after: jaxprs.Atom) -> int:
     small, large = jaxprs.shape_and_dtype(before), jaxprs.shape_and_dtype(after)
     if small is None or large is None or len(small[0]) != len(large[0]):
         return 1
-    return sum(one != other for one, other in zip(small[0], large[0], strict=True))
+    return len(_growing_axes(before, after))
+
+
+def _growing_axes(before: jaxprs.Atom, after: jaxprs.Atom) -> list[int]:
+    small, large = jaxprs.shape_and_dtype(before), jaxprs.shape_and_dtype(after)
+    if small is None or large is None:
+        return []
+    return [axis for axis, sizes in enumerate(zip(small[0], large[0], strict=False)) if sizes[0] != sizes[1]]

@@ -43,6 +43,25 @@ def test_where_rows_are_mixed(buckets: tuple[int, ...], function_lab: Callable[.
     assert lab.engine.joined_rows == 4, "no output is mixed"
 
 
+def _sorted_and_back(_: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
+    """Brings the rows in an order of their own, as a router of experts does, and back."""
+    x = inputs["x"]
+    order = jnp.argsort(x[:, 0])
+    moved: jax.Array = checkpoint_name(jnp.take(x, order, axis=0), "moved")
+    checkpoint_name(jnp.cumsum(x, axis=0), "summed")
+    checkpoint_name(jnp.sort(x, axis=1), "each")
+    return jnp.zeros_like(x).at[order].set(moved)
+
+
+def test_values_that_mix_rows_and_keep_the_axis_of_the_batch(function_lab: Callable[..., Lab]) -> None:
+    """The outputs mix none, so predictions are joined; but whoever looks inside would see where the others are."""
+    lab = function_lab(_sorted_and_back, buckets=(4, 6))
+    lab.engine.probe_rows()
+    assert lab.engine.joined_rows == 6
+    kept = {name: lab.engine.keeps_rows_apart(lab.inspect(name)) for name in ("moved", "summed", "each")}
+    assert kept == {"moved": False, "summed": False, "each": True}
+
+
 def test_a_network_that_mixes_rows_keeps_none_apart(function_lab: Callable[..., Lab]) -> None:
     lab = function_lab(lambda _, inputs: inputs["x"] - inputs["x"].mean(axis=0, keepdims=True), buckets=(2, 4))
     assert not any(lab.engine.keeps_rows_apart(lab.inspect(site.path)) for site in lab.engine.sites if not site.reason)
