@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import jax.numpy as jnp
 
 from fluoroscope_server.engine.plan import Operation
-from fluoroscope_server.engine.reductions.arithmetic import count, power_of_two
+from fluoroscope_server.engine.reductions.arithmetic import count, power_of_two, widened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,7 +44,7 @@ def _mean(value: Array, valid: Array, axis: int) -> Array:
 
     The sums of float32 are of numbers divided by a power of two, so that they do not overflow.
     """
-    wide = value.astype(jnp.promote_types(value.dtype, jnp.float32))
+    wide = widened(value)
     present = jnp.where(_along(axis, valid, value), wide, jnp.zeros((), wide.dtype))
     rows = count(valid).astype(wide.dtype)
     if wide.dtype == jnp.float32:

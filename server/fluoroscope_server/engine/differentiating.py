@@ -16,6 +16,7 @@ from fluoroscope_server.engine import jaxprs
 from fluoroscope_server.engine.editing import Write, rewritten
 from fluoroscope_server.engine.flops import equation_flops
 from fluoroscope_server.engine.plan import Objective
+from fluoroscope_server.engine.reductions.arithmetic import widened
 from fluoroscope_server.engine.site import ALL
 from fluoroscope_server.engine.traced import TRACING
 from fluoroscope_server.errors import NotCapturableError
@@ -185,7 +186,7 @@ def _iteration(slope: Slope, gradient: jax.Array) -> jax.Array:
 
 def _scalar(output: jax.Array, indices: jax.Array, objective: Objective) -> jax.Array:
     """Returns the scalar, in float32, or float64 where the output is; places with a negative index do not count."""
-    scores = output.astype(jnp.promote_types(output.dtype, jnp.float32))
+    scores = widened(output)
     scores = scores[:, None] if scores.ndim == 1 else scores
     if objective is Objective.CROSS_ENTROPY:
         scores = -jax.nn.log_softmax(scores, axis=-1)

@@ -356,3 +356,12 @@ def test_a_mean_of_huge_numbers_does_not_overflow(function_lab: Callable[..., La
     x = np.ones((3, 4), np.float32)
     captured = lab.capture("huge", x=x, padding=-1, edits=[edit("huge", change=MeanAblate())])
     np.testing.assert_allclose(captured["huge"], np.full((3, 4), 3e38), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn", "float8_e5m2"])
+def test_a_mean_of_small_floats(function_lab: Callable[..., Lab], dtype: str) -> None:
+    lab = function_lab(lambda _, inputs: checkpoint_name(inputs["x"].astype(dtype), "small").astype(jnp.float32))
+    x = np.array([[1, 2, 4, 8], [1, 0, -4, 4], [4, 1, 0, 0]], np.float32)
+    captured = lab.capture("small", x=x, padding=-1, edits=[edit("small", change=MeanAblate())])["small"]
+    assert captured.dtype == dtype
+    np.testing.assert_array_equal(captured.astype(np.float32), np.tile([[2.0, 1.0, 0.0, 4.0]], (3, 1)))

@@ -274,6 +274,14 @@ def test_functions_keep_the_derivatives_that_their_authors_wrote(
     assert {"relu:0", "softplus:0"} <= {spec.name for spec in lab.inspect("**", gradient=gradient(0)).results}
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn", "float8_e5m2"])
+def test_of_an_output_of_small_floats(
+    function_lab: Callable[..., Lab], batch: Callable[..., np.ndarray], dtype: str
+) -> None:
+    lab = function_lab(lambda _, inputs: (checkpoint_name(inputs["x"], "x") * 2.0).astype(dtype))
+    assert lab.capture("x", x=batch(ROWS), gradient=gradient(1))["x"].tolist() == [[0.0, 2.0, 0.0, 0.0]] * ROWS
+
+
 def test_relu_at_zero(function_lab: Callable[..., Lab]) -> None:
     """JAX says 0 there, and of the maximum in it one half."""
     lab = function_lab(lambda _, inputs: jax.nn.relu(checkpoint_name(inputs["x"] * 1.0, "before")))

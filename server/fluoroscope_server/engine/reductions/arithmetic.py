@@ -1,4 +1,4 @@
-"""Arithmetic that several reductions share: exact where it can be, in float32 where it cannot."""
+"""Arithmetic that reductions, edits and gradients share: exact where it can be, in float32 where it cannot."""
 
 from __future__ import annotations
 
@@ -44,6 +44,11 @@ def sum_each(parts: jax.Array) -> jax.Array:
     if parts.ndim != 2 or parts.shape[1] > SHORT:
         return jnp.sum(parts, axis=tuple(range(1, parts.ndim)))
     return jnp.dot(parts, jnp.ones(parts.shape[1], parts.dtype), precision=jax.lax.Precision.HIGHEST)
+
+
+def widened(value: jax.Array) -> jax.Array:
+    """Returns a value of floats in float32, or as it is if it is float64."""
+    return value if value.dtype == jnp.float64 else value.astype(jnp.float32)  # JAX promotes no float8
 
 
 def count_present(value: jax.Array, valid: jax.Array | None, axes: tuple[int, ...] | None = None) -> jax.Array:
