@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MOST_UNITS = 4096
 """How many units may vary together: the matrix of so many has 64 MiB."""
 
+PIECE = 1 << 12
+"""How many samples one float32 matrix product sums over: of so many it keeps all but the last digit."""
+
 _FLOAT32 = np.dtype(np.float32)
 
 
@@ -134,5 +137,18 @@ def _centered(value: jax.Array, valid: jax.Array | None) -> tuple[jax.Array, jax
 
 
 def _products(x: jax.Array) -> jax.Array:
-    """Returns the sums over samples of the products of all pairs of units, in float32 wherever it runs."""
+    """Returns the sums over samples of the products of all pairs of units, in float32 wherever it runs.
+
+    Many samples are taken in pieces, whose sums are added up: one sum over all would lose more with each sample.
+    """
+
+    def add(place: jax.Array, total: jax.Array) -> jax.Array:
+        return total + _products_of_piece(jax.lax.dynamic_slice_in_dim(x, place * PIECE, PIECE))
+
+    whole = len(x) // PIECE * PIECE
+    total = _products_of_piece(x[whole:])
+    return jax.lax.fori_loop(0, len(x) // PIECE, add, total) if whole else total
+
+
+def _products_of_piece(x: jax.Array) -> jax.Array:
     return jnp.matmul(x.T, x, precision=jax.lax.Precision.HIGHEST)

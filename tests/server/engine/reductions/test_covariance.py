@@ -69,6 +69,15 @@ def test_the_spread_around_a_large_mean_is_kept(mean: float, std: float) -> None
         np.testing.assert_allclose(sample(array).reduce(Covariance())[0], want, atol=1e-4 * std**2)
 
 
+def test_many_samples_lose_no_digits() -> None:
+    array = np.random.default_rng(3).uniform(0.9, 1.1, size=(500_001, 1)).astype(np.float32)
+    array = np.concatenate([array, array, 2 - array], axis=1)
+    want, _ = in_float64(array.astype(np.float64))
+    np.testing.assert_allclose(sample(array).reduce(Covariance())[0], want, rtol=1e-5)
+    signs = np.array([1.0, 1.0, -1.0])
+    np.testing.assert_allclose(sample(array).reduce(Correlation())[0], np.outer(signs, signs), rtol=1e-6)
+
+
 def test_a_unit_with_nan_spoils_no_other() -> None:
     array = np.random.default_rng(2).normal(size=(20, 4)).astype(np.float32)
     clean = sample(array).reduce(Correlation())[0]
