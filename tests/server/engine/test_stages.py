@@ -1,4 +1,7 @@
-"""Stages: the same bits as one program, in the same order, and nothing held longer than it is needed."""
+"""Stages: the values of one program, in the same order, and nothing held longer than it is needed.
+
+Of the networks here they have the same bits. Of others they may be rounded otherwise: XLA fuses each stage for itself.
+"""
 
 from __future__ import annotations
 
