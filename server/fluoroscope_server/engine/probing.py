@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import enum
 import itertools
-import math
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
@@ -28,8 +27,9 @@ if TYPE_CHECKING:
     Predict = Callable[[int, Sequence[np.ndarray]], tuple[jax.Array, ...]]
 
 _SEED = 8500
-_LARGE = 1e3
-"""How many times larger the other rows are made: what goes on until all have converged takes longer then."""
+_LARGE = 10.0
+"""How many times larger the other rows are made: what goes on until all have converged takes longer then. Numbers that
+are larger still could keep it from ever converging."""
 
 
 class Rows(enum.Enum):
@@ -69,10 +69,10 @@ def probe(predict: Predict, signature: Signature, bucket: int) -> Rows:
         others = [_drawn(spec, bucket, generator, scale) for spec in signature.inputs]
         for mine, other in zip(first, others, strict=True):
             other[row] = mine[row]
-        if not all(_alike(a[row], b[row]) for a, b in zip(want, answers(others), strict=True)):
+        if not all(_alike(a[row], b[row], root=2) for a, b in zip(want, answers(others), strict=True)):
             return Rows.MIXED
     moved = answers([np.roll(each, 1, axis=0) for each in first])
-    same = all(_alike(a, np.roll(b, -1, axis=0)) for a, b in zip(want, moved, strict=True))
+    same = all(_alike(a, np.roll(b, -1, axis=0), root=3) for a, b in zip(want, moved, strict=True))
     return Rows.APART if same else Rows.PLACED
 
 
@@ -87,19 +87,23 @@ def _drawn(spec: TensorSpec, rows: int, generator: np.random.Generator, scale: f
     return (drawn > 0).astype(spec.dtype)
 
 
-def _alike(one: np.ndarray, other: np.ndarray) -> bool:
-    """Returns whether two values are the same but for rounding, which depends on the place in a batch."""
+def _alike(one: np.ndarray, other: np.ndarray, *, root: int) -> bool:
+    """Returns whether two values are the same but for rounding.
+
+    Of numbers with fractions, they may be apart by this root of the type's epsilon, as a share of the largest: in
+    another place of a batch, a device may compute in other pieces.
+    """
     wide = np.complex128 if one.dtype.kind == "c" else np.float64
     first, second = one.astype(wide), other.astype(wide)
     finite = np.isfinite(first)
     if not np.array_equal(first[~finite], second[~finite], equal_nan=True):
         return False
     size = float(np.max(np.abs(first[finite]), initial=0.0))
-    return bool(np.all(np.abs(first[finite] - second[finite]) <= _room(one.dtype) * size))
+    return bool(np.all(np.abs(first[finite] - second[finite]) <= _epsilon(one.dtype) ** (1 / root) * size))
 
 
-def _room(dtype: np.dtype) -> float:
-    """Returns how far apart rounding may bring values of a type, as a share of the largest."""
+def _epsilon(dtype: np.dtype) -> float:
+    """Returns the step behind 1 of a type; 0 if it has no fractions."""
     if not jnp.issubdtype(dtype, jnp.inexact):
         return 0.0
-    return math.sqrt(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]  # it ships no types
+    return float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]  # it ships no types
