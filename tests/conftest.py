@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,3 +27,8 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 settings.register_profile("here", deadline=None)  # a busy machine is no defect
 settings.load_profile("here")
+
+# Whoever runs the tests behind nohup, or in the background of a shell, ignores these, and so would the servers.
+for each, usual in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+    if signal.getsignal(each) is signal.SIG_IGN:
+        signal.signal(each, usual)
