@@ -24,7 +24,6 @@ from fluoroscope_server.engine.gradient import Gradient
 from fluoroscope_server.engine.inspection import (
     Execution,
     Inspection,
-    ResultSpec,
     check_captures,
     check_outputs,
     check_results,
@@ -53,6 +52,7 @@ from fluoroscope_server.engine.reductions import (
     ValueSpec,
 )
 from fluoroscope_server.engine.result import Result, device_is_host, paired, read, wait, wait_for
+from fluoroscope_server.engine.result_spec import ResultSpec
 from fluoroscope_server.engine.site import Site, SiteKind
 from fluoroscope_server.engine.site_table import SiteTable
 from fluoroscope_server.engine.target import check_edits

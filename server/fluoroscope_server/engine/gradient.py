@@ -10,18 +10,20 @@ import numpy as np
 
 from fluoroscope_server.engine import jaxprs
 from fluoroscope_server.engine.glob import check_globs, compile_glob
-from fluoroscope_server.engine.inspection import check_results, results_of
+from fluoroscope_server.engine.inspection import check_results
 from fluoroscope_server.engine.plan import CapturedValue, Origin, PlannedGradient
 from fluoroscope_server.engine.reductions import Full, ValueSpec
+from fluoroscope_server.engine.result_spec import results_of
 from fluoroscope_server.engine.site import Site, SiteKind
 from fluoroscope_server.errors import InvalidRequestError, NotCapturableError, nearest, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fluoroscope_server.engine.inspection import Inspection, ResultSpec
+    from fluoroscope_server.engine.inspection import Inspection
     from fluoroscope_server.engine.plan import Objective
     from fluoroscope_server.engine.reductions import Reduction
+    from fluoroscope_server.engine.result_spec import ResultSpec
     from fluoroscope_server.engine.site_table import SiteTable
     from fluoroscope_server.engine.traced import TracedNetwork
     from fluoroscope_server.signature import Signature, TensorSpec

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import enum
 import itertools
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fluoroscope_server.engine.plan import CapturedValue, Cut, Plan
-from fluoroscope_server.engine.reductions import Full, Part, ValueSpec
+from fluoroscope_server.engine.reductions import ValueSpec
+from fluoroscope_server.engine.result_spec import output_results, results_of
 from fluoroscope_server.errors import InvalidRequestError, LimitExceededError, NotCapturableError, counted, quoted
 from fluoroscope_server.signature import BATCH
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from fluoroscope_server.engine.capture import Capture, Slice
     from fluoroscope_server.engine.reductions import Reduction
+    from fluoroscope_server.engine.result_spec import ResultSpec
     from fluoroscope_server.engine.site import Site
     from fluoroscope_server.engine.site_table import SiteTable
     from fluoroscope_server.signature import Signature
@@ -49,55 +50,6 @@ MOST_OUTPUTS = 10_000
 
 MOST_RESULTS = 20_000
 """The most that `max-results` can be: each result is announced in the header, and is code of the program."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultSpec:
-    """What one result will be."""
-
-    name: str
-    """The path of a site, or the name of an output."""
-
-    site: Site | None
-    """The site; None for an output of the network."""
-
-    reduction: Reduction
-    """What is computed of the value."""
-
-    part: str | None
-    """Which part of that this is, empty if there is one only; None for a summary."""
-
-    dtype: np.dtype
-    """The type of each element of the tensor; for a summary: of the value that it describes."""
-
-    shape: tuple[int, ...]
-    """The shape of the tensor, or of the value that a summary describes, without rows that only fill a bucket."""
-
-    value_dtype: np.dtype
-    """The type of each element of the value, before anything was done to it."""
-
-    value_shape: tuple[int, ...]
-    """The shape of the value, after slices, without rows that only fill a bucket."""
-
-    padded_axis: int | None
-    """The axis of the program's result from which such rows must be cut; None if there is none."""
-
-    edits: tuple[int, ...] = ()
-    """Which edits of the request change the value at this site."""
-
-    is_gradient: bool = False
-    """Whether it is not of the value, but of the gradient with respect to it."""
-
-    @property
-    def byte_size(self) -> int:
-        """Returns how many bytes the result has when sent in chunks; 0 for a summary."""
-        return 0 if self.part is None else math.prod(self.shape) * self.dtype.itemsize
-
-    def bytes_in(self, bucket: int) -> int:
-        """Returns how many bytes it would have with every row of a bucket."""
-        if self.padded_axis is None or self.part is None:
-            return self.byte_size
-        return self.byte_size // self.shape[self.padded_axis] * bucket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +143,7 @@ def resolve(
         starts=tuple(each.starts for each in found),
         numbers=tuple(each.asked.numbers for each in found),
         rows=rows,
-        results=(*results, *_output_results(wanted, signature, rows)),
+        results=(*results, *output_results(wanted, signature, rows)),
     )
 
 
@@ -305,25 +257,6 @@ def check_outputs(names: Sequence[str], signature: Signature) -> tuple[str, ...]
     return tuple(name for name in signature.output_names if name in named)
 
 
-def results_of(site: Site, value: ValueSpec, reduction: Reduction, rows: int) -> tuple[ResultSpec, ...]:
-    """Returns the results that a reduction of a site's value gives."""
-    parts = reduction.parts(value)
-    return tuple(
-        ResultSpec(
-            name=site.path,
-            site=site,
-            reduction=reduction,
-            part=part.name if parts else None,
-            dtype=part.dtype,
-            shape=tuple(rows if size == BATCH else size for size in part.shape),
-            value_dtype=value.dtype,
-            value_shape=tuple(rows if size == BATCH else size for size in value.shape),
-            padded_axis=part.shape.index(BATCH) if BATCH in part.shape else None,
-        )
-        for part in parts or (Part(dtype=value.dtype, shape=value.shape),)
-    )
-
-
 def _cut(
     site: Site, slices: Sequence[Slice], rows: int, field: str
 ) -> tuple[tuple[Cut, ...], tuple[int, ...], tuple[int, ...]]:
@@ -342,21 +275,3 @@ def _cut(
         cuts[axis] = (Cut(axis=axis, extent=taken[-1] - taken[0] + 1, step=step), taken.start)
     ordered = [cuts[axis] for axis in sorted(cuts)]
     return tuple(cut for cut, _ in ordered), tuple(start for _, start in ordered), tuple(shape)
-
-
-def _output_results(names: Sequence[str], signature: Signature, rows: int) -> list[ResultSpec]:
-    return [
-        ResultSpec(
-            name=spec.name,
-            site=None,
-            reduction=Full(),
-            part="",
-            dtype=spec.dtype,
-            shape=spec.with_rows(rows),
-            value_dtype=spec.dtype,
-            value_shape=spec.with_rows(rows),
-            padded_axis=0,
-        )
-        for spec in signature.outputs
-        if spec.name in names
-    ]

@@ -12,9 +12,9 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from fluoroscope_server.engine.inspection import ResultSpec
     from fluoroscope_server.engine.program import Results
     from fluoroscope_server.engine.reductions import Summary
+    from fluoroscope_server.engine.result_spec import ResultSpec
 
 Result: TypeAlias = "np.ndarray | Summary"
 """A tensor, or a few numbers."""

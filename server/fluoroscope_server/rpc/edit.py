@@ -79,11 +79,11 @@ def _patch_from_row(message: inspection.Edit.PatchFromRow, _: Signature, field: 
 
 
 CHANGES: dict[str, Callable[[Any, Signature, str], Change]] = {
-    "zero": lambda message, signature, field: Zero(),  # noqa: ARG005  # none of these is needed, here and below
-    "set": lambda message, signature, field: Set(value=_array(message.value, f"{field}.value")),  # noqa: ARG005
-    "add": lambda message, signature, field: Add(value=_array(message.value, f"{field}.value")),  # noqa: ARG005
-    "scale": lambda message, signature, field: Scale(factor=_array(message.factor, f"{field}.factor")),  # noqa: ARG005
-    "mean_ablate": lambda message, signature, field: MeanAblate(),  # noqa: ARG005
+    "zero": lambda _message, _signature, _field: Zero(),
+    "set": lambda message, _, field: Set(value=_array(message.value, f"{field}.value")),
+    "add": lambda message, _, field: Add(value=_array(message.value, f"{field}.value")),
+    "scale": lambda message, _, field: Scale(factor=_array(message.factor, f"{field}.factor")),
+    "mean_ablate": lambda _message, _signature, _field: MeanAblate(),
     "patch_from_row": _patch_from_row,
     "patch_from_inputs": lambda message, signature, field: PatchFromInputs(
         inputs=decode_inputs(message.inputs, signature, within=field)
