@@ -12,9 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from fluoroscope_server.errors import (
-    WrongStateError,
-)
+from fluoroscope_server.errors import WrongStateError
 from fluoroscope_server.families.base_network import build
 from fluoroscope_server.settings import Swap
 
@@ -30,12 +28,10 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def net(tmp_path: Path) -> Path:
+def net(net: Path) -> Path:
     """The folder of the model `net`, with steps 1 and 2."""
-    model = tmp_path / "models" / "net"
-    for step in (1, 2):
-        write_step(model, step)
-    return model
+    write_step(net, 2)
+    return net
 
 
 @pytest.fixture
