@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from fluoroscope_server.engine import jaxprs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     import jax.extend.core as jex
 
-    Rule = Callable[[Mapping[str, Any], int, int, tuple[int, ...]], bool]
+    Rule = Callable[[jex.JaxprEqn, int, int, tuple[int, ...]], bool]
 
 
 def acts_along(equation: jex.JaxprEqn, position: int, axis: int) -> bool:
@@ -30,29 +30,43 @@ def acts_along(equation: jex.JaxprEqn, position: int, axis: int) -> bool:
     name = equation.primitive.name
     rule = next((rule for prefix, rule in _RULES.items() if name.startswith(prefix)), None)
     known = jaxprs.shape_and_dtype(equation.invars[position])
-    return rule is not None and known is not None and rule(equation.params, position, axis, known[0])
+    return rule is not None and known is not None and rule(equation, position, axis, known[0])
 
 
-def _window(params: Mapping[str, Any], _: int, axis: int, __: tuple[int, ...]) -> bool:
-    return bool(params.get("window_dimensions", {axis: 2})[axis] > 1)
+def _window(equation: jex.JaxprEqn, _: int, axis: int, __: tuple[int, ...]) -> bool:
+    return bool(equation.params.get("window_dimensions", {axis: 2})[axis] > 1)
 
 
-def _convolution(params: Mapping[str, Any], position: int, axis: int, _: tuple[int, ...]) -> bool:
-    return position > 0 or bool(axis != params["dimension_numbers"].lhs_spec[0])
+def _convolution(equation: jex.JaxprEqn, position: int, axis: int, shape: tuple[int, ...]) -> bool:
+    """Along an axis of the image, unless each place of it is looked at alone."""
+    params = equation.params
+    image, kernel, _ = params["dimension_numbers"]
+    if position > 0 or axis not in image[2:]:
+        return position > 0 or bool(axis != image[0])
+    place = image[2:].index(axis)
+    _, weights = (jaxprs.shape_and_dtype(each) for each in equation.invars)
+    size = weights[0][kernel[2 + place]] if weights else shape[axis]
+    moved = (params["window_strides"][place], params["lhs_dilation"][place], *params["padding"][place])
+    return (size, *moved) != (1, 1, 1, 0, 0)
 
 
-def _gather(params: Mapping[str, Any], position: int, axis: int, shape: tuple[int, ...]) -> bool:
-    apart = axis in params["dimension_numbers"].operand_batching_dims
-    return position == 0 and not apart and params["slice_sizes"][axis] != shape[axis]
+def _fourier(equation: jex.JaxprEqn, _: int, axis: int, shape: tuple[int, ...]) -> bool:
+    return axis >= len(shape) - len(equation.params["fft_lengths"])
 
 
-def _scatter(params: Mapping[str, Any], position: int, axis: int, _: tuple[int, ...]) -> bool:
-    numbers = params["dimension_numbers"]
+def _gather(equation: jex.JaxprEqn, position: int, axis: int, shape: tuple[int, ...]) -> bool:
+    apart = axis in equation.params["dimension_numbers"].operand_batching_dims
+    return position == 0 and not apart and equation.params["slice_sizes"][axis] != shape[axis]
+
+
+def _scatter(equation: jex.JaxprEqn, position: int, axis: int, _: tuple[int, ...]) -> bool:
+    numbers = equation.params["dimension_numbers"]
     chosen = (*numbers.inserted_window_dims, *numbers.scatter_dims_to_operand_dims)
     return position > 0 or (axis in chosen and axis not in numbers.operand_batching_dims)
 
 
-def _slice(params: Mapping[str, Any], _: int, axis: int, shape: tuple[int, ...]) -> bool:
+def _slice(equation: jex.JaxprEqn, _: int, axis: int, shape: tuple[int, ...]) -> bool:
+    params = equation.params
     step = params["strides"][axis] if params["strides"] else 1
     return (params["start_indices"][axis], params["limit_indices"][axis], step) != (0, shape[axis], 1)
 
@@ -62,21 +76,21 @@ def _always(*_: Any) -> bool:
 
 
 _RULES: dict[str, Rule] = {
-    "sort": lambda params, _, axis, __: params["dimension"] == axis,
-    "cum": lambda params, _, axis, __: params["axis"] == axis,
-    "rev": lambda params, _, axis, __: axis in params["dimensions"],
+    "sort": lambda equation, _, axis, __: equation.params["dimension"] == axis,
+    "cum": lambda equation, _, axis, __: equation.params["axis"] == axis,
+    "rev": lambda equation, _, axis, __: axis in equation.params["dimensions"],
     "reduce_window": _window,
     "select_and": _window,
     "conv_general_dilated": _convolution,
     "gather": _gather,
     "scatter": _scatter,
-    "dynamic_slice": lambda params, _, axis, shape: params["slice_sizes"][axis] != shape[axis],
+    "dynamic_slice": lambda equation, _, axis, shape: equation.params["slice_sizes"][axis] != shape[axis],
     "dynamic_update_slice": _always,
     "slice": _slice,
-    "pad": lambda params, _, axis, __: tuple(params["padding_config"][axis]) != (0, 0, 0),
-    "concatenate": lambda params, _, axis, __: params["dimension"] == axis,
-    "fft": _always,
+    "pad": lambda equation, _, axis, __: tuple(equation.params["padding_config"][axis]) != (0, 0, 0),
+    "concatenate": lambda equation, _, axis, __: equation.params["dimension"] == axis,
+    "fft": _fourier,
     "while": _always,
     "cond": _always,
 }
-"""For the beginning of a primitive's name, whether it acts along an axis: `(parameters, which input, axis, shape)`."""
+"""For the beginning of a primitive's name, whether it acts along an axis: `(equation, which input, axis, shape)`."""

@@ -166,15 +166,16 @@ class Engine:
     def probe_rows(self) -> None:
         """Runs the network to find out what tracing cannot tell of the rows of a batch; see `probing`.
 
-        Where that takes long, larger buckets are taken to be like the smaller ones.
+        Where that takes long, larger buckets are taken to be like the smaller ones. Where the only bucket has one row,
+        nothing is padded or joined, but requests of several rows are parted: if in doubt, two rows are compiled for it.
         """
         if self._traced.mixes_rows:
             return
+        in_doubt = self._traced.mixes_rows is None
         self._rows = Rows.APART
         end = time.perf_counter() + PROBE_SECONDS
-        for bucket in self.buckets:
-            if bucket > 1:
-                self._rows = probe(self.predict, self.signature, bucket)
+        for bucket in [size for size in self.buckets if size > 1] or [2] * in_doubt:
+            self._rows = probe(self._runner(bucket), self.signature, bucket)
             if self._rows is not Rows.APART or time.perf_counter() > end:
                 return
 
@@ -308,6 +309,13 @@ class Engine:
         executable = jax.jit(function).lower(self._structures(), inputs).compile()
         self._on_compile(time.perf_counter() - start)
         return executable
+
+    def _runner(self, rows: int) -> Callable[[int, Sequence[np.ndarray]], tuple[jax.Array, ...]]:
+        """Returns `predict`, or the like for a batch size that is no bucket."""
+        if rows in self._predictions:
+            return self.predict
+        compiled = self._compile_prediction(rows)
+        return lambda _, inputs: compiled(self._leaves, tuple(inputs))
 
     def _structures(self) -> tuple[jax.ShapeDtypeStruct, ...]:
         return tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for leaf in self._leaves)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from fluoroscope_server.engine import jaxprs
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from fluoroscope_server.engine.jaxprs import FlatJaxpr
     from fluoroscope_server.engine.loop import Loop
 
+    Step = tuple[jex.JaxprEqn, Loop | None]
+
 
 def dependents(flat: FlatNetwork, sources: Iterable[jex.Var]) -> set[jex.Var]:
     """Returns the sources, and all variables that are computed from them, those in the bodies of loops included."""
@@ -27,18 +30,20 @@ def dependents(flat: FlatNetwork, sources: Iterable[jex.Var]) -> set[jex.Var]:
 def mixes_rows(flat: Mapping[int, FlatNetwork], input_count: int) -> bool | None:
     """Returns whether an output needs a value that depends on the inputs and is one for the whole batch.
 
-    None if that cannot be told, since the network has other equations for another batch size. What acts along the axis
-    of the batch and keeps it, such as a sort of the rows, shows in no shape: `probing` looks for that.
+    None if that cannot be told: the network has other equations for another batch size, or an output needs what acts
+    along the axis of the batch and keeps it, such as a sort of the rows, which may be undone. `probing` finds out.
 
     Args:
         flat: the network for each batch size, two at least.
         input_count: how many of its last inputs are those of a request.
     """
     small, large = _two_largest(flat)
-    found = _of_whole_batch(
-        _needed(small, large), _needed(large, small), dependents(large, large.jaxpr.inputs[-input_count:])
-    )
-    return None if found is None else bool(found)
+    dependent = dependents(large, large.jaxpr.inputs[-input_count:])
+    whole = _of_whole_batch(_needed(small, large), _needed(large, small), dependent)
+    if whole:
+        return True
+    across = dependents(large, _made_across(small, large, dependent))
+    return None if whole is None or _any_in(large.jaxpr.outputs, across) else False
 
 
 def mixed_values(flat: Mapping[int, FlatNetwork], input_count: int) -> frozenset[str]:
@@ -105,21 +110,46 @@ def _of_whole_batch(
 
 
 def _made_across(small: FlatNetwork, large: FlatNetwork, dependent: set[jex.Var]) -> set[jex.Var]:
-    """Returns what is made by equations that act along an axis of theirs that grows with the batch, and keep it."""
-    found: set[jex.Var] = set()
-    pairs = zip(_equations(small.jaxpr, small.loops), _equations(large.jaxpr, large.loops), strict=True)
-    for before, after in pairs:
-        for position, (old, new) in enumerate(zip(before.invars, after.invars, strict=True)):
-            if _any_in([new], dependent) and any(acts_along(after, position, axis) for axis in _growing_axes(old, new)):
-                found.update(after.outvars)
-    return found
+    """Returns what is made by equations that act along an axis of theirs that grows with the batch, and keep it.
+
+    Where the two sizes have other equations, that is all that depends on the inputs.
+    """
+    pairs = list(zip_longest(_steps(small.jaxpr, small.loops), _steps(large.jaxpr, large.loops)))
+    if any(old is None or new is None or old[0].primitive is not new[0].primitive for old, new in pairs):
+        return set(dependent)
+    return {made for old, new in pairs if _acts_across(old, new, dependent) for made in new[0].outvars}
 
 
-def _equations(jaxpr: FlatJaxpr, loops: Mapping[int, Loop]) -> Iterator[jex.JaxprEqn]:
+def _acts_across(old: Step, new: Step, dependent: set[jex.Var]) -> bool:
+    (before, small), (after, large) = old, new
+    if small is not None and large is not None and _is_over_rows(large, small):
+        return _sees_other_rows(small, large, dependent)
+    if len(before.invars) != len(after.invars):  # an operand for each row
+        return _any_in(after.invars, dependent)
+    return any(
+        _any_in([wider], dependent) and any(acts_along(after, position, axis) for axis in _growing_axes(atom, wider))
+        for position, (atom, wider) in enumerate(zip(before.invars, after.invars, strict=True))
+    )
+
+
+def _sees_other_rows(small: Loop, large: Loop, dependent: set[jex.Var]) -> bool:
+    """Returns whether an iteration of a loop over the rows has more of the inputs than its own row.
+
+    That is something that is carried along, the same for all iterations, or has an axis of the batch besides.
+    """
+    shared = large.const_count + large.carry_count
+    inputs = zip(small.body.inputs, large.body.inputs, strict=True)
+    return any(
+        wider in dependent and (position < shared or bool(_growing_axes(atom, wider)))
+        for position, (atom, wider) in enumerate(inputs)
+    )
+
+
+def _steps(jaxpr: FlatJaxpr, loops: Mapping[int, Loop]) -> Iterator[Step]:
     for index, equation in enumerate(jaxpr.equations):
-        yield equation
+        yield equation, loops.get(index)
         if index in loops:
-            yield from _equations(loops[index].body, loops[index].loops)
+            yield from _steps(loops[index].body, loops[index].loops)
 
 
 def _needed(flat: FlatNetwork, other: FlatNetwork) -> Iterator[jex.Var]:

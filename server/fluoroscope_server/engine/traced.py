@@ -38,7 +38,8 @@ class TracedNetwork:
     """Its inputs and outputs."""
 
     flat: Mapping[int, FlatNetwork]
-    """The flat jaxpr for each bucket. Its inputs are the leaves of the variables, then the inputs."""
+    """The flat jaxpr for each bucket, and for each other batch size that was traced to compare them. Its inputs are the
+    leaves of the variables, then the inputs."""
 
     values: Mapping[int, Mapping[str, NamedValue]]
     """For each bucket, the named values by path; sites name theirs."""
@@ -89,7 +90,7 @@ def trace(network: Network, buckets: Sequence[int]) -> TracedNetwork:
     input_count = len(network.signature.inputs)
     return TracedNetwork(
         signature=network.signature,
-        flat={size: flat[size] for size in buckets},
+        flat=flat,
         values={size: {value.path: value for value in flat[size].values} for size in buckets},
         sites=SiteTable(list_sites(flat, input_count)),
         parameters=list_parameters(network.variables),

@@ -64,3 +64,25 @@ def test_a_convolution_acts_along_all_axes_but_that_of_the_batch() -> None:
     )(x)
     equation = traced.jaxpr.eqns[-1]
     assert [acts_along(equation, 0, axis) for axis in range(4)] == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "along"),
+    [(1, 1, (0, 0), False), (2, 1, (0, 0), True), (1, 2, (0, 0), True), (1, 1, (1, 0), True)],
+)
+def test_a_convolution_of_places_that_are_looked_at_alone(
+    kernel: int, stride: int, padding: tuple[int, int], along: bool
+) -> None:
+    """As NNX makes one of the batch, where an example has no axis but its features."""
+    traced = jax.make_jaxpr(
+        lambda x: jax.lax.conv_general_dilated(
+            x, jnp.ones((kernel, 2, 2)), (stride,), [padding], dimension_numbers=("NWC", "WIO", "NWC")
+        )
+    )(jnp.ones((1, 4, 2)))
+    assert acts_along(traced.jaxpr.eqns[-1], 0, 1) == along
+
+
+def test_a_transform_acts_along_the_last_axes() -> None:
+    assert acts(lambda x, _: jnp.fft.fft(x).real, 0, 1)
+    assert not acts(lambda x, _: jnp.fft.fft(x).real, 0, 0)
+    assert acts(lambda x, _: jnp.fft.fft2(x).real, 0, 0)

@@ -62,6 +62,57 @@ def test_values_that_mix_rows_and_keep_the_axis_of_the_batch(function_lab: Calla
     assert kept == {"moved": False, "summed": False, "each": True}
 
 
+def _over_the_rows(_: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
+    """Goes through the rows in loops, off the path: one hands on what it saw, one looks at all, one at its own."""
+    x = inputs["x"]
+    checkpoint_name(jax.lax.scan(lambda seen, row: (seen + row, seen + row), jnp.zeros(4), x)[1], "running")
+    checkpoint_name(jax.lax.map(lambda row: row - x.mean(axis=0), x), "beside_all")
+    checkpoint_name(jax.lax.scan(lambda seen, row: (seen + 1, row * seen), 0, x)[1], "counted")
+    checkpoint_name(jax.lax.map(jnp.sin, x), "alone")
+    return x * 2.0
+
+
+def test_loops_over_the_rows(function_lab: Callable[..., Lab]) -> None:
+    lab = function_lab(_over_the_rows, buckets=(4, 6))
+    lab.engine.probe_rows()
+    assert lab.engine.joined_rows == 6
+    names = ("running", "beside_all", "counted", "alone")
+    kept = {name: lab.engine.keeps_rows_apart(lab.inspect(name)) for name in names}
+    assert kept == {"running": False, "beside_all": False, "counted": True, "alone": True}
+
+
+def _a_token_for_each_row(variables: Mapping[str, jax.Array], inputs: Mapping[str, jax.Array]) -> jax.Array:
+    x = inputs["x"]
+    tokens = jnp.concatenate([variables["token"]] * x.shape[0], axis=0)
+    checkpoint_name(jnp.concatenate([x[-1:]] * x.shape[0], axis=0), "last")
+    total: jax.Array = checkpoint_name(x + tokens, "sum")
+    return total
+
+
+def test_an_equation_with_an_operand_for_each_row(function_lab: Callable[..., Lab]) -> None:
+    """Of weights that is nothing to wonder at; of a row it is."""
+    lab = function_lab(_a_token_for_each_row, {"token": jnp.ones((1, 4))}, buckets=(1, 4, 6))
+    lab.engine.probe_rows()
+    assert lab.engine.joined_rows == 6
+    assert {name: lab.engine.keeps_rows_apart(lab.inspect(name)) for name in ("last", "sum")} == {
+        "last": False,
+        "sum": True,
+    }
+
+
+def test_equations_of_another_kind_for_each_batch(function_lab: Callable[..., Lab]) -> None:
+    """As many values are made for each, so only the equations tell."""
+
+    def apply(_: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
+        x = inputs["x"]
+        checkpoint_name(jnp.cumsum(x, axis=0) if x.shape[0] > 4 else jnp.sin(x), "other")
+        return x * 2.0
+
+    lab = function_lab(apply, buckets=(4, 6))
+    lab.engine.probe_rows()
+    assert not lab.engine.keeps_rows_apart(lab.inspect("other"))
+
+
 def test_a_network_that_mixes_rows_keeps_none_apart(function_lab: Callable[..., Lab]) -> None:
     lab = function_lab(lambda _, inputs: inputs["x"] - inputs["x"].mean(axis=0, keepdims=True), buckets=(2, 4))
     assert not any(lab.engine.keeps_rows_apart(lab.inspect(site.path)) for site in lab.engine.sites if not site.reason)

@@ -88,7 +88,26 @@ def test_rows_whose_answers_depend_on_their_place(function_lab: Callable[..., La
     assert lab.engine.bucket_for(3) == 4
 
 
+@pytest.mark.parametrize("name", ["cumulative", "carried", "pieces"])
+def test_rows_that_would_be_mixed_are_not_parted(name: str, function_lab: Callable[..., Lab]) -> None:
+    """Where the only bucket has one row, several would be answered one by one."""
+    lab = function_lab(lambda _, inputs: MIXED[name](inputs["x"]), buckets=(1,))
+    lab.engine.probe_rows()
+    assert lab.engine.joined_rows == 0
+    assert lab.engine.bucket_for(1) == 1
+
+
+@pytest.mark.parametrize(("name", "compiled"), [("softmax", 1), ("row by row", 1), ("counted while", 2)])
+def test_rows_that_are_apart_may_be_parted(name: str, compiled: int, function_lab: Callable[..., Lab]) -> None:
+    """Two rows are compiled only where tracing leaves a doubt."""
+    lab = function_lab(lambda _, inputs: APART[name](inputs["x"]), buckets=(1,))
+    lab.engine.probe_rows()
+    assert lab.engine.joined_rows == 1
+    assert len(lab.compiled) == compiled
+
+
 def test_before_it_is_probed_what_cannot_be_told_counts_as_mixed(function_lab: Callable[..., Lab]) -> None:
+    assert function_lab(lambda _, inputs: jnp.cumsum(inputs["x"], axis=0), buckets=(4, 6)).engine.joined_rows == 0
     lab = function_lab(lambda _, inputs: jax.lax.map(jnp.sin, inputs["x"], batch_size=4), buckets=(4, 6))
     assert lab.engine.joined_rows == 0
     lab.engine.probe_rows()
