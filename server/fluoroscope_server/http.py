@@ -61,6 +61,7 @@ class HttpServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = MOST_CONNECTIONS  # of more than these that come at once, some would try again in a second
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

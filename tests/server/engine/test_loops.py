@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +89,12 @@ def stack(request: pytest.FixtureRequest, linen_lab: Callable[..., Lab]) -> Lab:
 
 def unrolled(lab: Lab, x: np.ndarray) -> dict[str, np.ndarray]:
     """Returns the value of each module, by the name of its site."""
+    return _unrolled(lab, x.tobytes())
+
+
+@functools.cache
+def _unrolled(lab: Lab, data: bytes) -> dict[str, np.ndarray]:
+    x = np.frombuffer(data, np.float32).reshape(-1, 4)
     params = dict(lab.variables["params"])
     layers = params.pop("layers")
     for layer in range(LAYERS):
