@@ -52,7 +52,9 @@ class Parts:
             CorruptStreamError: It has not come.
         """
         array, scale = self.sent(name)
-        return array if scale is None else array.astype(np.float32) * scale
+        return (
+            array if scale is None else np.asarray(array.astype(np.float32) * scale)
+        )  # NumPy makes a scalar of one number
 
     def numbers(self, name: str) -> Any:
         """Returns a few numbers as the message of this field of `Summary`.

@@ -128,8 +128,10 @@ def _correlation(_: Correlation) -> Passes:
 def _along_axes(asked: Mean | Norm) -> Passes:
     found: AxisSums = (yield (asked,))[asked]
     if isinstance(asked, Mean):
-        return found.sums / found.rows
-    return found.sums if found.greatest else found.sums ** (1 / asked.order)
+        value = found.sums / found.rows
+    else:
+        value = found.sums if found.greatest else found.sums ** (1 / asked.order)
+    return np.asarray(value)  # of all axes there is one number, and of one NumPy makes a scalar
 
 
 _PASSES: Mapping[type[Any], Callable[[Any], Passes]] = {

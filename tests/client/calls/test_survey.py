@@ -239,6 +239,8 @@ def test_units_and_axes(seed: int, cuts: list[int]) -> None:
         want = np.corrcoef(wide[:, [0, 3]].T)
     np.testing.assert_allclose(found[Correlation()].matrix[np.ix_([0, 3], [0, 3])], want, atol=1e-5)
     assert np.isnan(found[Correlation()].matrix[[1, 2]]).all()
+    for each in (*means, *norms):
+        assert isinstance(found[each], np.ndarray), "a number is an array, too"
     for mean in means:
         np.testing.assert_allclose(found[mean], wide.mean(tuple(mean.axes) or None), rtol=1e-6)  # type: ignore[arg-type]  # kept as a tuple
     np.testing.assert_allclose(found[norms[0]], np.linalg.norm(wide, axis=0), rtol=1e-6)
