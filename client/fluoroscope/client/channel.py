@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from fluoroscope.calls import InvalidRequestError
 from fluoroscope.calls.argument import whole
 from fluoroscope.client.attempts import Attempts, check_timeout
 from fluoroscope.client.credentials import channel_credentials, check_token
@@ -32,6 +34,10 @@ _DEFAULTS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
+
+
+_WITH_PORT: Final = re.compile(r"(?!unix)(.*/)?([^:/\[\]]+|\[[^\]]*\]):(?P<port>[0-9]+)")
+"""`HOST:PORT`, also behind a scheme."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +83,7 @@ class Destination:
             InvalidRequestError: One is wrong, they contradict each other, or the token would not be safe.
             OSError: A file of certificates cannot be read.
         """
+        _check_target(target)
         check_timeout(timeout)
         credentials = channel_credentials(
             root_certificates=root_certificates,
@@ -112,6 +119,18 @@ class Destination:
             retries=self.retries,
             metadata=() if self.token is None else (("authorization", f"Bearer {self.token}"),),
         )
+
+
+def _check_target(target: str) -> None:
+    """Raises InvalidRequestError for an address that gRPC would take for another one."""
+    if not isinstance(target, str):
+        raise InvalidRequestError(f"target is {target!r}; expected the address of a server, such as 'localhost:8500'")
+    scheme, found, rest = target.partition("://")
+    if found and scheme.lower() in {"http", "https", "grpc", "grpcs"}:
+        raise InvalidRequestError(f"target is {target!r}; expected HOST:PORT, such as {rest.rstrip('/')!r}")
+    named = _WITH_PORT.fullmatch(target)
+    if named and not (len(named["port"]) <= 5 and 1 <= int(named["port"]) <= 65535):
+        raise InvalidRequestError(f"target is {target!r}; expected a port from 1 to 65535")
 
 
 def _is_loopback(target: str) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -72,6 +73,28 @@ def test_a_number_of_retries_that_is_none(retries: Any) -> None:
 )
 def test_no_proxy_stands_between_this_machine_and_itself(target: str, direct: bool) -> None:
     assert (("grpc.enable_http_proxy", 0) in to(target).options) == direct
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("127.0.0.1:99999", "expected a port from 1 to 65535"),
+        ("node:0", "expected a port from 1 to 65535"),
+        ("[::1]:65536", "expected a port from 1 to 65535"),
+        ("dns:///node:123456789012", "expected a port from 1 to 65535"),
+        ("http://localhost:8500/", "expected HOST:PORT, such as 'localhost:8500'"),
+        (8500, "expected the address of a server, such as 'localhost:8500'"),
+    ],
+)
+def test_an_address_that_is_none(target: Any, expected: str) -> None:
+    """For gRPC, port 99999 is 34463."""
+    with pytest.raises(fluoroscope.InvalidRequestError, match=f"^target is {re.escape(repr(target))}; {expected}$"):
+        to(target)
+
+
+@pytest.mark.parametrize("target", ["[::1]:1", "node:65535", "ipv4:10.0.0.1:8500", "unix:/run/a:99999", "dns:///node"])
+def test_every_kind_of_address(target: str) -> None:
+    assert to(target).target == target
 
 
 def test_options_of_ones_own_come_last_and_so_win() -> None:
