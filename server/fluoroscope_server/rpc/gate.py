@@ -27,6 +27,9 @@ Task = asyncio.Task[Any] | None
 WATCH_BYTES = 4 << 10
 """The most that a request for health or reflection may have: it is a name, and a stream holds it for days."""
 
+END_SECONDS = 0.1
+"""How long a server that drains looks for the end of a stream of requests: if it has come, all of it is answered."""
+
 ANSWERED = 1 << 62
 """The message that stands for a whole answer: nothing follows it."""
 
@@ -172,7 +175,8 @@ class Gate:
                 self._waiting.discard(task)
             yield request
             del request  # the next may come days later
-        raise _draining()
+        if not await _at_its_end(requests):
+            raise _draining()
 
     def _explain(self, task: Task) -> None:
         """Raises UnavailableError if it was us who cancelled a call."""
@@ -180,6 +184,18 @@ class Gate:
         if why is not None and task is not None and task.cancelling():
             task.uncancel()
             raise why from None
+
+
+async def _at_its_end(requests: AsyncIterator[Any]) -> bool:
+    """Returns whether a client has said that no more requests come; they are not taken any more."""
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            await anext(requests)
+    except StopAsyncIteration:
+        return True
+    except TimeoutError:
+        pass
+    return False
 
 
 def _small(behaviour: Callable[..., Any]) -> Callable[..., Any]:

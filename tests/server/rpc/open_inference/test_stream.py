@@ -203,6 +203,23 @@ def test_a_stream_ends_with_its_answer_when_the_server_drains(servable: Servable
     run(servable, test)
 
 
+def test_a_stream_whose_client_asks_no_more_ends_well_when_the_server_drains(servable: Servable) -> None:
+    async def test(served: Served) -> None:
+        stream = Stream(served)
+        async with served.busy():
+            await stream.call.write(infer())
+            await stream.call.done_writing()
+            while not open_bytes(served):  # noqa: ASYNC110 (a count has no event to wait for)
+                await asyncio.sleep(0.001)
+            drain = asyncio.ensure_future(served.server.drain(WAIT))
+            await asyncio.sleep(0)
+        assert messages.ModelStreamInferResponse.FromString(await stream.call.read()).infer_response.outputs
+        await stream.end()
+        await asyncio.wait_for(drain, WAIT / 2)
+
+    run(servable, test)
+
+
 def test_an_error_names_the_request_or_the_call(servable: Servable) -> None:
     async def test(served: Served) -> None:
         stream = Stream(served, **{"x-request-id": "call-7"})
