@@ -149,14 +149,16 @@ class RpcServer:
         return services
 
     async def start(self, address: str) -> str:
-        """Listens, and returns the address with the port that was taken; raises SettingsError if it is not free."""
+        """Listens, and returns the address with the port that was taken; raises SettingsError if that cannot be."""
         try:
             if self._certificates is None:
                 port = self._server.add_insecure_port(address)
             else:
                 port = self._server.add_secure_port(address, self._certificates.credentials())
         except RuntimeError as error:
-            raise SettingsError(f"cannot listen on {address}: is another server there?") from error
+            raise SettingsError(
+                f"cannot listen on {address}: is it an address of this machine, and is another server there?"
+            ) from error
         await self._server.start()
         return address if address.startswith(("unix:", "unix-abstract:")) else f"{address.rpartition(':')[0]}:{port}"
 

@@ -21,7 +21,7 @@ from fluoroscope_server.serving.servable import Servable, predict_batch
 from fluoroscope_server.serving.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from fluoroscope_server.checkpoints import Checkpoint, Verified
     from fluoroscope_server.families import Network, Variables
@@ -103,7 +103,7 @@ def open_model(
     raw = read_model_file(source.path).network
     verified = verify(source.path, step=step, require_seal=require_seal)
     checkpoint = open_checkpoint(source.path, step=verified.place.step, item=raw.get("item"), prefix=raw.get("prefix"))
-    config = ModelConfig.parse(raw or _stored_config(checkpoint, source), family=source.family)
+    config = ModelConfig.parse(_config(raw, checkpoint, source), family=source.family)
     network = build_network(config, {path: (leaf.shape, leaf.dtype) for path, leaf in checkpoint.leaves.items()})
     return verified, checkpoint, config, network
 
@@ -161,6 +161,13 @@ def loading(what: str) -> Iterator[None]:
         if isinstance(error, ModelError):
             raise type(error)(f"{what}: {error.message}", reason=error.reason) from error
         raise ModelError(f"{what} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def _config(file: Mapping[str, Any], checkpoint: Checkpoint, source: ModelSource) -> Mapping[str, Any]:
+    """Returns a network's config. A model file says all if it names a family; else it is laid over what is stored."""
+    if "family" in file or (file and checkpoint.config is None):
+        return file
+    return {**_stored_config(checkpoint, source), **file}
 
 
 def _stored_config(checkpoint: Checkpoint, source: ModelSource) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class ModelFile:
     """Which of its steps serve."""
 
     network: Mapping[str, Any] = field(default_factory=dict)
-    """What the network is, as `ModelConfig` takes it. Empty means: the checkpoint says it."""
+    """What the network is, as `ModelConfig` takes it. Without a `family` it is laid over what the checkpoint says."""
 
 
 def read_model_file(folder: Path) -> ModelFile:

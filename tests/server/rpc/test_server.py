@@ -319,7 +319,7 @@ def test_a_port_that_is_taken() -> None:
             taken.listen()
             address = f"127.0.0.1:{taken.getsockname()[1]}"
             server = RpcServer(Repository(), Metrics(), Settings(models=()))
-            with pytest.raises(SettingsError, match=f"cannot listen on {address}: is another server there"):
+            with pytest.raises(SettingsError, match=f"cannot listen on {address}: is it an address of this machine"):
                 await server.start(address)
 
     asyncio.run(asyncio.wait_for(main(), WAIT))

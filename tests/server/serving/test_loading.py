@@ -139,6 +139,19 @@ def test_a_model_file_comes_before_the_stored_config(
     assert_serves(servable, trained)
 
 
+def test_a_model_file_without_a_family_is_laid_over_the_stored_config(
+    tmp_path: Path,
+    save: Callable[..., Path],
+    load_model: Callable[..., Servable],
+    trained: Trained,
+) -> None:
+    path = save(tmp_path / "run", trained.variables, {**trained.config, "canary": {"allow_nonfinite": True}})
+    (path / "model.toml").write_text('buckets = [2]\nmax_delay = 0.5\n[presets.health]\nsites = ["**"]\n')
+    servable = load_model(path)
+    assert servable.engine.buckets == (2,)
+    assert servable.family == "base_network"
+
+
 def test_a_model_file_that_names_item_and_prefix(
     tmp_path: Path,
     load_model: Callable[..., Servable],
