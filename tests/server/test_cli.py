@@ -162,7 +162,14 @@ def test_a_new_token_and_its_entry_go_different_ways(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["ada"], ["ada", "--scope", "root"], ["--scope", "admin"], ["ada", "--scope", "admin", "--model", "*"]]
+    "words",
+    [
+        ["ada"],
+        ["ada", "--scope", "root"],
+        ["--scope", "admin"],
+        ["ada", "--scope", "admin", "--model", "*"],
+        ["ada", "--scope", "admin", "--expires", "2020-01-01"],
+    ],
 )
 def test_tokens_that_are_refused(words: list[str]) -> None:
     assert CliRunner().invoke(main, ["token", *words]).exit_code == 2

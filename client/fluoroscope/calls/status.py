@@ -54,7 +54,8 @@ _MILLISECONDS: Final = re.compile("[0-9]{1,9}")
 
 _START: Final = (
     "Start a server with `fluoroscope-server serve --model NAME=PATH`, or say where one is: "
-    'fluoroscope.Client("HOST:PORT"), or `fluoroscope --server HOST:PORT`.'
+    'fluoroscope.Client("HOST:PORT"), or `fluoroscope --server HOST:PORT`; if it encrypts, also whose word its '
+    "certificate has: root_certificates= (--root-certificates)."
 )
 _NEXT: Final[Mapping[grpc.StatusCode, str]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: "Give a longer timeout= (--timeout), or ask for less.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,7 @@ def _read(path: str) -> tuple[bytes, str]:
 
 def _numbers(text: str, *, what: str, hint: str = "") -> Numbers:
     try:
-        values = json.loads(text)
+        values = json.loads(text, parse_float=lambda number: _finite(number, what=what))
     except (ValueError, RecursionError):
         shown = text if len(text) < 40 else f"{text[:40]}..."
         raise click.UsageError(
@@ -118,6 +119,16 @@ def _numbers(text: str, *, what: str, hint: str = "") -> Numbers:
     if not isinstance(values, bool | int | float | list):
         raise click.UsageError(f"{what} is JSON, but no number and no list of numbers.")
     return Numbers(values=values)
+
+
+def _finite(number: str, *, what: str) -> float:
+    """Returns a number as it was written, which is not `Infinity`."""
+    value = float(number)
+    if math.isinf(value):
+        raise click.UsageError(
+            f"{what} has {number}, which is more than a number can be; infinity is written Infinity."
+        )
+    return value
 
 
 def _entry(arrays: Mapping[str, np.ndarray], *, key: str | None, name: str, path: str) -> np.ndarray:

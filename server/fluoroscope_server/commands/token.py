@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
 
 import click
 
 from fluoroscope_server.errors import SettingsError
 from fluoroscope_server.keys import Scope, entry_of, new_token
 from fluoroscope_server.settings import check_name
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 EPILOG = """\b
 Examples:
@@ -51,6 +48,8 @@ def token(name: str, *, scopes: tuple[str, ...], models: tuple[str, ...], expire
             check_name("model", model)
         except SettingsError as error:
             raise click.UsageError(f"--model: {error.message}") from None
+    if expires is not None and expires.replace(tzinfo=UTC) <= datetime.now(UTC):
+        raise click.UsageError(f"--expires: {expires:%Y-%m-%d} has begun; expected a day that has not.")
     secret = new_token()
     click.echo(f"fluoroscope-server: the token of {name}, shown this once:", err=True)
     click.echo(secret, err=True)

@@ -198,6 +198,7 @@ def test_an_image_for_an_input_of_no_such_shape(folder: Path, run: Run) -> None:
             ["[1, 2"],
             "the value of image is '[1, 2': neither .npy, .npz, an image, nor JSON such as [[0.5, 1], [2, 3]].\n",
         ),
+        (["image=[1, -1e400]"], "image has -1e400, which is more than a number can be; infinity is written Infinity"),
         (["image=[1, [2]]"], "input 'image' is no array: all lists of one depth must be equally long"),
         (["Dense_*"], "'Dense_*' is no INPUT=VALUE; give an input as image=@FILE"),
         (["image=@two.npz:missing"], "two.npz has no 'missing'; it has image, other. Name one: image=@two.npz:KEY."),

@@ -147,6 +147,11 @@ def test_a_server_that_nobody_vouches_for(connect: Callable[..., Face], encrypte
         face.call("models", timeout=20)
 
 
+def test_a_server_that_encrypts_though_the_client_does_not(connect: Callable[..., Face], encrypted: str) -> None:
+    with pytest.raises(fluoroscope.ConnectionFailedError, match=r"if it encrypts, .*--root-certificates"):
+        connect(encrypted).call("models", timeout=20)
+
+
 @pytest.fixture
 def mutual(tmp_path: Path) -> Iterator[tuple[str, Authority]]:
     """The address of a server that lets in only whom an authority has signed, and that authority."""
