@@ -71,9 +71,26 @@ def _slice(equation: jex.JaxprEqn, _: int, axis: int, shape: tuple[int, ...]) ->
     return (params["start_indices"][axis], params["limit_indices"][axis], step) != (0, shape[axis], 1)
 
 
+def _matrix(_: jex.JaxprEqn, __: int, axis: int, shape: tuple[int, ...]) -> bool:
+    return axis >= len(shape) - 2
+
+
+def _top(equation: jex.JaxprEqn, _: int, axis: int, shape: tuple[int, ...]) -> bool:
+    return bool(axis == equation.params.get("axis", -1) % len(shape))
+
+
 def _always(*_: Any) -> bool:
     return True
 
+
+_OF_MATRICES = (
+    *("cholesky", "eig", "geqp3", "geqrf", "hessenberg", "householder", "lu", "ormqr", "qr", "schur", "svd"),
+    *("triangular_solve", "tridiagonal"),
+)
+"""What takes matrices whole: the last two axes."""
+
+_UNKNOWN = ("while", "cond", "custom_linear_solve", "ffi_call", "pallas_call", "ragged_dot", "shard_map")
+"""What is not looked into."""
 
 _RULES: dict[str, Rule] = {
     "sort": lambda equation, _, axis, __: equation.params["dimension"] == axis,
@@ -89,8 +106,11 @@ _RULES: dict[str, Rule] = {
     "slice": _slice,
     "pad": lambda equation, _, axis, __: tuple(equation.params["padding_config"][axis]) != (0, 0, 0),
     "concatenate": lambda equation, _, axis, __: equation.params["dimension"] == axis,
+    "split": lambda equation, _, axis, __: equation.params["axis"] == axis,
+    "top_k": _top,
+    "approx_top_k": lambda equation, _, axis, shape: equation.params["reduction_dimension"] % len(shape) == axis,
     "fft": _fourier,
-    "while": _always,
-    "cond": _always,
+    **dict.fromkeys(_OF_MATRICES, _matrix),
+    **dict.fromkeys(_UNKNOWN, _always),
 }
 """For the beginning of a primitive's name, whether it acts along an axis: `(equation, which input, axis, shape)`."""

@@ -23,6 +23,7 @@ ACROSS: dict[str, Any] = {
     "window": lambda x, axis: jax.lax.reduce_window(
         x, 0.0, jax.lax.add, tuple(2 if each == axis else 1 for each in (0, 1)), (1, 1), "SAME"
     ),
+    "split": lambda x, axis: jnp.split(x, [2], axis=axis)[0],
     "gather": lambda x, axis: jnp.take(x, jnp.array([2, 0]), axis=axis),
 }
 
@@ -86,3 +87,23 @@ def test_a_transform_acts_along_the_last_axes() -> None:
     assert acts(lambda x, _: jnp.fft.fft(x).real, 0, 1)
     assert not acts(lambda x, _: jnp.fft.fft(x).real, 0, 0)
     assert acts(lambda x, _: jnp.fft.fft2(x).real, 0, 0)
+
+
+@pytest.mark.parametrize("function", [lambda x: jnp.linalg.qr(x)[0], lambda x: jax.lax.linalg.lu(x)[0], jnp.linalg.svd])
+def test_what_takes_matrices_acts_along_both_axes(function: Any) -> None:
+    assert acts(lambda x, _: function(x), 0, 0)
+    assert acts(lambda x, _: function(x), 0, 1)
+
+
+def test_matrices_of_each_example_are_kept_apart() -> None:
+    traced = jax.make_jaxpr(jax.lax.linalg.cholesky)(jnp.ones((5, 3, 3)))
+    matrices = next(
+        each for equation in traced.jaxpr.eqns for each in _written_out(equation) if "cholesky" in str(each)
+    )
+    assert [acts_along(matrices, 0, axis) for axis in range(3)] == [False, True, True]
+
+
+@pytest.mark.parametrize("function", [jax.lax.top_k, jax.lax.approx_max_k])
+def test_the_largest_are_chosen_along_the_last_axis(function: Any) -> None:
+    assert acts(lambda x, _: function(x, 2)[0], 0, 1)
+    assert not acts(lambda x, _: function(x, 2)[0], 0, 0)
