@@ -177,7 +177,7 @@ class AsyncClient(Face):
     async def _answer(self, exchange: Exchange) -> bytes:
         attempts = self._destination.attempts(exchange)
         while True:
-            self._check_open()
+            self._check_open(attempts)
             send: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(exchange.method)
             try:
                 return await send(exchange.request, **attempts.terms())
@@ -212,7 +212,7 @@ class AsyncClient(Face):
 
     async def _attempt(self, call: StreamCall[Item, Whole], attempts: Attempts) -> AsyncGenerator[Item, None]:
         """Yields the items of one attempt; raises grpc.RpcError."""
-        self._check_open()
+        self._check_open(attempts)
         open_stream: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(call.exchange.method)
         stream = open_stream(call.exchange.request, **attempts.terms())
         try:

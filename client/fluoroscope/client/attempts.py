@@ -49,7 +49,7 @@ class Attempts:
     requests above a size, and stop at five attempts.
     """
 
-    __slots__ = ("_clock", "_end", "_exchange", "_left", "_metadata", "_pauses", "_spread", "answering")
+    __slots__ = ("_clock", "_end", "_exchange", "_left", "_metadata", "_pauses", "_spread", "answering", "paused")
 
     def __init__(
         self,
@@ -71,6 +71,8 @@ class Attempts:
         self._pauses = 0
         self.answering = False
         """Whether something of the answer has come."""
+        self.paused = False
+        """Whether one has failed, and another follows."""
 
     def terms(self) -> Terms:
         """Returns on which terms the next attempt is made."""
@@ -87,6 +89,7 @@ class Attempts:
         if not self._left or self.answering or not _may_pass(error.code(), pushback):
             return None
         self._left -= 1
+        self.paused = True
         seconds = self._backoff() if pushback is None else pushback * self._spread(1.0, 1.1)
         return seconds if seconds < self._end - self._clock() else None
 

@@ -177,7 +177,7 @@ class Client(Face):
     def _answer(self, exchange: Exchange) -> bytes:
         attempts = self._destination.attempts(exchange)
         while True:
-            self._check_open()
+            self._check_open(attempts)
             send: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(exchange.method)
             try:
                 return send(exchange.request, **attempts.terms())
@@ -202,7 +202,7 @@ class Client(Face):
 
     def _attempt(self, call: StreamCall[Item, Whole], attempts: Attempts) -> Generator[Item, None, None]:
         """Yields the items of one attempt; raises grpc.RpcError."""
-        self._check_open()
+        self._check_open(attempts)
         open_stream: grpc.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(call.exchange.method)
         stream = open_stream(call.exchange.request, **attempts.terms())
         try:

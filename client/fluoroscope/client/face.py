@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fluoroscope.calls import CallCancelledError
 from fluoroscope.client.channel import Destination
 
 if TYPE_CHECKING:
     import grpc
 
+    from fluoroscope.client.attempts import Attempts
     from fluoroscope.client.channel import Options
     from fluoroscope.client.credentials import Pem
 
@@ -73,6 +75,10 @@ class Face:
         """Returns the client for people: `Client('127.0.0.1:8500')`."""
         return f"{type(self).__name__}({self._destination.target!r})"
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ValueError(f"this client of {self._destination.target} is closed: make another one")
+    def _check_open(self, attempts: Attempts | None = None) -> None:
+        if not self._closed:
+            return
+        if attempts is not None and attempts.paused:
+            text = f"this client of {self._destination.target} was closed before the call was answered"
+            raise CallCancelledError(text, reason="CANCELLED")
+        raise ValueError(f"this client of {self._destination.target} is closed: make another one")

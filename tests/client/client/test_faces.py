@@ -340,7 +340,7 @@ def test_a_client_that_is_closed_in_a_pause_says_so(
     monkeypatch.setattr(asyncio, "sleep", paused)
     monkeypatch.setattr(time, "sleep", lambda _: face.close())
     server.fail(grpc.StatusCode.UNAVAILABLE, "not now")
-    with pytest.raises(ValueError, match=f"this client of {server.target} is closed"):
+    with pytest.raises(fluoroscope.CallCancelledError, match=f"this client of {server.target} was closed"):
         face.call("models")
 
 
