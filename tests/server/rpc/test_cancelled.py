@@ -118,7 +118,7 @@ def test_in_the_queue(servable: Servable) -> None:
         right = await served.predict()
         async with served.busy():
             first = asyncio.ensure_future(answer(served.predict(4)))
-            await until(lambda: served.in_flight() == 1)
+            await served.waiting(0)
             given_up = [served.predict() for _ in range(3)]
             kept = asyncio.ensure_future(answer(served.predict()))
             streams = [served.inspect("Dense_0") for _ in range(3)]
@@ -165,7 +165,7 @@ def test_while_a_prediction_is_computed(servable: Servable, monkeypatch: pytest.
             on_the_devices_threads(patch, servable)
             async with served.busy():  # so that those who come now go together
                 first = asyncio.ensure_future(answer(served.predict(4)))
-                await until(lambda: served.in_flight() == 1)
+                await served.waiting(0)
                 calls = [served.predict() for _ in range(3)]
                 await served.waiting(3)
             await gate.begun()

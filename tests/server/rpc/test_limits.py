@@ -115,8 +115,9 @@ class Served:
             await asyncio.gather(*holding)
 
     async def waiting(self, count: int) -> None:
-        """Waits until so many predictions wait for the device behind the first."""
-        while self.servable.batcher.waiting != count:  # noqa: ASYNC110 (a queue has no event to wait for)
+        """Waits until so many predictions wait for the device behind those that are on their way to it."""
+        batcher = self.servable.batcher
+        while batcher.idle or batcher.waiting != count:  # noqa: ASYNC110 (a queue has no event to wait for)
             await asyncio.sleep(0.001)
 
 
@@ -159,9 +160,8 @@ async def answer(call: Any) -> Any:
 def test_a_full_queue_sheds_and_says_when_to_come_back(servable: Servable) -> None:
     async def test(served: Served) -> None:
         async with served.busy():
-            first = asyncio.ensure_future(answer(served.predict(4)))  # is on its way to the device
-            while served.in_flight() != 1:  # noqa: ASYNC110 (a gauge has no event to wait for)
-                await asyncio.sleep(0.001)
+            first = asyncio.ensure_future(answer(served.predict(4)))
+            await served.waiting(0)
             queued = [asyncio.ensure_future(answer(served.predict())) for _ in range(2)]
             await served.waiting(2)
             code, reason, seconds, pushback = await refused(answer(served.predict()))
