@@ -35,6 +35,7 @@ class FluoroscopeError(Exception):
         reason: str | None = None,
         field: str | None = None,
         retry_after: float | None = None,
+        request_id: str | None = None,
         arrived: Arrived | None = None,
     ) -> None:
         super().__init__(message)
@@ -46,6 +47,8 @@ class FluoroscopeError(Exception):
         """The field of the request that is at fault, such as `inputs["image"].shape`."""
         self.retry_after = retry_after
         """After how many seconds the server would like to be asked again, if it says so."""
+        self.request_id = request_id
+        """What the server's log calls the request, if it was the server that answered: ask its operator about this."""
         self.arrived = arrived
         """What had come of a stream before it broke, and what had not. None for other calls, and if nothing had."""
 

@@ -95,6 +95,7 @@ def error_of(error: grpc.RpcError, *, target: str, progress: Arrived | None = No
         reason=details.reason or code.name,
         field=details.field,
         retry_after=details.retry_after,
+        request_id=details.request_id,
         arrived=progress,
     )
 
@@ -115,11 +116,12 @@ def pushback_of(error: grpc.RpcError) -> float | None:
 class _Details:
     """The details of google.rpc.Status that a fluoroscope server gives, as far as they came."""
 
-    __slots__ = ("error_id", "field", "reason", "retry_after")
+    __slots__ = ("error_id", "field", "reason", "request_id", "retry_after")
 
     def __init__(self, error: grpc.RpcError) -> None:
         self.reason: str | None = None
         self.error_id: str | None = None
+        self.request_id: str | None = None
         self.field: str | None = None
         self.retry_after: float | None = None
         try:
@@ -135,6 +137,7 @@ class _Details:
         if detail.Unpack(info):
             self.reason = info.reason or None
             self.error_id = info.metadata.get("error_id")
+            self.request_id = info.metadata.get("request_id")
         elif detail.Unpack(bad) and bad.field_violations:
             self.field = bad.field_violations[0].field
         elif detail.Unpack(retry):

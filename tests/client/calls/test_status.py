@@ -64,20 +64,21 @@ def test_the_details_are_attributes(face: Face, server: FakeServer) -> None:
     server.fail(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         "the queue is full: 64 wait",
-        ErrorInfo(reason="QUEUE_FULL"),
+        ErrorInfo(reason="QUEUE_FULL", metadata={"request_id": "7c1e"}),
         BadRequest(field_violations=[BadRequest.FieldViolation(field='inputs["image"].shape')]),
         RetryInfo(retry_delay=Duration(nanos=250_000_000)),
     )
     error = failing(face)
 
     assert (error.reason, error.field, error.retry_after) == ("QUEUE_FULL", 'inputs["image"].shape', 0.25)
+    assert error.request_id == "7c1e"
 
 
 def test_without_details_the_reason_is_the_status(face: Face, server: FakeServer) -> None:
     server.fail(grpc.StatusCode.INVALID_ARGUMENT, "bad shape")
     error = failing(face)
 
-    assert (error.reason, error.field, error.retry_after) == ("INVALID_ARGUMENT", None, None)
+    assert (error.reason, error.field, error.retry_after, error.request_id) == ("INVALID_ARGUMENT", None, None, None)
 
 
 def test_the_id_of_a_server_error_is_in_the_message(face: Face, server: FakeServer) -> None:
