@@ -129,6 +129,11 @@ def test_a_client_that_stops_reading_does_not_hold_up_a_new_version(
         with pytest.raises(fluoroscope.ServerUnavailableError, match="the version that answered was unloaded") as ended:
             list(stream)
         assert ended.value.reason == "VERSION_UNLOADED"
+        ending = server.hears(r"InspectActivations code=UNAVAILABLE .*request_id=(\w+) .*reason=VERSION_UNLOADED")
+        assert ended.value.request_id == ending[1]
+        handled = {"grpc_method": "InspectActivations", "grpc_code": "UNAVAILABLE"}
+        assert server.metrics().total("grpc_server_handled_total", **handled) == 1
+        assert server.said.count("a call was ended") == 1
         assert server.stop() == 0
 
 

@@ -9,11 +9,9 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 import grpc
-import grpc.aio
 
 from fluoroscope_server.errors import LimitExceededError, UnavailableError
 from fluoroscope_server.rpc.context import current_client
-from fluoroscope_server.rpc.status import code_of, message_of, trailing_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -41,8 +39,6 @@ class Gate:
         """Takes who decides; no call is open yet."""
         self._admission = admission
         self._open: dict[Task, int] = {}  # every open call; which message of it is in gRPC's hands, 0 if it is at work
-        self._streams: dict[Task, Context] = {}  # those of them that answer with many messages
-        self._aborting: set[asyncio.Task[None]] = set()
         self._ending: dict[Task, UnavailableError] = {}  # why those are cancelled that are
         self._waiting: set[asyncio.Task[Any]] = set()  # those that wait for the next of many requests
         self._closed = False
@@ -98,11 +94,7 @@ class Gate:
         if not self.unread(task):
             self._cancel(task, _unloaded())
             return
-        if task in self._streams:  # whoever reads on finds the status behind the message that gRPC has
-            aborting = asyncio.ensure_future(_abort(task, self._streams[task], _unloaded()))
-            self._aborting.add(aborting)
-            aborting.add_done_callback(self._aborting.discard)
-        task.cancel()
+        task.cancel(_unloaded())  # the observer, which waits until gRPC has room for the next message, is told why
 
     def unread(self, task: Task) -> int:
         """Returns which message of a call is in gRPC's hands, by a number that grows; 0 if the call is at work."""
@@ -143,7 +135,6 @@ class Gate:
             asked = request if isinstance(request, bytes) else self._asked(request)
             admission.enter(client, size=size, streams=True)
             calls[task] = count = 0
-            self._streams[task] = context
             try:
                 async with contextlib.aclosing(behaviour(asked, context)) as responses:
                     async for response in responses:
@@ -156,7 +147,7 @@ class Gate:
                 self._explain(task)
                 raise
             finally:
-                del calls[task], self._streams[task]
+                del calls[task]
                 admission.leave(client, size=size, streams=True)
 
         return stream
@@ -215,13 +206,6 @@ def _check_small(request: bytes) -> bytes:
             reason="REQUEST_TOO_LARGE",
         )
     return request
-
-
-async def _abort(task: asyncio.Task[Any], context: Context, error: UnavailableError) -> None:
-    if task.done() or context.done():  # it has ended meanwhile: gRPC must not be asked for more of it
-        return
-    with contextlib.suppress(grpc.aio.AbortError, grpc.aio.UsageError):  # the second if the client has gone meanwhile
-        await context.abort(code_of(error), message_of(error), trailing_of(error))
 
 
 def _draining() -> UnavailableError:

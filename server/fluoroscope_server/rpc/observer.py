@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 _Start = tuple[float, str]
 """When a call began, and how its request is named."""
+
+_Status = tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]
+"""What a call ends with: its code, its message, its trailing metadata."""
 
 Handler = Any
 """A grpc.RpcMethodHandler; gRPC's types are generic in their stubs only."""
@@ -81,6 +85,7 @@ class _Observed:
     count_shed: Callable[[str], None]
     method: str
     calls: CallLog
+    aborting: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def call(self, request: Any, context: Context) -> Any:
         start = self._begin(context)
@@ -155,7 +160,10 @@ class _Observed:
         cause = None
         if isinstance(error, Exception) and not isinstance(error, FluoroscopeError) and ran_out_of_memory(error):
             error = _no_memory()
-        if isinstance(error, FluoroscopeError):
+        told = _told(error)
+        if told is not None:
+            failure = told
+        elif isinstance(error, FluoroscopeError):
             failure = error
             if isinstance(error, LimitExceededError):
                 self.count_shed(error.reason)
@@ -167,7 +175,31 @@ class _Observed:
             return
         code, message = code_of(failure), message_of(failure)
         self._end(start, code.name, reason=failure.reason, error=message, cause=cause)
-        await context.abort(code, message, (*trailing_of(failure, **names), (REQUEST_ID, request_id)))
+        status = code, message, (*trailing_of(failure, **names), (REQUEST_ID, request_id))
+        await (context.abort(*status) if told is None else self._abort_beside(context, status))
+
+    async def _abort_beside(self, context: Context, status: _Status) -> None:
+        """Lets a call end now whose client does not read: gRPC sends the status when it has room, the call holds none.
+
+        What waits for that is a task of its own, which has begun when this returns.
+        """
+        if context.done():  # the client has gone meanwhile
+            return
+        aborting = asyncio.ensure_future(_abort(context, status))
+        self.aborting.add(aborting)
+        aborting.add_done_callback(self.aborting.discard)
+        await asyncio.sleep(0)  # once the call has ended, gRPC must not be asked for more of it
+
+
+async def _abort(context: Context, status: _Status) -> None:
+    with contextlib.suppress(grpc.aio.BaseError):  # also if the client goes before it has read the status
+        await context.abort(*status)
+
+
+def _told(error: BaseException) -> FluoroscopeError | None:
+    """Returns why a call was cancelled, if whoever cancelled it gave a reason."""
+    reason = error.args[0] if isinstance(error, asyncio.CancelledError) and error.args else None
+    return reason if isinstance(reason, FluoroscopeError) else None
 
 
 def _no_memory() -> FluoroscopeError:
