@@ -49,12 +49,16 @@ PUSHBACK_KEY = "grpc-retry-pushback-ms"
 """The trailing metadata by which a server tells gRPC's own retries how long to wait; less than 0 means not to retry."""
 
 
+LASTING = frozenset({"MODEL_FAILED", "MODEL_UNLOADED"})
+"""The reasons for UNAVAILABLE that do not pass by waiting: somebody must act first."""
+
+
 def trailing_of(error: FluoroscopeError, **metadata: str) -> tuple[tuple[str, str | bytes], ...]:
     """Returns the trailing metadata of a call that ended with an error; see `details_of`."""
     trailing: tuple[tuple[str, str | bytes], ...] = ((DETAILS_KEY, details_of(error, **metadata)),)
     if error.retry_after is not None:
         return (*trailing, (PUSHBACK_KEY, str(round(1000 * error.retry_after))))
-    if isinstance(error, LimitExceededError):  # the same request is too large tomorrow, too
+    if isinstance(error, LimitExceededError) or error.reason in LASTING:  # what is too large is so tomorrow, too
         return (*trailing, (PUSHBACK_KEY, "-1"))
     return trailing
 

@@ -214,7 +214,7 @@ class ModelEntry:
                 reason="MODEL_LOADING",
             )
         refusal = self.refused.get(version)
-        why = f" (it was refused: {refusal.kind})" if refusal else ""  # more is not for everybody: it may name leaves
+        why = f" (it was refused: {refusal.told})" if refusal else ""
         loaded = ", ".join(map(str, sorted(self.loaded)))
         return NotFoundError(
             f"model {self.name!r} has no version {version}{why}; it has {loaded} loaded, and LoadModel "
@@ -242,7 +242,7 @@ class ModelEntry:
             return "MODEL_UNLOADED", "was unloaded by an operator; LoadModel (`fluoroscope load`) brings it back"
         if self.refused:
             newest = max(self.refused)
-            return "MODEL_FAILED", f"has no version that serves; {newest} was refused: {self.refused[newest].kind}"
+            return "MODEL_FAILED", f"has no version that serves; {newest} was refused: {self.refused[newest].told}"
         if self.trouble:
             return "MODEL_FAILED", self.told_trouble
         return "MODEL_LOADING", "is still being loaded; try again soon"

@@ -46,10 +46,14 @@ class Refusal:
     contents: Stamp | None = None
     """What the step held when it was refused; while it holds that, it is not tried anew."""
 
+    @property
+    def told(self) -> str:
+        """The reason as the caller may read it: what is inside only if they may look there."""
+        return self.reason if Scope.INSPECT in caller().scopes else f"{self.kind}; the server's log says more"
+
     def as_error(self) -> WrongStateError:
-        """Returns what an operator who asked from afar is told; what is inside only if he may look there."""
-        why = self.reason if Scope.INSPECT in caller().scopes else f"{self.kind}; the server's log says more"
-        return WrongStateError(f"the step is refused: {why}", field="version", reason=self.kind)
+        """Returns what an operator who asked from afar is told."""
+        return WrongStateError(f"the step is refused: {self.told}", field="version", reason=self.kind)
 
 
 def refusal_of(error: ModelError, folder: Path, *, contents: Stamp | None) -> Refusal:

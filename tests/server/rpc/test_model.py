@@ -196,7 +196,8 @@ def test_a_refused_step_is_told(serve: Callable[..., None], net: Path) -> None:
         await house.watcher.look()
         broken, _ = await client("ListModels")
         assert (broken.name, broken.state) == ("broken", model_pb2.MODEL_STATE_FAILED)
-        assert broken.state_reason == "has no version that serves; 3 was refused: UNREADABLE"
+        assert "has no version that serves; 3 was refused: model 'broken'" in broken.state_reason
+        assert str(net.parent) not in broken.state_reason
 
     serve(test)
 

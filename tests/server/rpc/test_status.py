@@ -9,8 +9,23 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from fluoroscope_server.errors import FluoroscopeError, InvalidRequestError, NotFoundError
-from fluoroscope_server.rpc.status import CODES, DOMAIN, MOST_BYTES, code_of, details_of, message_of, trailing_of
+from fluoroscope_server.errors import (
+    FluoroscopeError,
+    InvalidRequestError,
+    LimitExceededError,
+    NotFoundError,
+    UnavailableError,
+)
+from fluoroscope_server.rpc.status import (
+    CODES,
+    DOMAIN,
+    MOST_BYTES,
+    PUSHBACK_KEY,
+    code_of,
+    details_of,
+    message_of,
+    trailing_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,3 +129,19 @@ def test_a_message_is_left_as_it_is_if_it_fits(length: int) -> None:
 def test_reasons_are_constants(error: type[FluoroscopeError]) -> None:
     """As google.rpc.ErrorInfo has them."""
     assert error.reason.replace("_", "").isupper()
+
+
+@pytest.mark.parametrize(
+    ("error", "pushback"),
+    [
+        (LimitExceededError("the queue is full", retry_after=0.25), "250"),
+        (LimitExceededError("too large"), "-1"),
+        (UnavailableError("still being loaded", reason="MODEL_LOADING"), None),
+        (UnavailableError("the server is draining", reason="DRAINING"), None),
+        (UnavailableError("its only version was refused", reason="MODEL_FAILED"), "-1"),
+        (UnavailableError("was unloaded by an operator", reason="MODEL_UNLOADED"), "-1"),
+        (NotFoundError("no such model"), None),
+    ],
+)
+def test_whether_waiting_helps_is_told(error: FluoroscopeError, pushback: str | None) -> None:
+    assert dict(trailing_of(error)).get(PUSHBACK_KEY) == pushback

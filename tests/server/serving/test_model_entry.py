@@ -49,7 +49,7 @@ def test_which_version_is_meant(entry: ModelEntry, selector: Selector, version: 
     ("selector", "error", "reason", "message"),
     [
         (0, NotFoundError, "VERSION_NOT_FOUND", "model 'digits' has no version 0; it has 100, 200"),
-        (300, NotFoundError, "VERSION_NOT_FOUND", r"no version 300 \(it was refused: DAMAGED\); it has 100, 200"),
+        (300, NotFoundError, "VERSION_NOT_FOUND", r"no version 300 \(it was refused: a flipped bit\); it has 100, 200"),
         ("canary", NotFoundError, "LABEL_NOT_FOUND", r"no label 'canary'; it has 'stable' \(version 100\)"),
         (400, UnavailableError, "MODEL_LOADING", "version 400 of model 'digits' is still being loaded"),
     ],
@@ -71,7 +71,7 @@ def test_what_is_not_there(
         (
             {"refused": {2: refusal("old"), 3: refusal()}},
             "MODEL_FAILED",
-            "no version that serves; 3 was refused: DAMAGED",
+            "no version that serves; 3 was refused: a flipped bit",
         ),
         ({"trouble": "not TOML"}, "MODEL_FAILED", "cannot be looked at: not TOML"),
         ({"stopped": True, "refused": {2: refusal()}}, "MODEL_UNLOADED", "was unloaded by an operator"),
@@ -91,13 +91,18 @@ def test_why_nothing_answers(changes: dict[str, Any], reason: str, message: str)
 def test_who_may_not_look_inside_is_not_told_what_is_wrong_there() -> None:
     entry = ModelEntry("digits")
     entry.trouble = "model.toml has an unknown key 'hidden_sizes'"
+    refused = ModelEntry("letters")
+    refused.refused[3] = refusal("Dense_0/kernel is missing")
 
-    def told(*scopes: Scope) -> str:
+    def told(entry: ModelEntry, *scopes: Scope) -> str:
         CALLER.set(Caller(name="a", scopes=frozenset(scopes)))
         return entry.idleness[1]
 
-    assert "hidden_sizes" in copy_context().run(told, Scope.INSPECT)
-    assert copy_context().run(told, Scope.PREDICT, Scope.ADMIN) == "cannot be looked at: the server's log says why"
+    others = Scope.PREDICT, Scope.ADMIN
+    assert "hidden_sizes" in copy_context().run(told, entry, Scope.INSPECT)
+    assert copy_context().run(told, entry, *others) == "cannot be looked at: the server's log says why"
+    assert "Dense_0/kernel" in copy_context().run(told, refused, Scope.INSPECT)
+    assert copy_context().run(told, refused, *others).endswith("3 was refused: DAMAGED; the server's log says more")
 
 
 def test_states(entry: ModelEntry) -> None:
