@@ -241,4 +241,7 @@ def split_address(address: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise SettingsError(f"address {address!r} is not HOST:PORT with a port from 0 to 65535")
+    if "/" in host:
+        bare = address.rpartition("/")[2]
+        raise SettingsError(f"address {address!r} is not HOST:PORT: write {bare!r}, without a scheme")
     return host.strip("[]"), int(port)

@@ -98,3 +98,9 @@ def test_a_user_without_a_home_has_no_usual_compile_cache(monkeypatch: pytest.Mo
 def test_addresses_that_are_refused(address: str) -> None:
     with pytest.raises(SettingsError, match="is not HOST:PORT with a port from 0 to 65535"):
         split_address(address)
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8500", "grpc://127.0.0.1:8500", "dns:///127.0.0.1:8500"])
+def test_an_address_to_listen_at_has_no_scheme(address: str) -> None:
+    with pytest.raises(SettingsError, match=rf"{address}' is not HOST:PORT: write '127.0.0.1:8500', without a scheme"):
+        split_address(address)

@@ -52,9 +52,9 @@ class Parts:
             CorruptStreamError: It has not come.
         """
         array, scale = self.sent(name)
-        return (
-            array if scale is None else np.asarray(array.astype(np.float32) * scale)
-        )  # NumPy makes a scalar of one number
+        if scale is None:
+            return array
+        return np.asarray(array.astype(np.float32) * scale)  # of one number NumPy makes a scalar
 
     def numbers(self, name: str) -> Any:
         """Returns a few numbers as the message of this field of `Summary`.

@@ -26,6 +26,10 @@ DATASET: Final = """--dataset FILE sends many examples, batch by batch, and redu
   x.npy        an array, for a model of one input"""
 """How a data set is given, for help texts."""
 
+_ARCHIVE: Final = b"PK"
+_ARRAY: Final = b"\x93NUMPY"
+"""How the two kinds of files begin."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DataSet:
@@ -97,15 +101,17 @@ def _read(path: str, key: str | None, model: Model) -> dict[str, np.ndarray]:
     only = model.inputs[0].name if len(model.inputs) == 1 else None
     try:
         with Path(path).open("rb") as file:
-            is_archive = file.read(2) == b"PK"
-        if is_archive:
+            start = file.read(len(_ARRAY))
+        if start.startswith(_ARCHIVE):
             return _entries(ArchiveReader(Path(path)), key, only, model)
+        if start != _ARRAY:
+            raise click.UsageError(f"{path} is no data set: it is neither NumPy's .npz nor .npy.")
         with reading():
             array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise unreadable(path, error) from None
     except ValueError as error:
-        raise click.UsageError(f"{path} is no data set: neither NumPy's .npz nor .npy ({error}).") from None
+        raise click.UsageError(f"{path} cannot be read as NumPy's: {error}.") from None
     if only is None:
         names = ", ".join(spec.name for spec in model.inputs)
         raise click.UsageError(f"{path} is one array, and {model.name} has {names}: give an .npz with these names.")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from numbers import Real
-from typing import TYPE_CHECKING, Final, TypedDict, final
+from typing import TYPE_CHECKING, Any, Final, TypedDict, final
 
 import grpc
 
@@ -66,7 +67,7 @@ class Attempts:
         self._metadata = metadata
         self._clock = clock
         self._spread = spread
-        self._end = clock() + timeout
+        self._end = clock() + timeout if timeout < ENDLESS else math.inf
         self._left = retries if exchange.repeatable else 0
         self._pauses = 0
         self.answering = False
@@ -100,13 +101,14 @@ class Attempts:
         return self._spread(most / 2, most)
 
 
-def check_timeout(timeout: object) -> None:
+def check_timeout(timeout: Any) -> None:
     """Refuses a timeout that is no time.
 
     Raises:
         InvalidRequestError: It is neither more than no second, nor None.
     """
-    if timeout is not None and not (isinstance(timeout, Real) and float(timeout) > 0):
+    is_number = isinstance(timeout, Real)
+    if timeout is not None and not (is_number and timeout > 0):
         raise InvalidRequestError(
             f"timeout is {timeout!r}; expected more than 0 seconds: math.inf is as long as it takes, and None what is "
             "usual",

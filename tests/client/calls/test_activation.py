@@ -114,6 +114,9 @@ def test_int8_has_a_scale() -> None:
     assert norm.norm.tolist() == [[-63.5, 1.5]]
     assert norm.norm.dtype == np.float32
     assert norm.scale is None
+    one = Activation.from_wire(results(Norm(axes=()), ("value", eights[0, 1]), ("scale", scale)))
+    assert isinstance(one.norm, np.ndarray), "a number is an array, too"
+    assert (one.norm.shape, one.norm.item()) == ((), 1.5)
     parts = (("values", eights), ("values_scale", scale), ("indices", INTEGERS[:1, :2]))
     top = Activation.from_wire(results(TopK(2), *parts)).top_k
     assert top.values.tolist() == [[-63.5, 1.5]]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import fluoroscope
 from fluoroscope.calls import Exchange
-from fluoroscope.client.attempts import FIRST_PAUSE, LONGEST_PAUSE, Attempts
+from fluoroscope.client.attempts import FIRST_PAUSE, LONGEST_PAUSE, Attempts, check_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,8 +136,10 @@ def test_attempts_are_bounded_by_number_and_by_time(retries: int, timeout: float
         assert len(pauses) <= retries
 
 
-def test_as_long_as_it_takes() -> None:
-    endless = attempts(timeout=math.inf)
+@pytest.mark.parametrize("timeout", [math.inf, 10**400])
+def test_as_long_as_it_takes(timeout: float) -> None:
+    check_timeout(timeout)
+    endless = attempts(timeout=timeout)
     assert endless.terms()["timeout"] is None
     assert endless.pause(Failed(UNAVAILABLE)) == FIRST_PAUSE
 
