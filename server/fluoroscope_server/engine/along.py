@@ -1,16 +1,17 @@
 """Equations that act along an axis: what they give at one place of it may depend on other places.
 
-Of an elementwise equation, and of one that works along other axes, nothing is here.
+Whatever is not named here does, for all that is known.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Final
 
 from fluoroscope_server.engine import jaxprs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import jax.extend.core as jex
 
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 
 
 def acts_along(equation: jex.JaxprEqn, position: int, axis: int) -> bool:
-    """Returns whether an equation acts along an axis of one of its inputs, and keeps the axis.
-
-    Where that is not known for sure, of a loop without a known end or of a branch, it does.
+    """Returns whether an equation may act along an axis of one of its inputs, where it keeps the axis.
 
     Args:
         equation: the equation.
@@ -28,9 +27,36 @@ def acts_along(equation: jex.JaxprEqn, position: int, axis: int) -> bool:
         axis: which axis of that.
     """
     name = equation.primitive.name
+    if name in _ELEMENTWISE or name in _ELSEWHERE or name in PASSING:
+        return False
     rule = next((rule for prefix, rule in _RULES.items() if name.startswith(prefix)), None)
     known = jaxprs.shape_and_dtype(equation.invars[position])
-    return rule is not None and known is not None and rule(equation, position, axis, known[0])
+    return rule is None or known is None or rule(equation, position, axis, known[0])
+
+
+def divides(equation: jex.JaxprEqn, axis: int, made: int) -> bool:
+    """Returns whether a reshape only divides the places of an axis, or joins others to them, and leaves their order.
+
+    Args:
+        equation: the reshape.
+        axis: which axis of its input.
+        made: which axis of what it makes has those places.
+    """
+    (before, *_), (after,) = equation.invars, equation.outvars
+    return math.prod(jaxprs.shape_of(before)[:axis]) == math.prod(jaxprs.shape_of(after)[:made])
+
+
+def repeats(equation: jex.JaxprEqn, axes: Sequence[int]) -> bool:
+    """Returns whether what an equation makes is the same at each place of some axes, which its inputs do not have."""
+    name, params = equation.primitive.name, equation.params
+    if name == "iota":
+        return params["dimension"] not in axes
+    if name == "tile":
+        return all(jaxprs.shape_of(equation.invars[0])[axis] == 1 for axis in axes)
+    if name == "concatenate":
+        one = equation.invars[0]
+        return all(each is one for each in equation.invars) and all(jaxprs.shape_of(one)[axis] == 1 for axis in axes)
+    return name == "broadcast_in_dim"
 
 
 def _window(equation: jex.JaxprEqn, _: int, axis: int, __: tuple[int, ...]) -> bool:
@@ -42,7 +68,7 @@ def _convolution(equation: jex.JaxprEqn, position: int, axis: int, shape: tuple[
     params = equation.params
     image, kernel, _ = params["dimension_numbers"]
     if position > 0 or axis not in image[2:]:
-        return position > 0 or bool(axis != image[0])
+        return position > 0 or bool(axis != image[0]) or params["batch_group_count"] != 1
     place = image[2:].index(axis)
     _, weights = (jaxprs.shape_and_dtype(each) for each in equation.invars)
     size = weights[0][kernel[2 + place]] if weights else shape[axis]
@@ -79,30 +105,62 @@ def _top(equation: jex.JaxprEqn, _: int, axis: int, shape: tuple[int, ...]) -> b
     return bool(axis == equation.params.get("axis", -1) % len(shape))
 
 
-def _always(*_: Any) -> bool:
-    return True
+def _update(equation: jex.JaxprEqn, _: int, axis: int, __: tuple[int, ...]) -> bool:
+    whole, part = map(jaxprs.shape_of, equation.invars[:2])
+    return whole[axis] != part[axis]
 
 
-_OF_MATRICES = (
+PASSING: Final = frozenset(
+    {
+        *("copy", "device_put", "layout_constraint", "mesh_cast", "name", "optimization_barrier", "pvary"),
+        *("reshard", "sharding_constraint", "stop_gradient"),
+    }
+)
+"""What hands each of its inputs on, as it is."""
+
+_ELEMENTWISE: Final = frozenset(
+    {
+        *("abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh"),
+        *("bessel_i0e", "bessel_i1e", "bitcast_convert_type", "cbrt", "ceil", "clamp", "clz", "complex", "conj"),
+        *("convert_element_type", "cos", "cosh", "digamma", "div", "eq", "eq_to", "erf", "erf_inv", "erfc", "exp"),
+        *("exp2", "expm1", "floor", "ge", "gt", "igamma", "igamma_grad_a", "igammac", "imag", "integer_pow"),
+        *("is_finite", "le", "le_to", "lgamma", "log", "log1p", "logistic", "lt", "lt_to", "max", "min", "mul"),
+        *("mulhi", "ne", "neg", "nextafter", "not", "or", "polygamma", "population_count", "pow", "real"),
+        *("reduce_precision", "regularized_incomplete_beta", "rem", "round", "rsqrt", "select_n", "shift_left"),
+        *("shift_right_arithmetic", "shift_right_logical", "sign", "sin", "sinh", "sqrt", "square", "sub", "tan"),
+        *("tanh", "xor", "zeros_like", "zeta"),
+    }
+)
+"""What computes each element from the same element of its inputs."""
+
+_ELSEWHERE: Final = frozenset(
+    {
+        *("argmax", "argmin", "broadcast_in_dim", "dot_general", "reduce", "reduce_and", "reduce_max"),
+        *("reduce_min", "reduce_or", "reduce_prod", "reduce_sum", "reduce_xor", "squeeze", "stack", "transpose"),
+        *("unstack",),
+    }
+)
+"""What acts along axes that it does not keep, or moves them."""
+
+_OF_MATRICES: Final = (
     *("cholesky", "eig", "geqp3", "geqrf", "hessenberg", "householder", "lu", "ormqr", "qr", "schur", "svd"),
-    *("triangular_solve", "tridiagonal"),
+    *("symmetric_product", "triangular_solve", "tridiagonal"),
 )
 """What takes matrices whole: the last two axes."""
 
-_UNKNOWN = ("while", "cond", "custom_linear_solve", "ffi_call", "pallas_call", "ragged_dot", "shard_map")
-"""What is not looked into."""
-
-_RULES: dict[str, Rule] = {
+_RULES: Final[dict[str, Rule]] = {
     "sort": lambda equation, _, axis, __: equation.params["dimension"] == axis,
     "cum": lambda equation, _, axis, __: equation.params["axis"] == axis,
     "rev": lambda equation, _, axis, __: axis in equation.params["dimensions"],
+    "tile": lambda equation, _, axis, __: equation.params["reps"][axis] != 1,
     "reduce_window": _window,
     "select_and": _window,
     "conv_general_dilated": _convolution,
+    "dot_product_attention_fwd": lambda _, __, axis, ___: axis != 0,
     "gather": _gather,
     "scatter": _scatter,
     "dynamic_slice": lambda equation, _, axis, shape: equation.params["slice_sizes"][axis] != shape[axis],
-    "dynamic_update_slice": _always,
+    "dynamic_update_slice": _update,
     "slice": _slice,
     "pad": lambda equation, _, axis, __: tuple(equation.params["padding_config"][axis]) != (0, 0, 0),
     "concatenate": lambda equation, _, axis, __: equation.params["dimension"] == axis,
@@ -111,6 +169,5 @@ _RULES: dict[str, Rule] = {
     "approx_top_k": lambda equation, _, axis, shape: equation.params["reduction_dimension"] % len(shape) == axis,
     "fft": _fourier,
     **dict.fromkeys(_OF_MATRICES, _matrix),
-    **dict.fromkeys(_UNKNOWN, _always),
 }
 """For the beginning of a primitive's name, whether it acts along an axis: `(equation, which input, axis, shape)`."""

@@ -93,7 +93,7 @@ class Engine:
         self._leaves: tuple[jax.Array, ...] = tuple(jax.tree.leaves(variables))
         self.parameters: SiteTable = list_parameters(variables)
         self._traced = trace(network, buckets)
-        self._rows = Rows.APART if self._traced.mixes_rows is False else Rows.MIXED
+        self._rows = Rows.APART if self._traced.mixed.outputs is False else Rows.MIXED
         self._on_compile = on_compile
         self._queue = CompileQueue(max_compiles)
         self._programs: ProgramCache[Plan, Program] = ProgramCache(
@@ -137,7 +137,7 @@ class Engine:
     def keeps_rows_apart(self, inspection: Inspection) -> bool:
         """Returns whether no value that is captured may depend on rows of others, if it is joined with theirs."""
         sites = (spec.site for spec in inspection.results if spec.site is not None)
-        return bool(self.joined_rows) and not any(site.value in self._traced.mixed_values for site in sites)
+        return bool(self.joined_rows) and not any(site.value in self._traced.mixed.values for site in sites)
 
     def bucket_for(self, rows: int) -> int:
         """Returns the smallest bucket that holds so many rows.
@@ -169,9 +169,9 @@ class Engine:
         Where that takes long, larger buckets are taken to be like the smaller ones. Where the only bucket has one row,
         nothing is padded or joined, but requests of several rows are parted: if in doubt, two rows are compiled for it.
         """
-        if self._traced.mixes_rows:
+        if self._traced.mixed.outputs:
             return
-        in_doubt = self._traced.mixes_rows is None
+        in_doubt = self._traced.mixed.outputs is None
         self._rows = Rows.APART
         end = time.perf_counter() + PROBE_SECONDS
         for bucket in [size for size in self.buckets if size > 1] or [2] * in_doubt:

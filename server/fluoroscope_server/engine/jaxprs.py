@@ -216,6 +216,11 @@ def structure(variable: Atom) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(variable.aval.shape, variable.aval.dtype)
 
 
+def shape_of(atom: Atom) -> tuple[int, ...]:
+    """Returns the shape of an atom, random keys included; of what is no array, that of a single value."""
+    return tuple(getattr(atom.aval, "shape", ()))
+
+
 def shape_and_dtype(atom: Atom) -> tuple[tuple[int, ...], np.dtype] | None:
     """Returns the shape and dtype of an atom; None if it is no array of numbers (but a random key, a reference)."""
     shape, dtype = getattr(atom.aval, "shape", None), getattr(atom.aval, "dtype", None)

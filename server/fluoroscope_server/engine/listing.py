@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fluoroscope_server.engine import jaxprs
+from fluoroscope_server.engine.dependents import dependents
 from fluoroscope_server.engine.flops import Flops
-from fluoroscope_server.engine.mixing import dependents
 from fluoroscope_server.engine.naming import index_mark
 from fluoroscope_server.engine.site import ALL, Site, unsendable
 from fluoroscope_server.signature import BATCH

@@ -11,7 +11,7 @@ import jax
 from fluoroscope_server.engine.flat import flatten
 from fluoroscope_server.engine.flops import Flops
 from fluoroscope_server.engine.listing import list_sites
-from fluoroscope_server.engine.mixing import mixed_values, mixes_rows
+from fluoroscope_server.engine.mixing import find_mixed
 from fluoroscope_server.engine.parameters import list_parameters
 from fluoroscope_server.engine.site_table import SiteTable
 from fluoroscope_server.errors import ConfigError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from fluoroscope_server.engine.flat import FlatNetwork
     from fluoroscope_server.engine.jaxprs import Closed
+    from fluoroscope_server.engine.mixing import Mixed
     from fluoroscope_server.engine.naming import NamedValue
     from fluoroscope_server.families import Network
     from fluoroscope_server.signature import Signature
@@ -59,12 +60,8 @@ class TracedNetwork:
     root: str
     """The outermost scope, left out of names."""
 
-    mixes_rows: bool | None
-    """Whether an output depends on a value that is computed of the whole batch: then no batch can be padded. None if
-    that cannot be told."""
-
-    mixed_values: frozenset[str]
-    """The paths of values that do, whether an output needs them or not: they tell of all rows of a batch."""
+    mixed: Mixed
+    """Where the rows of a batch are mixed."""
 
     @property
     def leaf_count(self) -> int:
@@ -82,8 +79,8 @@ def trace(network: Network, buckets: Sequence[int]) -> TracedNetwork:
     Raises:
         ConfigError: the network cannot be traced.
     """
-    several = sum(size > 1 for size in buckets) > 1  # a batch of one may be computed in another way
-    sizes = sorted(buckets if several else {*buckets, buckets[-1] + 1})
+    lacking = max(0, 2 - sum(size > 1 for size in buckets))  # a batch of one may be computed in another way
+    sizes = [*buckets, *range(buckets[-1] + 1, buckets[-1] + 1 + lacking)]
     with TRACING:
         closed = {size: _trace_one(network, size) for size in sizes}
     flat = {size: flatten(each, root=network.root) for size, each in closed.items()}
@@ -97,8 +94,7 @@ def trace(network: Network, buckets: Sequence[int]) -> TracedNetwork:
         flops={size: Flops(flat[size]).total for size in buckets},
         closed={size: closed[size] for size in buckets},
         root=network.root,
-        mixes_rows=mixes_rows(flat, input_count),
-        mixed_values=mixed_values(flat, input_count),
+        mixed=find_mixed(flat, input_count),
     )
 
 

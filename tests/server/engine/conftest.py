@@ -72,6 +72,10 @@ class Lab:
         results = self.run(inspection, x, padding=padding)
         return {spec.name: result for spec, result in zip(inspection.results, results, strict=True)}
 
+    def keeps(self, site: str) -> bool:
+        """Returns whether an inspection of a site may be joined with those of others."""
+        return self.engine.keeps_rows_apart(self.inspect(site, rows=1))
+
     def predict(self, *inputs: np.ndarray) -> list[np.ndarray]:
         """Returns all outputs."""
         rows = len(inputs[0])

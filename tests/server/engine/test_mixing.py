@@ -62,25 +62,6 @@ def test_values_that_mix_rows_and_keep_the_axis_of_the_batch(function_lab: Calla
     assert kept == {"moved": False, "summed": False, "each": True}
 
 
-def _over_the_rows(_: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
-    """Goes through the rows in loops, off the path: one hands on what it saw, one looks at all, one at its own."""
-    x = inputs["x"]
-    checkpoint_name(jax.lax.scan(lambda seen, row: (seen + row, seen + row), jnp.zeros(4), x)[1], "running")
-    checkpoint_name(jax.lax.map(lambda row: row - x.mean(axis=0), x), "beside_all")
-    checkpoint_name(jax.lax.scan(lambda seen, row: (seen + 1, row * seen), 0, x)[1], "counted")
-    checkpoint_name(jax.lax.map(jnp.sin, x), "alone")
-    return x * 2.0
-
-
-def test_loops_over_the_rows(function_lab: Callable[..., Lab]) -> None:
-    lab = function_lab(_over_the_rows, buckets=(4, 6))
-    lab.engine.probe_rows()
-    assert lab.engine.joined_rows == 6
-    names = ("running", "beside_all", "counted", "alone")
-    kept = {name: lab.engine.keeps_rows_apart(lab.inspect(name)) for name in names}
-    assert kept == {"running": False, "beside_all": False, "counted": True, "alone": True}
-
-
 def _a_token_for_each_row(variables: Mapping[str, jax.Array], inputs: Mapping[str, jax.Array]) -> jax.Array:
     x = inputs["x"]
     tokens = jnp.concatenate([variables["token"]] * x.shape[0], axis=0)
