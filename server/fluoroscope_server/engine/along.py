@@ -87,8 +87,14 @@ def _gather(equation: jex.JaxprEqn, position: int, axis: int, shape: tuple[int, 
 
 def _scatter(equation: jex.JaxprEqn, position: int, axis: int, _: tuple[int, ...]) -> bool:
     numbers = equation.params["dimension_numbers"]
-    chosen = (*numbers.inserted_window_dims, *numbers.scatter_dims_to_operand_dims)
-    return position > 0 or (axis in chosen and axis not in numbers.operand_batching_dims)
+    moved = {*numbers.inserted_window_dims, *numbers.scatter_dims_to_operand_dims} - {*numbers.operand_batching_dims}
+    if position == 0:
+        return axis in moved
+    if position == 1 or axis not in numbers.update_window_dims:
+        return True
+    left = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
+    window = [each for each in range(len(jaxprs.shape_of(equation.invars[0]))) if each not in left]
+    return window[numbers.update_window_dims.index(axis)] in moved
 
 
 def _slice(equation: jex.JaxprEqn, _: int, axis: int, shape: tuple[int, ...]) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 
 from fluoroscope_server.engine import jaxprs
 from fluoroscope_server.engine.along import PASSING, acts_along, divides, repeats
+from fluoroscope_server.engine.dependents import dependents
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Mixing(enum.IntEnum):
-    """What the rows of a batch have to do with each other in a value; of several inputs, the last of this list counts.
+    """What the rows of a batch have to do with each other in a value.
 
     A value may also be that for a single row, in a loop over the rows: then it has no axis of the batch.
     """
@@ -38,26 +39,23 @@ class Mixing(enum.IntEnum):
     """It has no rows, and is the same for every batch: weights, and what is computed of them alone."""
 
     REPEATED = 1
-    """All rows are the same, for every batch."""
+    """It is computed without the inputs, and all rows are the same, for every batch."""
 
-    APART = 2
+    PLACED = 2
+    """It is computed without the inputs, but a row depends on its place in the batch, or on how many there are."""
+
+    APART = 3
     """Each row is computed from the same row of the inputs, as if it were alone."""
 
-    PLACED = 3
-    """A row depends on its place in the batch, or on how many there are."""
-
     ACROSS = 4
-    """A row may depend on others."""
+    """A row may depend on others, or on its place."""
 
     WHOLE = 5
     """It depends on the inputs, and has no rows of its own, but is one for the whole batch."""
 
 
-_ACROSS = {Mixing.UNIFORM: Mixing.UNIFORM, Mixing.REPEATED: Mixing.PLACED, Mixing.WHOLE: Mixing.WHOLE}
-"""What is made of a value along the batch, if not `ACROSS`."""
-
-_WHOLE = {Mixing.UNIFORM: Mixing.UNIFORM, Mixing.REPEATED: Mixing.PLACED, Mixing.PLACED: Mixing.ACROSS}
-"""What is made of a value that has no rows any more, or those of the batch twice, if not `WHOLE`."""
+_KEPT = frozenset({Mixing.UNIFORM, Mixing.REPEATED, Mixing.APART})
+"""Where each row has what it would have alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,17 +79,16 @@ def find_mixed(flat: Mapping[int, FlatNetwork], input_count: int) -> Mixed:
         input_count: how many of its last inputs are those of a request.
     """
     (_, small), (_, large) = sorted(flat.items())[-2:]
-    following = _Following()
+    following = _Following(dependents(large, large.jaxpr.inputs[-input_count:]))
     variables = len(large.jaxpr.inputs) - input_count
     states = [*[Mixing.UNIFORM] * variables, *[Mixing.APART] * input_count]
     try:
         ends = following.follow((small.jaxpr, small.loops), (large.jaxpr, large.loops), states)
     except _OtherEquationsError:
         return Mixed(outputs=None, values=frozenset(value.path for value in large.values))
-    most = max(ends, default=Mixing.UNIFORM)
     return Mixed(
-        outputs=True if most is Mixing.WHOLE else None if most > Mixing.APART else False,
-        values=frozenset(value.path for value in large.values if following.of(value.atom) > Mixing.APART),
+        outputs=True if Mixing.WHOLE in ends else False if _KEPT.issuperset(ends) else None,
+        values=frozenset(value.path for value in large.values if following.of(value.atom) not in _KEPT),
     )
 
 
@@ -102,6 +99,9 @@ class _OtherEquationsError(Exception):
 @dataclass(slots=True)
 class _Following:
     """Follows the rows through the equations."""
+
+    dependent: set[jex.Var]
+    """What depends on the inputs."""
 
     found: dict[jex.Var, Mixing] = field(default_factory=dict)
     """What is known of the variables for the larger batch."""
@@ -149,31 +149,21 @@ class _Following:
     def _equation(self, before: jex.JaxprEqn, after: jex.JaxprEqn, *, alone: bool) -> list[Mixing]:
         if after.effects:  # it reads or writes what no variable tells of
             return [Mixing.ACROSS] * len(after.outvars)
-        if len(before.invars) != len(after.invars):  # an operand for each row
-            return [self._of_each(after, *pair) for pair in zip(before.outvars, after.outvars, strict=True)]
-        states = self._pairs(before.invars, after.invars)
+        if len(before.invars) == len(after.invars):
+            states = self._pairs(before.invars, after.invars)
+            acts = self._acts(before, after, states)
+        else:  # an operand for each row
+            states, acts = [self.of(atom) for atom in after.invars], True
         if after.primitive.name in PASSING and len(states) == len(after.outvars):
             return states
-        most = max(states, default=Mixing.UNIFORM)
-        if most > Mixing.UNIFORM and not alone and self._acts(before, after, states):
-            most = _ACROSS.get(most, Mixing.ACROSS)
-        return [self._made(most, after, *pair, alone=alone) for pair in zip(before.outvars, after.outvars, strict=True)]
-
-    def _made(self, most: Mixing, equation: jex.JaxprEqn, old: jex.Var, new: jex.Var, *, alone: bool) -> Mixing:
-        """Returns what an equation makes, given what has been made of its inputs."""
-        axes = _growing_axes(old, new)
+        pairs = zip(before.outvars, after.outvars, strict=True)
+        axes = [(new in self.dependent, _growing_axes(old, new)) for old, new in pairs]
         if alone:
-            return max(most, Mixing.ACROSS) if axes else most
-        if most is not Mixing.UNIFORM:
-            return most if len(axes) == 1 else _WHOLE.get(most, Mixing.WHOLE)
-        if not axes:
-            return most
-        return Mixing.REPEATED if repeats(equation, axes) else Mixing.PLACED
-
-    def _of_each(self, equation: jex.JaxprEqn, old: jex.Var, new: jex.Var) -> Mixing:
-        """Returns what is made by an equation with an operand for each row."""
-        most = max(map(self.of, equation.invars))
-        return self._made(_ACROSS.get(most, Mixing.ACROSS), equation, old, new, alone=False)
+            return [_made_alone(states, depends, bool(found)) for depends, found in axes]
+        return [
+            _made(states, found, acts) if depends else _made_before(states, after, found, acts)
+            for depends, found in axes
+        ]
 
     def _acts(self, before: jex.JaxprEqn, after: jex.JaxprEqn, states: Sequence[Mixing]) -> bool:
         operands = zip(before.invars, after.invars, states, strict=True)
@@ -193,11 +183,15 @@ class _Following:
         pairs = enumerate(zip(inputs, axes, strict=True))
         own = [_of_one_row(state, along if place >= shared else None) for place, (state, along) in pairs]
         ends = self._iterate(small, large, own, alone=True, over_rows=True)
-        made = zip(ends, small.outputs, large.outputs, strict=True)
+        lasts = zip(ends, small.outputs, large.outputs[: large.carry_count], strict=False)
         return [
-            _of_all_rows(state, bool(_growing_axes(old, new)), last=place < large.carry_count)
-            for place, (state, old, new) in enumerate(made)
+            *(self._last_carry(state, new, _growing_axes(old, new)) for state, old, new in lasts),
+            *(Mixing.REPEATED if state is Mixing.UNIFORM else state for state in ends[large.carry_count :]),
         ]
+
+    def _last_carry(self, state: Mixing, new: jex.Var, axes: Sequence[int]) -> Mixing:
+        """Returns what the last row has handed on."""
+        return Mixing.WHOLE if state is Mixing.ACROSS and new in self.dependent and not axes else state
 
     def _iterate(
         self, small: Loop, large: Loop, inputs: Sequence[Mixing], *, alone: bool, over_rows: bool = False
@@ -216,23 +210,48 @@ class _Following:
             carry = after
 
 
+def _made(states: Sequence[Mixing], axes: Sequence[int], acts: bool) -> Mixing:
+    """Returns what is made of some inputs of the network.
+
+    Args:
+        states: what the operands are.
+        axes: which axes of it grow with the batch.
+        acts: whether an operand's places along the batch may have to do with each other.
+    """
+    if len(axes) != 1:
+        return Mixing.WHOLE
+    return max(*states, Mixing.ACROSS) if acts or Mixing.PLACED in states else max(states)
+
+
+def _made_before(states: Sequence[Mixing], equation: jex.JaxprEqn, axes: Sequence[int], acts: bool) -> Mixing:
+    """Returns what is made without the inputs of the network; as `_made`."""
+    most = max(states, default=Mixing.UNIFORM)
+    if most is Mixing.UNIFORM and not axes:
+        return most
+    repeated = repeats(equation, axes) if most is Mixing.UNIFORM else most is Mixing.REPEATED and not acts
+    return Mixing.REPEATED if repeated and len(axes) == 1 else max(most, Mixing.PLACED)
+
+
+def _made_alone(states: Sequence[Mixing], depends: bool, grows: bool) -> Mixing:
+    """Returns what is made in an iteration for a single row."""
+    most = max(states, default=Mixing.UNIFORM)
+    if depends:
+        return max(most, Mixing.ACROSS) if grows or Mixing.PLACED in states else most
+    return max(most, Mixing.PLACED) if grows else most
+
+
 def _of_one_row(state: Mixing, axes: Sequence[int] | None) -> Mixing:
     """Returns what an iteration for a row sees of a value: its own row along the first axis, or with None all of it."""
     if axes == [0]:
         return Mixing.UNIFORM if state is Mixing.REPEATED else state
-    return state if state is Mixing.UNIFORM else max(state, Mixing.ACROSS)
+    if state is Mixing.UNIFORM:
+        return state
+    return Mixing.PLACED if state <= Mixing.PLACED else max(state, Mixing.ACROSS)
 
 
 def _carried(state: Mixing) -> Mixing:
     """Returns what one row hands on to the next: of its own place, or of all those before it."""
-    return Mixing.PLACED if state in {Mixing.UNIFORM, Mixing.PLACED} else Mixing.ACROSS
-
-
-def _of_all_rows(state: Mixing, grows: bool, *, last: bool) -> Mixing:
-    """Returns what the iterations for all rows have made, each its own row, or one after the other the last carry."""
-    if last:
-        return Mixing.WHOLE if state > Mixing.PLACED and not grows else state
-    return Mixing.REPEATED if state is Mixing.UNIFORM else state
+    return Mixing.PLACED if state <= Mixing.PLACED else Mixing.ACROSS
 
 
 def _growing_axes(before: Atom, after: Atom) -> list[int]:
