@@ -133,6 +133,8 @@ class AsyncClient(Face):
     async def close(self) -> None:
         """Closes the connection; calls that are under way raise CallCancelledError, and later ones ValueError."""
         self._closed = True
+        for call in list(self._calls):  # gRPC looks for them among the tasks, and does not find all
+            call.cancel()
         await self._channel.close()
 
     async def __aenter__(self) -> Self:
@@ -150,6 +152,11 @@ class AsyncClient(Face):
         if to.credentials is None:
             return grpc.aio.insecure_channel(to.target, options=to.options)
         return grpc.aio.secure_channel(to.target, to.credentials, options=to.options)
+
+    @cached_property
+    def _calls(self) -> set[grpc.aio.Call]:
+        """The calls that are under way."""
+        return set()
 
     async def _run(self, steps: Steps[T]) -> T:
         """Makes the calls that an operation asks for, and returns its result."""
@@ -179,8 +186,10 @@ class AsyncClient(Face):
         while True:
             self._check_open(attempts)
             send: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(exchange.method)
+            call = send(exchange.request, **attempts.terms())
+            self._calls.add(call)
             try:
-                return await send(exchange.request, **attempts.terms())
+                return await call
             except asyncio.CancelledError:
                 self._check_cancelled()
                 raise
@@ -188,6 +197,8 @@ class AsyncClient(Face):
                 pause = attempts.pause(error)
                 if pause is None:
                     raise calls.error_of(error, target=self._destination.target) from error
+            finally:
+                self._calls.discard(call)
             await asyncio.sleep(pause)
 
     async def _items(self, call: StreamCall[Item, Whole]) -> AsyncGenerator[Item, None]:
@@ -215,6 +226,7 @@ class AsyncClient(Face):
         self._check_open(attempts)
         open_stream: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(call.exchange.method)
         stream = open_stream(call.exchange.request, **attempts.terms())
+        self._calls.add(stream)
         try:
             async for message in stream:
                 attempts.answering = True
@@ -223,4 +235,5 @@ class AsyncClient(Face):
                     yield item
             call.reader.finish()
         finally:
+            self._calls.discard(stream)
             stream.cancel()
