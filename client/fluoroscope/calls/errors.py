@@ -44,7 +44,7 @@ class FluoroscopeError(Exception):
         self.reason = reason
         """A constant in capitals that programs can branch on, such as LIMIT_EXCEEDED."""
         self.field = field
-        """The field of the request that is at fault, such as `inputs["image"].shape`."""
+        """The field of the request that is at fault, such as `inputs[image]`."""
         self.retry_after = retry_after
         """After how many seconds the server would like to be asked again, if it says so."""
         self.request_id = request_id

@@ -140,4 +140,4 @@ def _is_integer(dtype: np.dtype) -> bool:
 
 
 def _unfit(name: str, what: str) -> InvalidRequestError:
-    return InvalidRequestError(f"input {name!r} {what}", field=f"inputs[{name!r}]")
+    return InvalidRequestError(f"input {name!r} {what}", field=f"inputs[{name}]")

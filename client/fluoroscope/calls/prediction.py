@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fluoroscope.calls.answer import read_answer, unreadable
 from fluoroscope.calls.argument import building, names_of
@@ -13,7 +13,7 @@ from fluoroscope.v1 import inference_pb2
 from fluoroscope.wire import WireError, decode_tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
 
@@ -43,7 +43,7 @@ def predict(
         timeout: How many seconds the call may take. None means what the client was made with.
 
     Returns:
-        The outputs by name, `(batch, ...)` each.
+        The outputs by name, `(batch, ...)` each, in the order in which they are asked for; of all, by their names.
 
     Raises:
         NotFoundError: No such model, version or label.
@@ -53,8 +53,9 @@ def predict(
         ServerError: An output is of a data type that this client does not know, or not what it says.
     """
     arrays = yield from as_arrays(inputs, model=model, version=version, label=label, timeout=timeout)
+    names = names_of(outputs, "outputs")
     with building():
-        request = inference_pb2.PredictRequest(model=model, outputs=names_of(outputs, "outputs"))
+        request = inference_pb2.PredictRequest(model=model, outputs=names)
     fill_version(request, version, label)
     fill_inputs(request.inputs, arrays)
     answer = yield Exchange(
@@ -64,7 +65,13 @@ def predict(
         repeatable=True,
     )
     response = read_answer(inference_pb2.PredictResponse, answer)
-    return {name: _array(name, tensor) for name, tensor in response.outputs.items()}
+    arrived = response.outputs  # a map, which has no order
+    return {name: _array(name, arrived[name]) for name in sorted(arrived, key=_order(names))}
+
+
+def _order(names: Sequence[str]) -> Callable[[str], Any]:
+    places = {name: place for place, name in enumerate(names)}
+    return lambda name: (places.get(name, len(places)), name)
 
 
 def _array(name: str, tensor: tensor_pb2.Tensor) -> np.ndarray:

@@ -105,8 +105,16 @@ class Quantiles(Reduction[SiteQuantiles]):
     """Which, each from 0 to 1; at most 1,000."""
 
     def __init__(self, *probabilities: float) -> None:
-        """Takes the probabilities."""
-        object.__setattr__(self, "probabilities", tuple(map(float, probabilities)))
+        """Takes the probabilities; raises InvalidRequestError if one is no number."""
+        try:
+            numbers = tuple(map(float, probabilities))
+        except (TypeError, ValueError):
+            raise InvalidRequestError(
+                f"Quantiles of {', '.join(map(repr, probabilities))}; expected numbers from 0 to 1, one by one, as in "
+                "Quantiles(0.05, 0.5, 0.95)",
+                field="reduce",
+            ) from None
+        object.__setattr__(self, "probabilities", numbers)
 
     def message(self) -> inspection_pb2.Reduction:
         """Returns the reduction as the contract says it."""

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from fluoroscope.calls.activation import Activation
 from fluoroscope.calls.addition import Rows, addable, rows_axis
 from fluoroscope.calls.argument import whole
-from fluoroscope.calls.errors import InvalidRequestError, LimitExceededError
+from fluoroscope.calls.errors import InvalidRequestError, LimitExceededError, WrongStateError
 from fluoroscope.calls.passes import passes_of
 from fluoroscope.calls.reduction import reductions_of
+from fluoroscope.calls.site import Site
 from fluoroscope.calls.slice import slices_of
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from fluoroscope.calls.inspection import Inspection
     from fluoroscope.calls.passes import Passes
     from fluoroscope.calls.reduction import Reduction
-    from fluoroscope.calls.site import Site
     from fluoroscope.calls.slice import Slice
 
 MOST_BYTES = 1 << 30
@@ -34,9 +34,10 @@ class Survey(Mapping[str, Activation]):
     others one. It says what to ask of each batch, and takes the answers:
 
         survey = Survey(client.sites("digits", "relu:*"), reduce=[DeadUnits(), Histogram(bins=20)])
+        version = client.model("digits").version
         for question in survey.passes():
             for part in parts:
-                survey.add(client.inspect("digits", {"image": part}, **question))
+                survey.add(client.inspect("digits", {"image": part}, version=version, **question))
         survey["relu:0"].dead_units.indices
 
     Counts, ends, histograms and quantiles are exact, of the float32 that the device computes. Means, deviations, norms,
@@ -73,9 +74,11 @@ class Survey(Mapping[str, Activation]):
         self._expected_rows = expected_rows
         self.rows = 0
         """How many examples the batches of a pass held."""
+        self._in_a_pass = False
+        self._answered_by: tuple[str, int, str] | None = None
         reductions = reductions_of(reduce)
         self._slices = slices_of(slices)
-        self._sites = {site.path: _SiteSurvey(site, reductions) for site in sites}
+        self._sites = {site.path: _SiteSurvey(site, reductions) for site in map(_checked, sites)}
         if not self._sites:
             raise InvalidRequestError("no sites are given to survey", field="sites")
         for each in self._sites.values():
@@ -89,7 +92,9 @@ class Survey(Mapping[str, Activation]):
         """
         while questions := {path: asked for path, site in self._sites.items() if (asked := site.asked)}:
             self.rows = 0
+            self._in_a_pass = True
             yield {"sites": questions, "slices": self._slices}
+            self._in_a_pass = False
             if not self.rows:
                 raise ValueError("no example was added in this pass: give each batch's inspection to `add`")
             for site in self._sites.values():
@@ -100,12 +105,34 @@ class Survey(Mapping[str, Activation]):
 
         Raises:
             LimitExceededError: What is one for each example has more bytes than may be held.
+            WrongStateError: Another version answered than before.
+            KeyError: A site or a reduction that was asked for is not in it. Nothing was taken then.
+            ValueError: There is no pass now.
         """
+        if not self._in_a_pass:
+            raise ValueError("there is no pass now: add each batch within `for question in survey.passes()`")
+        self._check_version(inspection)
+        found = [
+            (site, inspection[path], site.parts(inspection[path], rows=inspection.rows))
+            for path, site in self._sites.items()
+            if site.asked
+        ]
+        for site, activation, parts in found:
+            site.take(activation, parts)
         self.rows += inspection.rows
-        for path, site in self._sites.items():
-            if site.asked:
-                site.add(inspection[path], rows=inspection.rows)
         self._check_bytes()
+
+    def _check_version(self, inspection: Inspection) -> None:
+        """Refuses numbers of two networks, as those before and after a swap are."""
+        by = inspection.model, inspection.version, inspection.digest
+        if self._answered_by is not None and self._answered_by != by:
+            raise WrongStateError(
+                f"this batch was answered by {_named(*by)}, and those before by {_named(*self._answered_by)}: a survey "
+                "is of one; ask all batches of one with version=, as client.model(name).version tells it",
+                reason="VERSION_CHANGED",
+                field="version",
+            )
+        self._answered_by = by
 
     def _check_bytes(self) -> None:
         rows = max(self.rows, self._expected_rows or 0)
@@ -128,6 +155,19 @@ class Survey(Mapping[str, Activation]):
 
     def __len__(self) -> int:
         return len(self._sites)
+
+
+def _checked(site: object) -> Site:
+    """Returns a site; raises InvalidRequestError if it is none."""
+    if not isinstance(site, Site):
+        raise InvalidRequestError(
+            f"sites hold {site!r}; expected what `client.sites(model, pattern)` lists", field="sites"
+        )
+    return site
+
+
+def _named(model: str, version: int, digest: str) -> str:
+    return f"version {version} of {model!r}" + (f" ({digest[:12]})" if digest else "")
 
 
 class _SiteSurvey:
@@ -167,18 +207,23 @@ class _SiteSurvey:
                 field="slices",
             )
 
-    def add(self, activation: Activation, *, rows: int) -> None:
-        """Takes what a batch brought; of a value that is the same for any batch, the first is enough."""
+    def parts(self, activation: Activation, *, rows: int) -> dict[Reduction[Any], Any]:
+        """Returns what a batch brought, to be taken."""
+        if self._site.batch_axis is None:
+            return {asked: activation[asked] for asked in self.asked}
+        return {
+            asked: addable(asked, activation[asked], rows=rows, axis=rows_axis(asked, self._site))
+            for asked in self.asked
+        }
+
+    def take(self, activation: Activation, parts: Mapping[Reduction[Any], Any]) -> None:
+        """Adds what a batch brought; of a value that is the same for any batch, the first is enough."""
         self.activation = replace(self.activation, shape=activation.shape)
-        for asked in self.asked:
-            if self._site.batch_axis is None:
-                self._sums.setdefault(asked, activation[asked])
-                continue
-            found = addable(asked, activation[asked], rows=rows, axis=rows_axis(asked, self._site))
-            if asked in self._sums:
-                self._sums[asked] += found
-            else:
+        for asked, found in parts.items():
+            if asked not in self._sums:
                 self._sums[asked] = found
+            elif self._site.batch_axis is not None:
+                self._sums[asked] += found
 
     def turn(self, rows: int) -> None:
         """Ends a pass over data of so many examples."""

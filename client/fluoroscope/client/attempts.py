@@ -67,7 +67,7 @@ class Attempts:
         self._metadata = metadata
         self._clock = clock
         self._spread = spread
-        self._end = clock() + timeout if timeout < ENDLESS else math.inf
+        self._end = clock() + _seconds(timeout)
         self._left = retries if exchange.repeatable else 0
         self._pauses = 0
         self.answering = False
@@ -99,6 +99,14 @@ class Attempts:
         most = min(FIRST_PAUSE * 2.0 ** min(self._pauses, 64), LONGEST_PAUSE)
         self._pauses += 1
         return self._spread(most / 2, most)
+
+
+def _seconds(timeout: float) -> float:
+    """Returns a timeout as a float of Python: NumPy's may be narrow, and whole numbers larger than any."""
+    try:
+        return float(timeout)
+    except OverflowError:
+        return math.inf
 
 
 def check_timeout(timeout: Any) -> None:

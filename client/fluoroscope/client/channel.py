@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from fluoroscope.calls import InvalidRequestError
 from fluoroscope.calls.argument import whole
@@ -121,9 +121,9 @@ class Destination:
         )
 
 
-def _check_target(target: str) -> None:
+def _check_target(target: Any) -> None:
     """Raises InvalidRequestError for an address that gRPC would take for another one."""
-    if not isinstance(target, str):
+    if not isinstance(target, str) or not target.strip():
         raise InvalidRequestError(f"target is {target!r}; expected the address of a server, such as 'localhost:8500'")
     scheme, found, rest = target.partition("://")
     if found and scheme.lower() in {"http", "https", "grpc", "grpcs"}:

@@ -83,7 +83,7 @@ def test_numbers_take_a_dtype_that_can_hold_them(value: list[float], dtype: type
 def test_numbers_are_never_changed_silently(value: list[object], dtype: type, text: str) -> None:
     with pytest.raises(InvalidRequestError, match=text) as caught:
         as_dtype(value, np.dtype(dtype), name="x")  # type: ignore[arg-type]  # not all of them are numbers
-    assert caught.value.field == "inputs['x']"
+    assert caught.value.field == "inputs[x]"
 
 
 def test_infinities_and_nan_are_what_they_are() -> None:

@@ -34,6 +34,7 @@ from fluoroscope import (
     Survey,
     TopElements,
     TopK,
+    WrongStateError,
 )
 from fluoroscope.calls.passes import range_of
 from fluoroscope.cli.describe import describe
@@ -145,6 +146,7 @@ class _Answer(dict[str, fluoroscope.Activation]):
     def __init__(self, activations: dict[str, fluoroscope.Activation], *, rows: int) -> None:
         super().__init__(activations)
         self.rows = rows
+        self.model, self.version, self.digest = "digits", 1, "f47fed344da6ff"
 
 
 @settings(max_examples=100)
@@ -287,6 +289,50 @@ def test_too_much_to_hold_is_refused_by_the_first_batch_that_tells() -> None:
         survey.add(answer(batch, {Full(): batch, Statistics(): statistics_of(batch)}, rows=8))
 
 
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"version": 2}, r"version 2 of 'digits' \(f47fed344da6\)"),
+        ({"model": "letters"}, "version 1 of 'letters'"),
+        ({"digest": "0123456789abcdef"}, r"version 1 of 'digits' \(0123456789ab\)"),
+    ],
+)
+def test_numbers_of_two_networks_are_not_put_together(changes: dict[str, Any], named: str) -> None:
+    """As they come when a version is swapped, also between two passes."""
+    batch = np.ones((8, 4), np.float32)
+    survey = Survey([site()], reduce=Histogram(bins=2))
+    for number, question in enumerate(survey.passes()):
+        mine = answer(batch, {each: computed(batch, each) for each in question["sites"]["relu:0"]}, rows=8)
+        survey.add(mine)
+        if number == 1:
+            vars(mine).update(changes)
+            with pytest.raises(
+                WrongStateError, match=rf"answered by {named}.*, and those before by version 1 of 'digi"
+            ):
+                survey.add(mine)
+    assert (survey.rows, survey["relu:0"][Histogram(bins=2)].counts.sum()) == (8, 32)
+
+
+def test_what_lacks_something_is_not_taken_by_half() -> None:
+    batch = np.ones((8, 4), np.float32)
+    survey = Survey([site(), dataclasses.replace(site(), path="relu:1")], reduce=Statistics())
+    for _ in survey.passes():
+        whole = answer(batch, {Statistics(): statistics_of(batch)}, rows=8)
+        with pytest.raises(KeyError, match="relu:1"):
+            survey.add(whole)
+        whole["relu:1"] = whole["relu:0"]
+        survey.add(whole)
+    assert [survey[path][Statistics()].count for path in survey] == [32, 32]
+    assert survey.rows == 8
+    with pytest.raises(ValueError, match="there is no pass now: add each batch within"):
+        survey.add(whole)
+
+
+def test_sites_are_those_that_a_client_lists() -> None:
+    with pytest.raises(InvalidRequestError, match=r"sites hold 'r'; expected what `client\.sites"):
+        Survey("relu:0", reduce=Statistics())  # type: ignore[arg-type]  # the mistake
+
+
 def test_a_value_that_is_the_same_for_any_batch_counts_once() -> None:
     survey = Survey([site((1, 4))], reduce=[Statistics(), DeadUnits(), Mean(axes=-1), Full()])
     bias = np.array([[0, 1, 2, 3]], np.float32)
@@ -340,3 +386,9 @@ def test_histograms_with_other_bins_do_not_add_up() -> None:
 def test_a_survey_of_no_site_is_refused() -> None:
     with pytest.raises(InvalidRequestError, match="no sites are given to survey"):
         Survey([], reduce=Statistics())
+
+
+@pytest.mark.parametrize("probabilities", [([0.5, 0.9],), ("a",), (None,)])
+def test_probabilities_are_numbers(probabilities: tuple[Any, ...]) -> None:
+    with pytest.raises(InvalidRequestError, match=r"Quantiles of .*; expected numbers from 0 to 1, one by one, as in"):
+        Quantiles(*probabilities)

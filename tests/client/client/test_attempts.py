@@ -136,6 +136,14 @@ def test_attempts_are_bounded_by_number_and_by_time(retries: int, timeout: float
         assert len(pauses) <= retries
 
 
+@pytest.mark.parametrize("timeout", [5, np.float32(5), np.float16(5)])
+def test_seconds_are_as_exact_as_the_clock(timeout: float) -> None:
+    """Numbers of NumPy may have so few digits that a sum with the time of a machine loses seconds."""
+    clock = Clock()
+    clock.seconds = 1e9 + 0.25
+    assert attempts(timeout=timeout, clock=clock).terms()["timeout"] == pytest.approx(5.0, abs=1e-6)
+
+
 @pytest.mark.parametrize("timeout", [math.inf, 10**400])
 def test_as_long_as_it_takes(timeout: float) -> None:
     check_timeout(timeout)

@@ -83,6 +83,7 @@ def test_no_proxy_stands_between_this_machine_and_itself(target: str, direct: bo
         ("[::1]:65536", "expected a port from 1 to 65535"),
         ("dns:///node:123456789012", "expected a port from 1 to 65535"),
         ("http://localhost:8500/", "expected HOST:PORT, such as 'localhost:8500'"),
+        ("", "expected the address of a server, such as 'localhost:8500'"),
         (8500, "expected the address of a server, such as 'localhost:8500'"),
     ],
 )

@@ -16,7 +16,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 
 import fluoroscope
 from fluoroscope.v1 import inspection_pb2, model_pb2, tensor_pb2
-from fluoroscope.wire import chunk_frame, decode_tensor
+from fluoroscope.wire import chunk_frame, decode_tensor, encode_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +39,13 @@ def test_predict(face: Face, server: FakeServer) -> None:
     assert answer["logits"].flags.writeable
     request = server.requests[0]
     assert (request.model, request.version, list(request.outputs)) == ("digits", 100, ["logits"])
+
+
+@pytest.mark.parametrize(("asked", "order"), [((), "a b c d"), ("c", "c a b d"), (["d", "b", "c", "a"], "d b c a")])
+def test_outputs_come_in_order(face: Face, server: FakeServer, asked: Any, order: str) -> None:
+    """A map of protobuf has none, and another one in each process."""
+    server.outputs = {name: encode_tensor(FLAT) for name in "bdac"}
+    assert list(face.call("predict", "digits", {"image": X}, outputs=asked)) == order.split()
 
 
 def test_version_zero_is_a_version(face: Face, server: FakeServer) -> None:
