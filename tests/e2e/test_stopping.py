@@ -99,12 +99,16 @@ def test_a_second_signal_ends_it_at_once(wide_variables: tuple[Path, Any]) -> No
 
 
 def test_the_grace_ends(wide_variables: tuple[Path, Any]) -> None:
+    """What a client is told that reads nothing is behind all that it has not read: it may see a broken connection."""
     with serving({"wide": wide_variables[0]}, "--grace=0.5") as server, fluoroscope.Client(server.target) as client:
         stream, _ = begin_stream(client)
         server.signal(signal.SIGTERM)
         assert server.wait(30) == 0
-        with pytest.raises(fluoroscope.FluoroscopeError):
+        server.hears(r"InspectActivations code=UNAVAILABLE .*reason=DRAINING")
+        with pytest.raises(fluoroscope.ServerUnavailableError, match=r"did not wait for this call|broke: ") as ended:
             list(stream)
+        assert ended.value.arrived is not None
+        assert "Start a server" not in ended.value.message
 
 
 def test_one_who_waits_for_a_server_that_drains_waits_for_the_next(checkpoints: Saved) -> None:

@@ -81,7 +81,10 @@ def error_of(error: grpc.RpcError, *, target: str, progress: Arrived | None = No
     if code is grpc.StatusCode.UNAVAILABLE and details.reason is None:
         # Every fluoroscope server gives a reason: this status comes from the transport itself.
         kind = ConnectionFailedError
-        text = f"no connection to a fluoroscope server at {target}: {text}. {_START}"
+        if progress is None:
+            text = f"no connection to a fluoroscope server at {target}: {text}. {_START}"
+        else:
+            text = f"the connection to the fluoroscope server at {target} broke: {text}"
     if kind is ServerError:
         text = f"the server at {target} failed ({code.name}): {text}"
     if details.error_id is not None and details.error_id not in text:

@@ -42,7 +42,6 @@ class Gate:
         self._ending: dict[Task, UnavailableError] = {}  # why those are cancelled that are
         self._waiting: set[asyncio.Task[Any]] = set()  # those that wait for the next of many requests
         self._closed = False
-        self._over = False
 
     def guard(self, handler: Any) -> Any:
         """Returns a method's handler that is only reached by calls that were let in."""
@@ -81,24 +80,25 @@ class Gate:
             self._cancel(task, _draining())
 
     def end(self) -> None:
-        """Ends all calls that are open with UNAVAILABLE; where gRPC is sending a message, when it has gone."""
-        self._over = True
-        for task, unread in list(self._open.items()):
-            if not unread and task is not None:
-                self._cancel(task, _draining())
+        """Ends all calls that are open with UNAVAILABLE; who reads on finds that behind the message that gRPC has."""
+        for task in list(self._open):
+            self._end(task, _draining())
 
     def end_unloaded(self, task: Task) -> None:
         """Ends a call whose version was unloaded: with UNAVAILABLE, if its answer is not whole."""
-        if task is None:
-            return
-        if not self.unread(task):
-            self._cancel(task, _unloaded())
-            return
-        task.cancel(_unloaded())  # the observer, which waits until gRPC has room for the next message, is told why
+        self._end(task, _unloaded())
 
     def unread(self, task: Task) -> int:
         """Returns which message of a call is in gRPC's hands, by a number that grows; 0 if the call is at work."""
         return self._open.get(task, ANSWERED)
+
+    def _end(self, task: Task, why: UnavailableError) -> None:
+        if task is None:
+            return
+        if self.unread(task):
+            task.cancel(why)  # the observer, which waits until gRPC has room for the next message, is told
+        else:
+            self._cancel(task, why)
 
     def _cancel(self, task: asyncio.Task[Any], why: UnavailableError) -> None:
         self._ending[task] = why
@@ -141,8 +141,6 @@ class Gate:
                         calls[task] = count = count + 1
                         yield response
                         calls[task] = 0
-                        if self._over:
-                            raise _draining()
             except asyncio.CancelledError:
                 self._explain(task)
                 raise
