@@ -6,12 +6,12 @@ Whatever is not named here does, for all that is known.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fluoroscope_server.engine import jaxprs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     import jax.extend.core as jex
 
@@ -32,6 +32,26 @@ def acts_along(equation: jex.JaxprEqn, position: int, axis: int) -> bool:
     rule = next((rule for prefix, rule in _RULES.items() if name.startswith(prefix)), None)
     known = jaxprs.shape_and_dtype(equation.invars[position])
     return rule is None or known is None or rule(equation, position, axis, known[0])
+
+
+def is_alike(before: jex.JaxprEqn, after: jex.JaxprEqn) -> bool:
+    """Returns whether an equation does the same for two batch sizes, but for what follows from the sizes."""
+    axes = {
+        axis
+        for old, new in zip((*before.invars[:1], *before.outvars), (*after.invars[:1], *after.outvars), strict=False)
+        for axis, sizes in enumerate(zip(jaxprs.shape_of(old), jaxprs.shape_of(new), strict=False))
+        if sizes[0] != sizes[1]
+    }
+    return all(_is_same(name, before.params.get(name), value, axes) for name, value in after.params.items())
+
+
+def _is_same(name: str, old: Any, new: Any, axes: Collection[int]) -> bool:
+    if name.endswith(_SHAPES) or jaxprs.is_code(new):
+        return True
+    if name in _BY_AXIS and isinstance(old, tuple) and isinstance(new, tuple):
+        pairs = enumerate(zip(old, new, strict=False))
+        return all(axis in axes or one == other for axis, (one, other) in pairs)
+    return bool(old == new) or repr(old) == repr(new)  # NaN is not equal to itself
 
 
 def divides(equation: jex.JaxprEqn, axis: int, made: int) -> bool:
@@ -60,7 +80,12 @@ def repeats(equation: jex.JaxprEqn, axes: Sequence[int]) -> bool:
 
 
 def _window(equation: jex.JaxprEqn, _: int, axis: int, __: tuple[int, ...]) -> bool:
-    return bool(equation.params.get("window_dimensions", {axis: 2})[axis] > 1)
+    params = equation.params
+    if "window_dimensions" not in params:
+        return True
+    ones = ("window_dimensions", "window_strides", "base_dilation", "window_dilation")
+    moved = any(params[name][axis] != 1 for name in ones if name in params)
+    return moved or tuple(params["padding"][axis]) != (0, 0)
 
 
 def _convolution(equation: jex.JaxprEqn, position: int, axis: int, shape: tuple[int, ...]) -> bool:
@@ -88,13 +113,16 @@ def _gather(equation: jex.JaxprEqn, position: int, axis: int, shape: tuple[int, 
 def _scatter(equation: jex.JaxprEqn, position: int, axis: int, _: tuple[int, ...]) -> bool:
     numbers = equation.params["dimension_numbers"]
     moved = {*numbers.inserted_window_dims, *numbers.scatter_dims_to_operand_dims} - {*numbers.operand_batching_dims}
+    left = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
+    whole, part = (jaxprs.shape_of(equation.invars[place]) for place in (0, 2))
+    window = dict(
+        zip((each for each in range(len(whole)) if each not in left), numbers.update_window_dims, strict=True)
+    )
     if position == 0:
-        return axis in moved
+        return axis in moved or (axis in window and part[window[axis]] != whole[axis])
     if position == 1 or axis not in numbers.update_window_dims:
         return True
-    left = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
-    window = [each for each in range(len(jaxprs.shape_of(equation.invars[0]))) if each not in left]
-    return window[numbers.update_window_dims.index(axis)] in moved
+    return next(mine for mine, theirs in window.items() if theirs == axis) in moved
 
 
 def _slice(equation: jex.JaxprEqn, _: int, axis: int, shape: tuple[int, ...]) -> bool:
@@ -115,6 +143,12 @@ def _update(equation: jex.JaxprEqn, _: int, axis: int, __: tuple[int, ...]) -> b
     whole, part = map(jaxprs.shape_of, equation.invars[:2])
     return whole[axis] != part[axis]
 
+
+_SHAPES: Final = ("shape", "new_sizes", "sharding")
+"""How parameters are called that say what the results' shapes say, or where they lie."""
+
+_BY_AXIS: Final = frozenset({"limit_indices", "padding_config", "reps", "sizes", "slice_sizes", "start_indices"})
+"""Parameters with an entry for each axis."""
 
 PASSING: Final = frozenset(
     {

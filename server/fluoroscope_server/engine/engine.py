@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from fluoroscope_server.engine.parameters import (
 )
 from fluoroscope_server.engine.placing import place
 from fluoroscope_server.engine.prediction import prediction
-from fluoroscope_server.engine.probing import Rows, probe
+from fluoroscope_server.engine.probing import Rows, alike_in, probe
 from fluoroscope_server.engine.program import compile_program
 from fluoroscope_server.engine.program_cache import ProgramCache, Requested
 from fluoroscope_server.engine.question import pose
@@ -177,7 +178,12 @@ class Engine:
         for bucket in [size for size in self.buckets if size > 1] or [2] * in_doubt:
             self._rows = probe(self._runner(bucket), self.signature, bucket)
             if self._rows is not Rows.APART or time.perf_counter() > end:
+                break
+        for small, large in itertools.pairwise(self.buckets if in_doubt else ()):
+            if self._rows is Rows.MIXED or time.perf_counter() > end:
                 return
+            if not alike_in(self.predict, self.signature, small, large):
+                self._rows = Rows.MIXED
 
     def warm_up(self) -> None:
         """Runs each bucket a few times: the first run pays for what later ones do not. Sets `seconds`, by bucket.

@@ -173,6 +173,11 @@ def inner_jaxprs(equation: jex.JaxprEqn) -> list[Closed]:
     return held
 
 
+def is_code(value: object) -> bool:
+    """Returns whether a parameter of an equation is a jaxpr, or a function."""
+    return isinstance(value, _Closed | jex.Jaxpr) or callable(value)
+
+
 def repetitions(equation: jex.JaxprEqn) -> int:
     """Returns how often an equation runs what it holds; 1 where that depends on the data."""
     length = equation.params.get("length", 1)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fluoroscope_server.engine import jaxprs
-from fluoroscope_server.engine.along import PASSING, acts_along, divides, repeats
+from fluoroscope_server.engine.along import PASSING, acts_along, divides, is_alike, repeats
 from fluoroscope_server.engine.dependents import dependents
 
 if TYPE_CHECKING:
@@ -74,11 +75,20 @@ def find_mixed(flat: Mapping[int, FlatNetwork], input_count: int) -> Mixed:
     """Returns where the rows of a batch are mixed.
 
     Args:
-        flat: the network for each batch size, two at least. The two largest are compared: a batch of one may be
-            computed by other equations.
+        flat: the network for each batch size, two of more than one row at least: a batch of one may be computed by
+            other equations.
         input_count: how many of its last inputs are those of a request.
     """
-    (_, small), (_, large) = sorted(flat.items())[-2:]
+    several = [each for size, each in sorted(flat.items()) if size > 1]
+    found = [_compared(small, large, input_count) for small, large in pairwise(several)]
+    outputs = {each.outputs for each in found}
+    return Mixed(
+        outputs=True if True in outputs else None if None in outputs else False,
+        values=frozenset().union(*(each.values for each in found)),
+    )
+
+
+def _compared(small: FlatNetwork, large: FlatNetwork, input_count: int) -> Mixed:
     following = _Following(dependents(large, large.jaxpr.inputs[-input_count:]))
     variables = len(large.jaxpr.inputs) - input_count
     states = [*[Mixing.UNIFORM] * variables, *[Mixing.APART] * input_count]
@@ -86,9 +96,14 @@ def find_mixed(flat: Mapping[int, FlatNetwork], input_count: int) -> Mixed:
         ends = following.follow((small.jaxpr, small.loops), (large.jaxpr, large.loops), states)
     except _OtherEquationsError:
         return Mixed(outputs=None, values=frozenset(value.path for value in large.values))
+    twins = {value.path: value.atom for value in small.values}
     return Mixed(
         outputs=True if Mixing.WHOLE in ends else False if _KEPT.issuperset(ends) else None,
-        values=frozenset(value.path for value in large.values if following.of(value.atom) not in _KEPT),
+        values=frozenset(
+            value.path
+            for value in large.values
+            if following.of(value.atom) not in _KEPT or not following.is_twin(twins.get(value.path), value.atom)
+        ),
     )
 
 
@@ -105,6 +120,9 @@ class _Following:
 
     found: dict[jex.Var, Mixing] = field(default_factory=dict)
     """What is known of the variables for the larger batch."""
+
+    twins: dict[jex.Var, jex.Var] = field(default_factory=dict)
+    """The variable for the larger batch of each for the smaller."""
 
     def of(self, atom: Atom) -> Mixing:
         """Returns what is known of a value; of one that cannot leave what computes it, nothing."""
@@ -123,20 +141,41 @@ class _Following:
             _OtherEquationsError: they are not the same.
         """
         (before, loops), (after, larger_loops) = small, large
-        if len(before.equations) != len(after.equations) or loops.keys() != larger_loops.keys():
-            raise _OtherEquationsError
-        self.found.update(zip(after.inputs, inputs, strict=True))
-        for old, new in zip(before.constants, after.constants, strict=True):
-            self.found[new] = Mixing.PLACED if _growing_axes(old, new) else Mixing.UNIFORM
+        _require(len(before.equations) == len(after.equations) and loops.keys() == larger_loops.keys())
+        _require(len(before.constants) == len(after.constants))
+        self._know(before.inputs, after.inputs, inputs)
+        self._know(
+            before.constants, after.constants, map(_of_constant, before.constants.values(), after.constants.values())
+        )
         for index, (one, other) in enumerate(zip(before.equations, after.equations, strict=True)):
-            if one.primitive is not other.primitive or list(map(_rank, one.outvars)) != list(map(_rank, other.outvars)):
-                raise _OtherEquationsError
+            _require(one.primitive is other.primitive and self._are_twins(one, other))
             if index in loops:
                 made = self._loop(loops[index], larger_loops[index], alone=alone)
             else:
                 made = self._equation(one, other, alone=alone)
-            self.found.update(zip(other.outvars, made, strict=True))
+            self._know(one.outvars, other.outvars, made)
+        _require(all(map(self.is_twin, before.outputs, after.outputs)))
         return self._pairs(before.outputs, after.outputs)
+
+    def _know(self, before: Iterable[jex.Var], after: Iterable[jex.Var], states: Iterable[Mixing]) -> None:
+        for old, new, state in zip(before, after, states, strict=True):
+            self.twins[old], self.found[new] = new, state
+
+    def is_twin(self, old: Atom | None, new: Atom) -> bool:
+        """Returns whether two values are the same one for the two batch sizes, or both are written down."""
+        if old is None or jaxprs.is_literal(old) or jaxprs.is_literal(new):
+            return old is not None and jaxprs.is_literal(old) and jaxprs.is_literal(new)
+        return self.twins.get(old) is new
+
+    def _are_twins(self, one: jex.JaxprEqn, other: jex.JaxprEqn) -> bool:
+        """Returns whether two equations are the same but for sizes, and for how many operands there are."""
+        if list(map(_rank, one.outvars)) != list(map(_rank, other.outvars)):
+            return False
+        if len(one.invars) != len(other.invars):
+            known = all(any(self.is_twin(old, new) for new in other.invars) for old in one.invars)
+            return known and all(any(self.is_twin(old, new) for old in one.invars) for new in other.invars)
+        same = map(self.is_twin, one.invars, other.invars)
+        return all(same) and list(map(_rank, one.invars)) == list(map(_rank, other.invars))
 
     def _pairs(self, before: Iterable[Atom], after: Iterable[Atom]) -> list[Mixing]:
         return [self._pair(old, new) for old, new in zip(before, after, strict=True)]
@@ -154,6 +193,8 @@ class _Following:
             acts = self._acts(before, after, states)
         else:  # an operand for each row
             states, acts = [self.of(atom) for atom in after.invars], True
+        if not is_alike(before, after):
+            states = [*states, Mixing.PLACED]
         if after.primitive.name in PASSING and len(states) == len(after.outvars):
             return states
         pairs = zip(before.outvars, after.outvars, strict=True)
@@ -176,8 +217,15 @@ class _Following:
     def _loop(self, small: Loop, large: Loop, *, alone: bool) -> list[Mixing]:
         """Returns what a loop makes, whose iterations are the same for every batch, or one for each row."""
         inputs = self._pairs(small.inputs, large.inputs)
-        if small.length == large.length or alone:
+        counts = [(each.const_count, each.carry_count, each.reverse) for each in (small, large)]
+        _require(counts[0] == counts[1])
+        if small.length == large.length:
             return self._iterate(small, large, inputs, alone=alone)
+        if alone:
+            return [
+                max(state, Mixing.ACROSS if new in self.dependent else Mixing.PLACED)
+                for state, new in zip(self._iterate(small, large, inputs, alone=True), large.outputs, strict=True)
+            ]
         axes = map(_growing_axes, small.inputs, large.inputs)
         shared = large.const_count + large.carry_count
         pairs = enumerate(zip(inputs, axes, strict=True))
@@ -208,6 +256,17 @@ class _Following:
             if after == carry:
                 return [*carry, *ends[large.carry_count :]]
             carry = after
+
+
+def _require(alike: bool) -> None:
+    """Raises _OtherEquationsError unless what was compared is alike."""
+    if not alike:
+        raise _OtherEquationsError
+
+
+def _of_constant(old: Any, new: Any) -> Mixing:
+    """Returns what an array is that the network holds for each batch size."""
+    return Mixing.UNIFORM if old is new or np.array_equal(old, new) else Mixing.PLACED
 
 
 def _made(states: Sequence[Mixing], axes: Sequence[int], acts: bool) -> Mixing:

@@ -8,6 +8,7 @@ and in their order.
 from __future__ import annotations
 
 import enum
+import functools
 import itertools
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ class Rows(enum.Enum):
     """The answer to one depends on its place in the batch, not on the others: nobody else may come before it."""
 
     MIXED = "mixed"
-    """The answer to one depends on others."""
+    """The answer to one depends on others, or on how many there are."""
 
 
 def probe(predict: Predict, signature: Signature, bucket: int) -> Rows:
@@ -56,13 +57,7 @@ def probe(predict: Predict, signature: Signature, bucket: int) -> Rows:
         bucket: how many rows a batch has, two at least.
     """
     generator = np.random.default_rng(_SEED)
-
-    def answers(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Returns the outputs of inputs whose first axis is that of the batch; so is theirs, if they have it."""
-        placed = [np.moveaxis(each, 0, _axis(spec)) for spec, each in zip(signature.inputs, inputs, strict=True)]
-        outputs = zip(signature.outputs, predict(bucket, placed), strict=True)
-        return [np.moveaxis(np.asarray(each), _axis(spec), 0) for spec, each in outputs if BATCH in spec.shape]
-
+    answers = functools.partial(_answers, predict, signature)
     first = [_drawn(spec, bucket, generator, 1.0) for spec in signature.inputs]
     want = answers(first)
     for row, scale in itertools.product((0, -1), (1.0, _LARGE)):
@@ -74,6 +69,21 @@ def probe(predict: Predict, signature: Signature, bucket: int) -> Rows:
     moved = answers([np.roll(each, 1, axis=0) for each in first])
     same = all(_alike(a, np.roll(b, -1, axis=0), root=3) for a, b in zip(want, moved, strict=True))
     return Rows.APART if same else Rows.PLACED
+
+
+def alike_in(predict: Predict, signature: Signature, small: int, large: int) -> bool:
+    """Runs the same rows in batches of two sizes; tells whether their answers are the same in both."""
+    generator = np.random.default_rng(_SEED)
+    inputs = [_drawn(spec, large, generator, 1.0) for spec in signature.inputs]
+    some, every = (_answers(predict, signature, [each[:rows] for each in inputs]) for rows in (small, large))
+    return all(_alike(a, b[:small], root=3) for a, b in zip(some, every, strict=True))
+
+
+def _answers(predict: Predict, signature: Signature, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Returns the outputs of inputs whose first axis is that of the batch; so is theirs, if they have it."""
+    placed = [np.moveaxis(each, 0, _axis(spec)) for spec, each in zip(signature.inputs, inputs, strict=True)]
+    outputs = zip(signature.outputs, predict(len(inputs[0]), placed), strict=True)
+    return [np.moveaxis(np.asarray(each), _axis(spec), 0) for spec, each in outputs if BATCH in spec.shape]
 
 
 def _axis(spec: TensorSpec) -> int:

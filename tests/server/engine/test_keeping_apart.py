@@ -85,6 +85,7 @@ APART: dict[str, Callable[[jax.Array], jax.Array]] = {
     "repeated": lambda x: jnp.repeat(x, 3, axis=0).reshape(x.shape[0], 3, -1).sum(1),
     "places joined and parted": lambda x: jnp.cos(x.reshape(-1)).reshape(x.shape),
     "time first": _time_first,
+    "written to some units": lambda x: x.at[:, 0].set(0.0).at[:, jnp.array([1, 2])].add(x[:, 2:]),
     "written in a loop": _written_in_a_loop,
     "one kernel for all": lambda x: jnp.einsum("bi,bj->bij", x, x).sum(-1),
     "its own place": lambda x: jnp.take_along_axis(x, jnp.argmax(x, -1, keepdims=True), -1) * x,
@@ -95,6 +96,19 @@ APART: dict[str, Callable[[jax.Array], jax.Array]] = {
     "the same noise for each": lambda x: x + jax.random.normal(jax.random.key(0), (1, 4)),
     "matrices": lambda x: x * jnp.linalg.det(jnp.einsum("bi,bj->bij", x, x) + jnp.eye(4)[None])[:, None],
 }
+
+
+def _written_to_the_first(x: jax.Array) -> jax.Array:
+    numbers = jax.lax.ScatterDimensionNumbers((0, 1), (), (1,))
+    return jax.lax.scatter(x, jnp.zeros((1,), jnp.int32), jnp.zeros((2, 4)), numbers)
+
+
+def _moved_by_a_stride(x: jax.Array) -> jax.Array:
+    every = jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, 1), (2, 1), "VALID")
+    moved: jax.Array = jax.lax.reduce_window(
+        every, 0.0, jax.lax.add, (1, 1), (1, 1), [(1, 0), (0, 0)], base_dilation=(2, 1)
+    )
+    return moved
 
 
 MIXED: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -118,6 +132,19 @@ MIXED: dict[str, Callable[[jax.Array], jax.Array]] = {
     "beside all": lambda x: jax.lax.map(lambda row: row - x.mean(0), x),
     "beside its place": lambda x: jax.lax.map(lambda both: both[0] * both[1], (x, jnp.arange(float(x.shape[0])))),
     "called outside": lambda x: jax.pure_callback(lambda y: y - y[:1], jax.ShapeDtypeStruct(x.shape, x.dtype), x),
+    "of each pair": lambda x: jnp.ones((x.shape[0], x.shape[0])) @ x,
+    "shares of all pairs": lambda x: x / jnp.ones((x.shape[0], x.shape[0])).sum(0)[:, None],
+    "only in a small batch": lambda x: jnp.cumsum(x, 0) if x.shape[0] <= 4 else jnp.sin(x),
+    "chosen by the size": lambda x: (jnp.cumsum(x, 0), jnp.sin(x))[x.shape[0] > 4],
+    "to the power of the size": lambda x: x ** x.shape[0],
+    "a column by the size": lambda x: x * x[:, x.shape[0] // 2 - 1][:, None],
+    "a constant by the size": lambda x: x * jnp.asarray(np.full((1, 4), x.shape[0], np.float32)),
+    "as often as there are rows": lambda x: jax.lax.map(
+        lambda row: jax.lax.fori_loop(0, x.shape[0], lambda _, y: y * 0.9, row), x
+    ),
+    "forwards or backwards": lambda x: jax.lax.cumsum(x, 1, reverse=x.shape[0] > 4),
+    "written to the first": _written_to_the_first,
+    "moved by a stride": _moved_by_a_stride,
     "in a mutable array": _beside_a_mutable_array,
     "the centre": lambda x: x - x.mean(0, keepdims=True),
     "the largest": lambda x: x / jnp.abs(x).max(),
@@ -155,9 +182,31 @@ def test_what_keeps_rows_apart(name: str, function_lab: Callable[..., Lab], batc
 
 @pytest.mark.parametrize("name", MIXED)
 def test_what_mixes_rows(name: str, function_lab: Callable[..., Lab], batch: Callable[..., np.ndarray]) -> None:
-    lab = function_lab(_site(MIXED[name]), buckets=(1, *BUCKETS))
+    lab = function_lab(_site(MIXED[name]), buckets=(*BUCKETS, 8))
     lab.engine.probe_rows()
     assert not lab.keeps("looked_at")
-    assert lab.engine.joined_rows == 6, "no output needs it"
+    assert lab.engine.joined_rows == 8, "no output needs it"
     if name not in {"in a loop", "in a branch"}:  # there it depends on the numbers
         assert not _keeps_apart(lab, batch)
+
+
+def _scanned(x: jax.Array) -> jax.Array:
+    factor = jnp.sin(x[:1]) if x.shape[0] > 4 else 2.0
+    return jax.lax.scan(lambda y, _: (y * factor, None), x, length=3)[0]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x * (np.ones((6, 4), np.float32) if x.shape[0] == 6 else 2.0),
+        lambda x: x * x if x.shape[0] > 4 else x * 2.0,
+        lambda x: jnp.clip(x, 0.0, x if x.shape[0] > 4 else 1.0),
+        _scanned,
+    ],
+    ids=["constants", "operands", "ranks", "inputs of a loop"],
+)
+def test_a_network_that_computes_otherwise_for_another_size_is_in_doubt(
+    function: Callable[[jax.Array], jax.Array], function_lab: Callable[..., Lab]
+) -> None:
+    lab = function_lab(lambda _, inputs: function(inputs["x"]), buckets=BUCKETS)
+    assert lab.engine.joined_rows == 0

@@ -114,3 +114,25 @@ def test_before_it_is_probed_what_cannot_be_told_counts_as_mixed(function_lab: C
     assert lab.engine.joined_rows == 6
     x = np.ones((4, 4), np.float32)
     np.testing.assert_allclose(np.asarray(lab.engine.predict(4, [x])[0]), np.sin(x), rtol=1e-6)
+
+
+@pytest.mark.parametrize("buckets", [(1, 4), (4, 6), (2, 4, 6)])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x / x.shape[0],
+        lambda x: x ** x.shape[0],
+        lambda x: x * jnp.asarray(np.full((1, 4), x.shape[0], np.float32)),
+        lambda x: x + jnp.ones(x.shape[0]).sum(),
+    ],
+    ids=["divided", "to the power", "a constant", "counted"],
+)
+def test_answers_that_depend_on_how_many_rows_there_are(
+    function: Callable[[jax.Array], jax.Array], buckets: tuple[int, ...], function_lab: Callable[..., Lab]
+) -> None:
+    """No row depends on another, and yet nobody may be joined, or padded, without another answer."""
+    lab = function_lab(lambda _, inputs: function(inputs["x"]), buckets=buckets)
+    lab.engine.probe_rows()
+    assert lab.engine.joined_rows == 0
+    with pytest.raises(InvalidRequestError, match="this network mixes the rows of a batch"):
+        lab.engine.bucket_for(3)
