@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -65,14 +65,15 @@ def check(
         raise click.UsageError("Name a PATH, or a --repository.")
     without_accelerator()
     with explained():
-        from fluoroscope_server.serving.checking import check_model  # noqa: PLC0415 (JAX takes seconds)
+        from fluoroscope_server.serving.checking import check_folder, check_model  # noqa: PLC0415 (JAX takes seconds)
         from fluoroscope_server.serving.steps import folders_of_models  # noqa: PLC0415 (JAX takes seconds)
 
-        folders = [*paths, *(folders_of_models(repository) if repository else ())]
-        if not folders:
+        folders = folders_of_models(repository) if repository else []
+        if not paths and not folders:
             click.echo(f"{repository} holds no folder with a model", err=True)
             context.exit(2)
-        reports = [check_model(each, family=family, deep=deep, require_seal=require_seal) for each in folders]
+        how: dict[str, Any] = {"family": family, "deep": deep, "require_seal": require_seal}
+        reports = [check_model(each, **how) for each in paths] + [check_folder(each, **how) for each in folders]
     if as_json:
         _print_json(reports)
     else:

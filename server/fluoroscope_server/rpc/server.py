@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -46,6 +47,9 @@ UNLIMITED = {health.SERVICE_NAME, reflection.SERVICE_NAME}
 
 ENDING_SECONDS = 0.5
 """How long calls have to tell their clients that the grace is over; then gRPC cuts them off."""
+
+ANSWER_SECONDS = 1.0
+"""How long a server that listens where this one shall may take to say so."""
 
 
 class RpcServer:
@@ -150,6 +154,8 @@ class RpcServer:
 
     async def start(self, address: str) -> str:
         """Listens, and returns the address with the port that was taken; raises SettingsError if that cannot be."""
+        if address.startswith("unix:") and _is_answered(address):  # gRPC would take the place of who listens there
+            raise SettingsError(f"cannot listen on {address}: another server is there")
         try:
             if self._certificates is None:
                 port = self._server.add_insecure_port(address)
@@ -182,6 +188,17 @@ class RpcServer:
         if not await self._admission.emptied(grace):
             self.gate.end()
         await self._server.stop(ENDING_SECONDS)
+
+
+def _is_answered(address: str) -> bool:
+    """Returns whether somebody listens on a socket of the file system."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(ANSWER_SECONDS)
+        try:
+            probe.connect(address.removeprefix("unix:").removeprefix("//"))
+        except OSError:
+            return False
+    return True
 
 
 def _certificates(settings: Settings) -> Certificates | None:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fluoroscope_server.checkpoints import check_seal, steps, stray_manifests, uncommitted
-from fluoroscope_server.errors import ModelError, UnsealedError
+from fluoroscope_server.errors import ModelError, SettingsError, UnsealedError
 from fluoroscope_server.serving.loading import loading, make_engine, open_model, restore
-from fluoroscope_server.settings import ModelSource
+from fluoroscope_server.serving.steps import is_model
+from fluoroscope_server.settings import ModelSource, check_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +30,7 @@ class Finding:
     """The step; None for the folder as a whole."""
 
     reason: str
-    """A constant in capitals: one of `REFUSALS`, or LEFTOVER."""
+    """A constant in capitals: one of `REFUSALS`, BAD_NAME or LEFTOVER."""
 
     is_error: bool
     """Whether the server would refuse this step."""
@@ -59,6 +60,21 @@ class Report:
     def would_be_refused(self) -> bool:
         """Returns whether the server would refuse a step, or the whole model."""
         return any(finding.is_error for finding in self.findings)
+
+
+def check_folder(path: Path, *, family: str | None = None, deep: bool = False, require_seal: bool = False) -> Report:
+    """Checks a folder of a repository, which need not be a model; as `check_model`."""
+    if not is_model(path):
+        message = f"{path} is passed over: it holds neither a committed step nor a model.toml"
+        passed = Finding(path=str(path), step=None, reason=LEFTOVER, is_error=False, message=message)
+        return Report(path=path, steps=[], findings=[passed])
+    try:
+        check_name("model", path.name)
+    except SettingsError as error:
+        message = f"{path} is left out: {error.message}"
+        left_out = Finding(path=str(path), step=None, reason="BAD_NAME", is_error=True, message=message)
+        return Report(path=path, steps=[], findings=[left_out])
+    return check_model(path, family=family, deep=deep, require_seal=require_seal)
 
 
 def check_model(path: Path, *, family: str | None = None, deep: bool = False, require_seal: bool = False) -> Report:

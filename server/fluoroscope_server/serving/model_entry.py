@@ -104,6 +104,8 @@ class ModelEntry:
         """Names for versions that are loaded."""
         self.trouble = ""
         """Why its folder cannot be looked at, for clients who may look inside; empty if it can."""
+        self.lacking = ""
+        """Which steps the policy names that are not there, in words."""
         self.asked: set[int] = set()
         """Versions that an operator has loaded by hand: they stay, whatever the policy says."""
         self.dismissed: set[int] = set()
@@ -245,4 +247,6 @@ class ModelEntry:
             return "MODEL_FAILED", f"has no version that serves; {newest} was refused: {self.refused[newest].told}"
         if self.trouble:
             return "MODEL_FAILED", self.told_trouble
+        if self.lacking:
+            return "MODEL_FAILED", f"has nothing to serve: in its model.toml {self.lacking}"
         return "MODEL_LOADING", "is still being loaded; try again soon"

@@ -54,6 +54,8 @@ class Operations:
         if refusals:
             raise refusals[0].error
         await self._swapper.complain(entry.where())
+        if entry.lacking:
+            raise ModelError(f"model {entry.name!r} {entry.idleness[1]}")
         raise ModelError(f"model {entry.name!r}: its first step was committed just now; start the server again")
 
     async def discover(self, *, must: bool = False) -> None:
@@ -214,6 +216,9 @@ class Operations:
         entry.trouble = ""
         self._reports.trouble(entry.name, "")
         entry.policy = file.policy
+        entry.lacking = file.policy.lacking(found.keys() | entry.loaded.keys())
+        told = f"model {entry.name!r}: in its model.toml {entry.lacking}" if entry.lacking else ""
+        self._reports.trouble(f"{entry.name}, versions", told)
         for version in entry.refused.keys() - found.keys():
             del entry.refused[version]
         return found

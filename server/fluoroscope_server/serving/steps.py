@@ -67,7 +67,7 @@ def scan_models(root: Path, *, known: Collection[str] = ()) -> dict[str, Path]:
     Raises:
         OSError: the repository cannot be listed.
     """
-    return {each.name: each for each in folders_of_models(root) if each.name in known or _is_model(each)}
+    return {each.name: each for each in folders_of_models(root) if each.name in known or is_model(each)}
 
 
 def folders_of_models(root: Path) -> list[Path]:
@@ -79,7 +79,8 @@ def folders_of_models(root: Path) -> list[Path]:
     return sorted(each for each in root.iterdir() if not each.name.startswith((".", "_")) and may_be_folder(each))
 
 
-def _is_model(folder: Path) -> bool:
+def is_model(folder: Path) -> bool:
+    """Returns whether a folder of a repository holds a model.toml or a committed step, as far as it can be read."""
     try:
         return (folder / CONFIG_FILE).is_file() or bool(step_folders(folder))
     except (OSError, CheckpointError):

@@ -9,7 +9,7 @@ from fluoroscope_server.errors import ConfigError, SettingsError
 from fluoroscope_server.settings import Swap, check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 EXAMPLES = '"latest", {latest = 2}, [100, 200] or "all"'
 
@@ -35,6 +35,14 @@ class VersionPolicy:
         """Reads the keys `versions`, `labels` and `swap`, each of which may be missing; raises ConfigError."""
         latest, only = _versions(raw.get("versions", "latest"))
         return cls(latest=latest, only=only, labels=_labels(raw.get("labels", {})), swap=_swap(raw.get("swap")))
+
+    def lacking(self, steps: Collection[int]) -> str:
+        """Returns what is named that is none of the steps, in words; empty if all is there."""
+        named = [*(("`versions`", each) for each in self.only), *((f"label {a!r}", b) for a, b in self.labels.items())]
+        missing = [f"{who} names {version}" for who, version in named if version not in steps]
+        if not missing or not steps:
+            return ""
+        return f"{', '.join(missing)}, and there is no such step: there are {', '.join(map(str, sorted(steps)))}"
 
     def choose(self, steps: Iterable[int]) -> list[int]:
         """Returns those of the steps that serve, newest first."""

@@ -76,6 +76,17 @@ def test_a_damaged_step(run: Path) -> None:
     assert checked.stdout.startswith(f"error DAMAGED: {run}, step 20: {words}")
 
 
+def test_a_repository_is_checked_as_it_is_served(run: Path) -> None:
+    (run.parent / "empty").mkdir()
+    result = invoke("check", "--repository", run.parent)
+    assert result.exit_code == 0, result.output
+    assert f"note LEFTOVER: {run.parent / 'empty'} is passed over: it holds neither" in result.output
+    run.rename(run.parent / "a b")
+    result = invoke("check", "--repository", run.parent)
+    assert result.exit_code == 1
+    assert f"error BAD_NAME: {run.parent / 'a b'} is left out: model name 'a b' may hold letters" in result.output
+
+
 def test_findings_for_programs(run: Path) -> None:
     (run / "30").mkdir()
     for name in ("_aside", ".hidden"):  # neither does the server look there

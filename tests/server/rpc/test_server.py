@@ -337,6 +337,11 @@ def test_a_unix_socket(servable: Servable, tmp_path: Path, where: str) -> None:
                 "InferenceService/Predict", predict_request(), inference_pb2.PredictResponse
             )
             assert list(answer.outputs) == ["logits"]
+            another = RpcServer(Repository(), Metrics(), Settings(models=()))
+            with pytest.raises(SettingsError, match=f"cannot listen on {listen}: .*another server"):
+                await another.start(listen)
+            check: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
+            assert await check(b""), "it is still there"
         await server.drain(0)
 
     asyncio.run(asyncio.wait_for(main(), WAIT))

@@ -280,6 +280,34 @@ def test_models_that_come_and_go(run: Run, net: Path) -> None:
     run(test)
 
 
+def test_a_policy_that_names_steps_that_are_not_there(run: Run, net: Path) -> None:
+    """Until they come: a trainer may write them yet."""
+
+    async def test(house: House) -> None:
+        other = net.parent / "other"
+        write_step(other, 7)
+        (other / "model.toml").write_text("versions = [9]\n[labels]\nstable = 8\n")
+        (net / "model.toml").write_text("[labels]\nold = 0\n")
+        for _ in range(2):
+            await house.watcher.look()
+        told = "in its model.toml `versions` names 9, label 'stable' names 8, and there is no such step: there are 7"
+        with pytest.raises(UnavailableError, match=f"model 'other' has nothing to serve: {told}") as caught:
+            await house.answers(name="other")
+        assert caught.value.reason == "MODEL_FAILED"
+        assert house.said.count(f"model 'other': {told}") == 1
+        said = "model 'net': in its model.toml label 'old' names 0, and there is no such step: there are 1"
+        assert house.said.count(said) == 1
+        assert await house.answers() == 1
+        write_step(other, 9)
+        await house.watcher.look()
+        assert await house.answers(name="other") == 9
+        write_step(other, 8)
+        await house.watcher.look()
+        assert house.entry("other").labels == {"stable": 8}
+
+    run(test)
+
+
 def test_a_model_that_is_gone_for_a_while_keeps_its_metrics(run: Run, net: Path) -> None:
     """Though a call that used it before ends only then."""
 

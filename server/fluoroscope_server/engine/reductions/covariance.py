@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +127,7 @@ def _centered(value: jax.Array, valid: jax.Array | None) -> tuple[jax.Array, jax
     if valid is not None:
         x = jnp.where(valid, x, 0.0)
         present = jnp.broadcast_to(valid, (*value.shape[:-1], 1)).reshape(-1, 1)
-    x = x.reshape(-1, units)
+    x = x.reshape(math.prod(value.shape[:-1]), units)
     size = count_present(value, valid, tuple(range(value.ndim - 1))).astype(jnp.float32)
     scale, inverse = power_of_two(jnp.max(jnp.abs(x), axis=0, initial=0.0))
     x = x * inverse[None, :]
