@@ -38,13 +38,16 @@ def as_arrays(
     call; of an input that the model does not have, float32, int32 or bool.
 
     Raises:
-        InvalidRequestError: A list is ragged, or its numbers do not fit the model's dtype.
+        InvalidRequestError: A list is ragged, its numbers do not fit the model's dtype, or an array is masked.
     """
     if not isinstance(inputs, Mapping):
         raise InvalidRequestError(
             f'inputs are a {type(inputs).__name__}; expected a mapping from names to arrays, such as {{"image": x}}',
             field="inputs",
         )
+    for name, value in inputs.items():
+        if np.ma.isMaskedArray(value):
+            raise _unfit(name, "is a masked array, whose mask cannot be sent: fill it, as with x.filled(0)")
     plain = {name for name, value in inputs.items() if isinstance(value, _PLAIN) and not isinstance(value, np.generic)}
     dtypes: dict[str, np.dtype | None] = {}
     if plain:

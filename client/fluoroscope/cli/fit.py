@@ -43,7 +43,7 @@ def fit(value: Value, spec: TensorSpec, *, cast: bool) -> np.ndarray:
 
 
 def _typed(array: np.ndarray, spec: TensorSpec, *, cast: bool) -> np.ndarray:
-    if array.dtype == spec.dtype:
+    if spec.dtype in {array.dtype, array.dtype.newbyteorder("=")}:  # the order of bytes is the machine's own business
         return array
     if spec.dtype is None:
         raise click.UsageError(

@@ -102,6 +102,12 @@ def test_an_array_that_cannot_be_sent_is_named() -> None:
         next(predict("digits", {"x": np.array(["a"])}))
 
 
+def test_what_a_mask_hides_is_not_sent() -> None:
+    masked = np.ma.masked_array([1.0, 1e9], mask=[False, True])
+    with pytest.raises(InvalidRequestError, match=r"input 'x' is a masked array, whose mask cannot be sent: fill it"):
+        next(predict("digits", {"x": masked}))
+
+
 def test_other_array_types_are_taken_as_they_are() -> None:
     class Foreign:
         def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:

@@ -103,6 +103,12 @@ def test_one_archive_gives_all_inputs(folder: Path, run: Run, server: FakeServer
     assert np.array_equal(came(server, "mask"), PAIR["mask"][np.newaxis])
 
 
+def test_the_order_of_bytes_is_no_other_dtype(run: Run, server: FakeServer, folder: Path) -> None:
+    np.save(folder / "big.npy", X.astype(">f4"))
+    assert run("predict", "digits", "image=@big.npy").exit_code == 0
+    assert np.array_equal(came(server), X[np.newaxis])
+
+
 @pytest.mark.usefixtures("folder")
 def test_another_dtype_is_converted_only_on_demand(run: Run, server: FakeServer) -> None:
     refused = run("predict", "digits", "image=@wide.npy")
