@@ -96,7 +96,7 @@ def test_both_sides_hold_the_values_and_little_else(
     record_property("server_growth_mib", growth // MIB)
     held = sum(sizes) if mode == "collect" else max(sizes)
     assert held * 0.9 < of_client < held + TOLERANCE_CLIENT
-    assert max(sizes) < growth < sum(sizes) + TOLERANCE_SERVER
+    assert growth < sum(sizes) + TOLERANCE_SERVER, "less if what the load has freed is resident still, and used again"
 
 
 def test_more_than_the_servers_limit_is_refused_before_anything_runs(wide_server: ServerProcess) -> None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 LEFTOVER = "LEFTOVER"
 """The reason of a finding that no server minds."""
 
+BAD_NAME = "BAD_NAME"
+"""The reason of a folder of a repository that is left out for its name."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -72,7 +75,7 @@ def check_folder(path: Path, *, family: str | None = None, deep: bool = False, r
         check_name("model", path.name)
     except SettingsError as error:
         message = f"{path} is left out: {error.message}"
-        left_out = Finding(path=str(path), step=None, reason="BAD_NAME", is_error=True, message=message)
+        left_out = Finding(path=str(path), step=None, reason=BAD_NAME, is_error=True, message=message)
         return Report(path=path, steps=[], findings=[left_out])
     return check_model(path, family=family, deep=deep, require_seal=require_seal)
 
