@@ -266,6 +266,7 @@ def test_other_files(shell: Shell, data: np.ndarray, file: str) -> None:
         (("relu", "--dataset", "data.npz", "--batch-size", "9"), "the model relu takes at most 8 examples at once"),
         (("relu", "--dataset", "data.npz", "x=[[1]]"), "--dataset gives all inputs, and brings sites only"),
         (("relu", "--dataset", "data.npz", "--with-output", "logits"), "leave out --with-output"),
+        (("relu", "--dataset", "data.npz", "--output", "o.npz"), "a data set comes as statistics unless --reduce says"),
         (("relu", "x=[[1]]", "--batch-size", "9"), "--batch-size is for --dataset"),
     ],
 )

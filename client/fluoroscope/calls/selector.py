@@ -31,6 +31,8 @@ def fill_version(request: Request, version: int | None, label: str | None) -> No
     if version is not None:
         request.version = version_number(version)
     if label is not None:
+        if not isinstance(label, str):
+            raise InvalidRequestError(f"label is {label!r}; expected the name of a label", field="label")
         with building(f"label {label!r}", field="label"):
             request.label = label
 

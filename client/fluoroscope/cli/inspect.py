@@ -88,10 +88,11 @@ def inspect(
     GLOB names sites: "*" matches within a path segment, "**" across segments, "?" one character. None
     given means every site that is the output of a module. `fluoroscope sites MODEL` lists them.
     """
-    reductions = reductions or read_reductions(("full" if dataset is None else "statistics",))
+    asked, reductions = reductions, reductions or read_reductions(("full" if dataset is None else "statistics",))
     if output is not None and all(isinstance(each, SUMMARIES) for each in reductions):
+        why = "--reduce asks for none" if asked else "a data set comes as statistics unless --reduce says otherwise"
         raise click.UsageError(
-            "--output writes tensors, and --reduce asks for none; --json prints statistics, histograms and quantiles."
+            f"--output writes tensors, and {why}; --json prints statistics, histograms and quantiles."
         )
     inputs = tuple(filter(is_input, words))
     _check_data_set(

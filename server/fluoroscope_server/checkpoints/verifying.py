@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -86,7 +87,7 @@ def verify(
 
 
 def _unsealed(place: Place) -> UnsealedError:
+    command = shlex.join(["fluoroscope-server", "seal", str(place.path), *([str(place.step)] * place.is_series)])
     return UnsealedError(
-        f"{place} is not sealed, so that damage would go unnoticed; once you know it to be whole: "
-        f"fluoroscope-server seal {place.path}{f' {place.step}' if place.is_series else ''}"
+        f"{place} is not sealed, so that damage would go unnoticed; once you know it to be whole: {command}"
     )

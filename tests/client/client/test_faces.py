@@ -65,6 +65,8 @@ def test_a_label_is_sent_in_place_of_a_version(face: Face, server: FakeServer) -
     assert {request.label for request in (*asked, planned.inspection)} == {"stable"}
     with pytest.raises(fluoroscope.InvalidRequestError, match="version is 1 and label is 'stable'"):
         face.call("predict", "digits", {"image": X}, version=1, label="stable")
+    with pytest.raises(fluoroscope.InvalidRequestError, match="label is 3; expected the name of a label"):
+        face.call("predict", "digits", {"image": X}, label=3)
 
 
 def test_what_serves_is_changed(face: Face, server: FakeServer) -> None:

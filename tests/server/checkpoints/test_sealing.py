@@ -165,6 +165,9 @@ def test_a_step_without_a_seal(run: Path) -> None:
     with pytest.raises(UnsealedError, match=r"step 20 is not sealed, .*: fluoroscope-server seal \S+run 20$"):
         verify(run, require_seal=True)
     assert unsealed_steps(run) == [20]
+    named = run.rename(run.with_name("two words"))
+    with pytest.raises(UnsealedError, match=r"fluoroscope-server seal '\S+two words' 20$"):
+        verify(named, require_seal=True)
 
 
 # --- what changes between the moments when it is verified and when it is used
