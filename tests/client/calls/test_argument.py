@@ -42,7 +42,7 @@ def inspected(**arguments: Any) -> inspection_pb2.InspectActivationsRequest:  # 
         ({"version": "200"}, r"version is '200'; expected the number of a checkpoint step"),
         ({"version": 2**63}, r"version is 9223372036854775808; expected a whole number from 0 to"),
         ({"version": -1}, r"version is -1; expected a whole number from 0"),
-        ({"label": 3}, r"label 3 cannot be asked for"),
+        ({"label": 3}, r"label is 3; expected the name of a label"),
         ({"max_bytes": 0}, r"max_bytes is 0; expected a whole number from 1"),
         ({"max_bytes": -1}, r"max_bytes is -1; expected a whole number from 1"),
         ({"max_bytes": 1e6}, r"max_bytes is 1000000.0; expected a whole number"),
