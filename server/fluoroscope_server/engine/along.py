@@ -36,21 +36,20 @@ def acts_along(equation: jex.JaxprEqn, position: int, axis: int) -> bool:
 
 def is_alike(before: jex.JaxprEqn, after: jex.JaxprEqn) -> bool:
     """Returns whether an equation does the same for two batch sizes, but for what follows from the sizes."""
-    axes = {
-        axis
-        for old, new in zip((*before.invars[:1], *before.outvars), (*after.invars[:1], *after.outvars), strict=False)
-        for axis, sizes in enumerate(zip(jaxprs.shape_of(old), jaxprs.shape_of(new), strict=False))
-        if sizes[0] != sizes[1]
-    }
-    return all(_is_same(name, before.params.get(name), value, axes) for name, value in after.params.items())
+    first = [jaxprs.growing_axes(*pair) for pair in zip(before.invars[:1], after.invars[:1], strict=True)]
+    made = [jaxprs.growing_axes(*pair) for pair in zip(before.outvars[:1], after.outvars[:1], strict=True)]
+    return all(
+        _is_same(name, before.params.get(name), value, made if name == "reps" else first)
+        for name, value in after.params.items()
+    )
 
 
-def _is_same(name: str, old: Any, new: Any, axes: Collection[int]) -> bool:
+def _is_same(name: str, old: Any, new: Any, growing: Sequence[Collection[int]]) -> bool:
     if name.endswith(_SHAPES) or jaxprs.is_code(new):
         return True
     if name in _BY_AXIS and isinstance(old, tuple) and isinstance(new, tuple):
         pairs = enumerate(zip(old, new, strict=False))
-        return all(axis in axes or one == other for axis, (one, other) in pairs)
+        return all(one == other or any(axis in axes for axes in growing) for axis, (one, other) in pairs)
     return bool(old == new) or repr(old) == repr(new)  # NaN is not equal to itself
 
 
@@ -147,8 +146,8 @@ def _update(equation: jex.JaxprEqn, _: int, axis: int, __: tuple[int, ...]) -> b
 _SHAPES: Final = ("shape", "new_sizes", "sharding")
 """How parameters are called that say what the results' shapes say, or where they lie."""
 
-_BY_AXIS: Final = frozenset({"limit_indices", "padding_config", "reps", "sizes", "slice_sizes", "start_indices"})
-"""Parameters with an entry for each axis."""
+_BY_AXIS: Final = frozenset({"limit_indices", "padding_config", "reps", "slice_sizes", "start_indices"})
+"""Parameters with an entry for each axis: of the first input, but for `reps`, which says of the result."""
 
 PASSING: Final = frozenset(
     {

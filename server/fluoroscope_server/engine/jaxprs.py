@@ -226,6 +226,12 @@ def shape_of(atom: Atom) -> tuple[int, ...]:
     return tuple(getattr(atom.aval, "shape", ()))
 
 
+def growing_axes(before: Atom, after: Atom) -> list[int]:
+    """Returns which axes of a value grow with the batch, given it for a smaller and for a larger one."""
+    sizes = zip(shape_of(before), shape_of(after), strict=True)
+    return [axis for axis, (small, large) in enumerate(sizes) if small != large]
+
+
 def shape_and_dtype(atom: Atom) -> tuple[tuple[int, ...], np.dtype] | None:
     """Returns the shape and dtype of an atom; None if it is no array of numbers (but a random key, a reference)."""
     shape, dtype = getattr(atom.aval, "shape", None), getattr(atom.aval, "dtype", None)

@@ -16,6 +16,7 @@ import numpy as np
 from fluoroscope_server.engine import jaxprs
 from fluoroscope_server.engine.along import PASSING, acts_along, divides, is_alike, repeats
 from fluoroscope_server.engine.dependents import dependents
+from fluoroscope_server.engine.jaxprs import growing_axes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -144,9 +145,8 @@ class _Following:
         _require(len(before.equations) == len(after.equations) and loops.keys() == larger_loops.keys())
         _require(len(before.constants) == len(after.constants))
         self._know(before.inputs, after.inputs, inputs)
-        self._know(
-            before.constants, after.constants, map(_of_constant, before.constants.values(), after.constants.values())
-        )
+        pairs = zip(before.constants.items(), after.constants.items(), strict=True)
+        self._know(before.constants, after.constants, [_of_constant(*old, *new) for old, new in pairs])
         for index, (one, other) in enumerate(zip(before.equations, after.equations, strict=True)):
             _require(one.primitive is other.primitive and self._are_twins(one, other))
             if index in loops:
@@ -198,7 +198,7 @@ class _Following:
         if after.primitive.name in PASSING and len(states) == len(after.outvars):
             return states
         pairs = zip(before.outvars, after.outvars, strict=True)
-        axes = [(new in self.dependent, _growing_axes(old, new)) for old, new in pairs]
+        axes = [(new in self.dependent, growing_axes(old, new)) for old, new in pairs]
         if alone:
             return [_made_alone(states, depends, bool(found)) for depends, found in axes]
         return [
@@ -208,9 +208,9 @@ class _Following:
 
     def _acts(self, before: jex.JaxprEqn, after: jex.JaxprEqn, states: Sequence[Mixing]) -> bool:
         operands = zip(before.invars, after.invars, states, strict=True)
-        axes = [_growing_axes(old, new) if state > Mixing.UNIFORM else [] for old, new, state in operands]
+        axes = [growing_axes(old, new) if state > Mixing.UNIFORM else [] for old, new, state in operands]
         if after.primitive.name == "reshape":
-            made = _growing_axes(before.outvars[0], after.outvars[0])
+            made = growing_axes(before.outvars[0], after.outvars[0])
             return len(axes[0]) == len(made) == 1 and not divides(after, axes[0][0], made[0])
         return any(acts_along(after, position, axis) for position, found in enumerate(axes) for axis in found)
 
@@ -226,14 +226,14 @@ class _Following:
                 max(state, Mixing.ACROSS if new in self.dependent else Mixing.PLACED)
                 for state, new in zip(self._iterate(small, large, inputs, alone=True), large.outputs, strict=True)
             ]
-        axes = map(_growing_axes, small.inputs, large.inputs)
+        axes = map(growing_axes, small.inputs, large.inputs)
         shared = large.const_count + large.carry_count
         pairs = enumerate(zip(inputs, axes, strict=True))
         own = [_of_one_row(state, along if place >= shared else None) for place, (state, along) in pairs]
         ends = self._iterate(small, large, own, alone=True, over_rows=True)
         lasts = zip(ends, small.outputs, large.outputs[: large.carry_count], strict=False)
         return [
-            *(self._last_carry(state, new, _growing_axes(old, new)) for state, old, new in lasts),
+            *(self._last_carry(state, new, growing_axes(old, new)) for state, old, new in lasts),
             *(Mixing.REPEATED if state is Mixing.UNIFORM else state for state in ends[large.carry_count :]),
         ]
 
@@ -264,9 +264,12 @@ def _require(alike: bool) -> None:
         raise _OtherEquationsError
 
 
-def _of_constant(old: Any, new: Any) -> Mixing:
+def _of_constant(_: jex.Var, old: Any, var: jex.Var, new: Any) -> Mixing:
     """Returns what an array is that the network holds for each batch size."""
-    return Mixing.UNIFORM if old is new or np.array_equal(old, new) else Mixing.PLACED
+    if old is new:
+        return Mixing.UNIFORM
+    numbers = jaxprs.shape_and_dtype(var) is not None  # NumPy cannot compare random keys
+    return Mixing.UNIFORM if numbers and np.array_equal(old, new) else Mixing.PLACED
 
 
 def _made(states: Sequence[Mixing], axes: Sequence[int], acts: bool) -> Mixing:
@@ -311,12 +314,6 @@ def _of_one_row(state: Mixing, axes: Sequence[int] | None) -> Mixing:
 def _carried(state: Mixing) -> Mixing:
     """Returns what one row hands on to the next: of its own place, or of all those before it."""
     return Mixing.PLACED if state <= Mixing.PLACED else Mixing.ACROSS
-
-
-def _growing_axes(before: Atom, after: Atom) -> list[int]:
-    """Returns which axes of a value grow with the batch."""
-    sizes = zip(jaxprs.shape_of(before), jaxprs.shape_of(after), strict=True)
-    return [axis for axis, (small, large) in enumerate(sizes) if small != large]
 
 
 def _rank(atom: Atom) -> int:

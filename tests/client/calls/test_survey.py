@@ -330,7 +330,7 @@ def test_what_lacks_something_is_not_taken_by_half() -> None:
 
 def test_sites_are_those_that_a_client_lists() -> None:
     with pytest.raises(InvalidRequestError, match=r"sites hold 'r'; expected what `client\.sites"):
-        Survey("relu:0", reduce=Statistics())  # type: ignore[arg-type]  # the mistake
+        Survey("relu:0", reduce=Statistics())  # type: ignore[arg-type]  # a path in place of sites
 
 
 def test_a_value_that_is_the_same_for_any_batch_counts_once() -> None:

@@ -190,6 +190,13 @@ def test_what_mixes_rows(name: str, function_lab: Callable[..., Lab], batch: Cal
         assert not _keeps_apart(lab, batch)
 
 
+def _noisy(x: jax.Array) -> jax.Array:
+    return x + jax.random.normal(_KEYS[x.shape[0] > 4], (1, 4))
+
+
+_KEYS = jax.random.key(0), jax.random.key(1)
+
+
 def _scanned(x: jax.Array) -> jax.Array:
     factor = jnp.sin(x[:1]) if x.shape[0] > 4 else 2.0
     return jax.lax.scan(lambda y, _: (y * factor, None), x, length=3)[0]
@@ -202,8 +209,9 @@ def _scanned(x: jax.Array) -> jax.Array:
         lambda x: x * x if x.shape[0] > 4 else x * 2.0,
         lambda x: jnp.clip(x, 0.0, x if x.shape[0] > 4 else 1.0),
         _scanned,
+        _noisy,
     ],
-    ids=["constants", "operands", "ranks", "inputs of a loop"],
+    ids=["constants", "operands", "ranks", "inputs of a loop", "keys"],
 )
 def test_a_network_that_computes_otherwise_for_another_size_is_in_doubt(
     function: Callable[[jax.Array], jax.Array], function_lab: Callable[..., Lab]
